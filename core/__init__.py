@@ -1,0 +1,1 @@
+"""Foundations that every other package may use; imports nothing of the project itself."""

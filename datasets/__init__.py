@@ -1,0 +1,1 @@
+"""Training samples read from preprocessed data; no video decoding, no face tools."""

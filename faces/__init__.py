@@ -1,0 +1,1 @@
+"""Faces in frames: detection, tracking, alignment, masks, parsing and 3DMM coefficients."""

@@ -1,0 +1,1 @@
+"""Training losses, one family a file; lower is better."""

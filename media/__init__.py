@@ -1,0 +1,1 @@
+"""Video and audio files: streamed frames with their timestamps, waveforms, mel windows."""

@@ -1,0 +1,145 @@
+"""Convolution blocks that several networks share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+
+def to_signed(image: torch.Tensor) -> torch.Tensor:
+    """[0, 1] -> [-1, 1], the range that tanh networks are trained in."""
+    return image * 2.0 - 1.0
+
+
+def from_signed(image: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] -> [0, 1]; the inverse of :func:`to_signed`, not clipped."""
+    return (image + 1.0) * 0.5
+
+
+def resize(image: torch.Tensor, size: tuple[int, int] | int) -> torch.Tensor:
+    """Bilinear resize with half-pixel centres and no antialiasing, the only kind the paper's networks use."""
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+
+def scale_by(features: torch.Tensor, factor: float) -> torch.Tensor:
+    """Bilinear resize by a factor; half-pixel centres, no antialiasing."""
+    return F.interpolate(features, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def unroll_clip(clip: torch.Tensor) -> torch.Tensor:
+    """[B, C, T, H, W] -> [T * B, C, H, W], time-major as Wav2Lip batches clips (item ``t * B + b``)."""
+    return clip.permute(2, 0, 1, 3, 4).flatten(0, 1)
+
+
+def unroll_audio(windows: torch.Tensor) -> torch.Tensor:
+    """[B, T, 1, bands, columns] -> [T * B, 1, bands, columns], matching :func:`unroll_clip`."""
+    return windows.transpose(0, 1).flatten(0, 1)
+
+
+def roll_clip(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """[T * B, C, H, W] -> [B, C, T, H, W], the inverse of :func:`unroll_clip`."""
+    return frames.unflatten(0, (num_frames, -1)).permute(1, 2, 0, 3, 4)
+
+
+class ChannelLayerNorm(nn.Module):
+    """Layer norm over channels, height and width of one sample, with one scale and shift per channel.
+
+    Args:
+        num_channels: channels of the input.
+        eps: added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_channels, 1, 1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> the same shape; statistics are taken in float32 under autocast too."""
+        with torch.autocast(features.device.type, enabled=False):
+            normed = F.layer_norm(features.float(), features.shape[1:], eps=self.eps)
+            return (normed * self.weight + self.bias).to(features.dtype)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, batch norm, optional addition of the input, ReLU: the block of Wav2Lip and SyncNet.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: kernel size, square or (height, width).
+        stride: stride, square or (height, width).
+        padding: zero padding.
+        residual: add the input before the ReLU; shapes must agree.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 1,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.residual = residual
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W']."""
+        out = self.norm(self.conv(features))
+        return F.relu(out + features if self.residual else out)
+
+
+class ResDown(nn.Module):
+    """Residual block that halves the size: the identity encoder of E-Net and the encoder of GFPGAN.
+
+    Main path conv 3x3, leaky ReLU, resize, conv 3x3, leaky ReLU; shortcut resize, conv 1x1. With
+    ``factor=2`` it doubles the size instead (GFPGAN's decoder side).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        factor: size factor of the bilinear resize.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, factor: float = 0.5) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, factor * H, factor * W]."""
+        out = F.leaky_relu(self.conv1(features), 0.2)
+        out = F.leaky_relu(self.conv2(scale_by(out, self.factor)), 0.2)
+        return out + self.skip(scale_by(features, self.factor))
+
+
+def maybe_spectral_norm(module: nn.Module, enabled: bool) -> nn.Module:
+    """Spectrally normalise the weight of ``module`` when enabled; eval mode uses the stored vectors."""
+    return spectral_norm(module) if enabled else module
+
+
+@torch.no_grad()
+def fold_spectral_norm(network: nn.Module) -> nn.Module:
+    """Replace every normalised weight by its value in eval mode; outputs stay equal, training state is gone.
+
+    Args:
+        network: changed in place and put into eval mode.
+
+    Returns:
+        The same network.
+    """
+    network.eval()
+    for module in network.modules():
+        if is_parametrized(module, "weight"):
+            remove_parametrizations(module, "weight", leave_parametrized=True)
+    return network

@@ -1,0 +1,1 @@
+"""The main job in two passes: analyse a video once, then render it from speech."""

@@ -1,0 +1,1 @@
+"""Command-line programs; run them from the project's root with ``python -m scripts.NAME``."""

@@ -1,0 +1,1 @@
+"""Proof of exactness against a kit of golden data."""

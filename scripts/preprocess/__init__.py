@@ -1,0 +1,1 @@
+"""Preprocessing of talking-head videos into training data, one step a file."""

@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The optional folder of golden data and media beside the project; tests that need it skip without it."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("the shared folder with golden data and media is not beside the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def kit_dir(shared_dir: Path) -> Path:
+    """The parity kit."""
+    return shared_dir / "parity"
+
+
+@pytest.fixture(scope="session")
+def media_dir(shared_dir: Path) -> Path:
+    """The corpus of talking clips, speech and hostile inputs."""
+    return shared_dir / "media"

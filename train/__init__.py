@@ -1,0 +1,1 @@
+"""One training loop, one step class per network."""
