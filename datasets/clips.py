@@ -1,0 +1,270 @@
+"""One prepared clip on disk: packed JPEG frames beside plain arrays (docs/data.md, "Prepared clips").
+
+Preprocessing writes clips with :class:`ClipWriter`, training reads them with :class:`PreparedClip`; no other
+module knows the format. Frames are uint8 HWC RGB at this file edge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from core.checkpoint import atomic_path
+from core.coefficients import ROW_LENGTH
+from core.config import to_dict
+from core.constants import MEL_BANDS, NUM_LANDMARKS, SAMPLE_RATE, TRAIN_FPS
+from core.errors import UserError
+
+FORMAT_VERSION = 1
+META = "meta.json"
+JPEG_QUALITY = 95
+
+Frame = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+# name -> shape after the leading frame axis
+_PER_FRAME = {"landmarks": (NUM_LANDMARKS, 2), "boxes": (4,), "rows": (ROW_LENGTH,)}
+
+
+@dataclass(frozen=True)
+class ClipMeta:
+    """What ``meta.json`` holds.
+
+    Attributes:
+        identity: the person; splits never share one.
+        num_frames: frames of the clip, all of one shot, ``fps`` apart.
+        height: stored frame height in pixels.
+        width: stored frame width in pixels.
+        dnet_window: x1, y1, x2, y2 of D-Net's square view in stored pixels, fixed for the clip; ``rows`` were
+            measured on this window resized to 256x256.
+        source: where the clip comes from (file, first and last second).
+        licence: licence of the source, one line.
+        release_training: whether weights trained on this clip may be published.
+        source_window: x1, y1, x2, y2 of the stored frame in the source video's pixels.
+        fps: frames a second; always 25 in prepared data.
+        sync_offset: measured shift in frames that was removed from the sound (positive: sound was late).
+        format_version: version of this layout.
+    """
+
+    identity: str
+    num_frames: int
+    height: int
+    width: int
+    dnet_window: tuple[float, float, float, float]
+    source: str
+    licence: str
+    release_training: bool
+    source_window: tuple[float, float, float, float] | None = None
+    fps: float = TRAIN_FPS
+    sync_offset: float = 0.0
+    format_version: int = FORMAT_VERSION
+
+
+def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
+    """uint8 HWC RGB -> JPEG bytes without chroma subsampling, so that lips keep their colour edges."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"OpenCV could not encode a frame of shape {frame.shape}")
+    return data.tobytes()
+
+
+def decode_jpeg(data: npt.NDArray[np.uint8]) -> Frame:
+    """JPEG bytes -> uint8 HWC RGB.
+
+    Raises:
+        ValueError: the bytes are not an image.
+    """
+    frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if frame is None:
+        raise ValueError("not a JPEG image")
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+class ClipWriter:
+    """Writes one clip folder, each file atomically; ``finish`` writes ``meta.json`` last.
+
+    A folder without ``meta.json`` is unfinished and no reader touches it; a step that is repeated overwrites
+    its own files only.
+
+    Args:
+        folder: the clip's folder, created on demand.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write_frames(self, frames: Iterable[Frame], name: str = "frames", quality: int = JPEG_QUALITY) -> int:
+        """Pack uint8 HWC RGB frames into ``<name>.bin`` with ``<name>_index.npy``.
+
+        Args:
+            frames: frames of one size; consumed one by one.
+            name: ``frames``, or ``restored`` for E-Net's restored targets (same view, any size).
+            quality: JPEG quality.
+
+        Returns:
+            The number of frames written.
+        """
+        offsets = [0]
+        with atomic_path(self.folder / f"{name}.bin") as temporary, temporary.open("wb") as handle:
+            for frame in frames:
+                offsets.append(offsets[-1] + handle.write(encode_jpeg(frame, quality)))
+        self._write_array(f"{name}_index", np.asarray(offsets, dtype=np.int64))
+        return len(offsets) - 1
+
+    def write_per_frame(self, name: str, values: Floats) -> None:
+        """Write ``landmarks`` [N, 68, 2], ``boxes`` [N, 4] or ``rows`` [N, 262] as float32."""
+        shape = _PER_FRAME[name]
+        if values.shape[1:] != shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} must be finite with shape [N, {', '.join(map(str, shape))}], got {values.shape}"
+            )
+        self._write_array(name, values.astype(np.float32))
+
+    def write_audio(self, wave: Floats, mel: Floats) -> None:
+        """Write the sound: ``wave`` [samples] in [-1, 1], 16 kHz, stored as int16; ``mel`` [80, columns]."""
+        if mel.ndim != 2 or mel.shape[0] != MEL_BANDS:
+            raise ValueError(f"mel must have shape [{MEL_BANDS}, columns], got {mel.shape}")
+        samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+        self._write_array("wave", samples)
+        self._write_array("mel", mel.astype(np.float32))
+
+    def finish(self, meta: ClipMeta) -> None:
+        """Write ``meta.json``; from now on the clip counts as complete."""
+        with atomic_path(self.folder / META) as temporary:
+            temporary.write_text(json.dumps(to_dict(meta), indent=1, ensure_ascii=False), encoding="utf-8")
+
+    def _write_array(self, name: str, values: npt.NDArray[np.generic]) -> None:
+        with atomic_path(self.folder / f"{name}.npy") as temporary:
+            np.save(temporary, values)
+
+
+class PreparedClip:
+    """Read access to one finished clip; arrays are loaded on first use, frames decoded one by one.
+
+    Args:
+        folder: the clip's folder.
+
+    Raises:
+        UserError: no ``meta.json``, a damaged one, or one of a newer format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        path = self.folder / META
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"prepared clip {folder} has no readable {META} ({error.strerror}); run preprocessing again"
+            ) from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is damaged ({error}); run preprocessing again") from None
+        if values.get("format_version", 0) > FORMAT_VERSION:
+            raise UserError(f"{path} has a newer format than {FORMAT_VERSION}: update the program")
+        try:
+            self.meta = ClipMeta(**values)
+        except TypeError as error:
+            raise UserError(f"{path} does not describe a clip ({error}); run preprocessing again") from None
+
+    def __len__(self) -> int:
+        return self.meta.num_frames
+
+    def has(self, name: str) -> bool:
+        """Whether the clip holds ``landmarks``, ``boxes``, ``rows``, ``wave``, ``mel`` or ``restored_index``."""
+        return (self.folder / f"{name}.npy").is_file()
+
+    def frame(self, index: int) -> Frame:
+        """Frame ``index`` as uint8 HWC RGB."""
+        return self._decode("frames", self._frames_index, self._frames, index)
+
+    def restored(self, index: int) -> Frame:
+        """The restored (enhanced) frame ``index``: the same view as :meth:`frame`, of any size."""
+        return self._decode("restored", self._restored_index, self._restored, index)
+
+    @cached_property
+    def landmarks(self) -> Floats:
+        """[N, 68, 2] x, y in stored pixels, pixel centres at integers."""
+        return self._array("landmarks")
+
+    @cached_property
+    def boxes(self) -> Floats:
+        """[N, 4] x1, y1, x2, y2 of the face crop of L-Net and E-Net, in stored pixels."""
+        return self._array("boxes")
+
+    @cached_property
+    def rows(self) -> Floats:
+        """[N, 262] 3DMM rows, measured on ``meta.dnet_window`` resized to 256x256."""
+        return self._array("rows")
+
+    @cached_property
+    def mel(self) -> Floats:
+        """[80, columns] log-mel spectrogram, 80 columns a second, in [-4, 4]."""
+        return self._array("mel")
+
+    @cached_property
+    def wave(self) -> Floats:
+        """[samples] mono sound at 16 kHz in [-1, 1)."""
+        return (self._array("wave") / np.float32(32768.0)).astype(np.float32)
+
+    @property
+    def num_audio_frames(self) -> int:
+        """Whole video frames that the sound covers; 0 without sound."""
+        if not self.has("wave"):
+            return 0
+        return int(self._array("wave").shape[0] * self.meta.fps / SAMPLE_RATE)
+
+    @cached_property
+    def _frames_index(self) -> npt.NDArray[np.int64]:
+        return self._array("frames_index")
+
+    @cached_property
+    def _restored_index(self) -> npt.NDArray[np.int64]:
+        return self._array("restored_index")
+
+    @cached_property
+    def _frames(self) -> npt.NDArray[np.uint8]:
+        return self._packed("frames")
+
+    @cached_property
+    def _restored(self) -> npt.NDArray[np.uint8]:
+        return self._packed("restored")
+
+    def _array(self, name: str) -> npt.NDArray:
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
+
+    def _packed(self, name: str) -> npt.NDArray[np.uint8]:
+        path = self.folder / f"{name}.bin"
+        try:
+            return np.memmap(path, dtype=np.uint8, mode="r")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
+
+    def _decode(
+        self, name: str, offsets: npt.NDArray[np.int64], packed: npt.NDArray[np.uint8], index: int
+    ) -> Frame:
+        if not 0 <= index < len(offsets) - 1:
+            raise IndexError(f"frame {index} of {self.folder}, which has {len(offsets) - 1}")
+        try:
+            return decode_jpeg(np.asarray(packed[offsets[index] : offsets[index + 1]]))
+        except (ValueError, cv2.error):
+            raise UserError(
+                f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"
+            ) from None
