@@ -20,8 +20,9 @@ _DEMODULATION_EPS = 1e-8
 class ModulatedConv(nn.Module):
     """Convolution whose kernel is scaled per sample by a style code.
 
-    Modulating the kernel along its input channels equals scaling the input map, and demodulating it equals
-    scaling the output map, so one shared convolution serves the whole batch (Karras et al. 2020, section 2.2).
+    Modulating the kernel along its input channels equals scaling the input map, and demodulating it
+    equals scaling the output map, so one shared convolution serves the whole batch (Karras et al. 2020,
+    section 2.2).
 
     Args:
         in_channels: channels of the input.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 # Last parts of the keys of Wav2Lip's conv block -> ``models.blocks.ConvNormAct``; pass as ``Layout.leaves``.
 CONV_NORM_ACT_LEAVES = {
@@ -19,3 +19,9 @@ CONV_NORM_ACT_LEAVES = {
 def numbered(official: str, ours: str, indices: Iterable[int]) -> dict[str, str]:
     """``Layout.modules`` entries ``{official}.{i}`` -> ``{ours}.{i}``, one a layer so that leaves match."""
     return {f"{official}.{index}": f"{ours}.{index}" for index in indices}
+
+
+def nested(official: str, ours: str, table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """``Layout.modules`` entries of a block whose parts ``table`` renames (their part -> our part)."""
+    for their_part, our_part in table.items():
+        yield f"{official}.{their_part}", f"{ours}.{our_part}"

@@ -10,6 +10,15 @@ import torch
 
 from core.errors import UserError
 
+# Where torch keeps the tensors of a spectrally normalised weight, and how released files call them.
+SPECTRAL_WEIGHT = "parametrizations.weight.original"
+SPECTRAL_RIGHT = "parametrizations.weight.0._v"
+SPECTRAL_LEAVES = {
+    "weight_orig": SPECTRAL_WEIGHT,
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": SPECTRAL_RIGHT,
+}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -24,10 +33,11 @@ class Layout:
         strip: prefix that may stand before every key.
         skip: keys that contain one of these are not part of this network.
         unused: official prefixes of tensors that never reach an output; dropped by name.
+        constants: official tensors that are built into our network -> the value that they must have.
         leaves: official last part of a key -> ours, e.g. of spectrally normalised weights.
         flip_inputs: our tensors whose input channels come in BGR triples and are turned into RGB.
         flip_outputs: our tensors whose output channels come in BGR triples and are turned into RGB.
-        reshape: our tensors that are stored with another shape of the same content.
+        squeeze: our tensors that the release stores with one more leading axis of size 1.
         licence: licence and source of the released weights, one line.
     """
 
@@ -39,10 +49,11 @@ class Layout:
     strip: str = "module."
     skip: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    constants: Mapping[str, torch.Tensor] = field(default_factory=dict)
     leaves: Mapping[str, str] = field(default_factory=dict)
     flip_inputs: tuple[str, ...] = ()
     flip_outputs: tuple[str, ...] = ()
-    reshape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    squeeze: tuple[str, ...] = ()
 
 
 def unwrap(payload: Any, layout: Layout, where: str) -> dict[str, torch.Tensor]:
@@ -102,12 +113,19 @@ def rename(
         if dropped:
             used_unused.update(dropped)
             continue
+        if key in layout.constants:
+            if not torch.equal(value.float(), layout.constants[key]):
+                raise UserError(
+                    f"{where}: {key} of {layout.network} differs from the value built into the network"
+                )
+            continue
         name = _our_name(key, layout)
         if name is None or name not in expected:
             left_over.append(key)
         else:
             state[name] = value
     missing = [name for name in expected if name not in state]
+    missing += [key for key in layout.constants if key not in official]
     missing += [
         f"{prefix} (unused, but part of the release)" for prefix in layout.unused if prefix not in used_unused
     ]
@@ -116,9 +134,9 @@ def rename(
             f"{where} does not match the released layout of {layout.network}: "
             f"{_listing('left over', left_over)}; {_listing('missing', missing)}"
         )
-    for name in layout.reshape:
-        if state[name].numel() == expected[name].numel():
-            state[name] = state[name].reshape(layout.reshape[name])
+    for name in layout.squeeze:
+        if state[name].shape[:1] == (1,):
+            state[name] = state[name][0]
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise UserError(
@@ -126,7 +144,7 @@ def rename(
                 f"expected {tuple(expected[name].shape)}"
             )
     for name in layout.flip_inputs:
-        state[name] = flip_triples(state[name], dim=1)
+        state[name] = _flip_input(state, name)
     for name in layout.flip_outputs:
         state[name] = flip_triples(state[name], dim=0)
     return state
@@ -136,6 +154,15 @@ def flip_triples(tensor: torch.Tensor, dim: int) -> torch.Tensor:
     """Reverse every group of three consecutive channels along ``dim`` (BGR <-> RGB); its own inverse."""
     triples = tensor.unflatten(dim, (-1, 3))
     return triples.flip(dim + 1).flatten(dim, dim + 1).contiguous()
+
+
+def _flip_input(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+    tensor = state[name]
+    if not name.endswith(SPECTRAL_RIGHT):
+        return flip_triples(tensor, dim=1)
+    # the right vector of spectral normalisation belongs to the weight flattened to [out, in * k * k]
+    weight = state[name.removesuffix(SPECTRAL_RIGHT) + SPECTRAL_WEIGHT]
+    return flip_triples(tensor.reshape(1, *weight.shape[1:]), dim=1).flatten()
 
 
 def _is_under(key: str, prefix: str) -> bool:

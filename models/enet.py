@@ -1,0 +1,160 @@
+"""E-Net, the identity-aware enhancement network (paper, section 3.3 and appendix C.3).
+
+It brings L-Net's 96x96 face to 384x384: an identity encoder turns the high-resolution reference into one
+style code, and two style blocks (a clean StyleGAN2 level each) double the size under that code. L-Net
+stands beside it, frozen; :func:`enhance_from_audio` joins the two as the paper's figure 12 does. Defaults
+are the sizes of the released network.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.blocks import ResDown, resize, roll_clip, unroll_audio, unroll_clip
+from models.lnet import LNet
+from models.style import StyleConv, ToRGB
+
+# L-Net's image is padded before the style blocks and cropped after them, so that border artefacts of the
+# up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.
+_PADDING = 2
+
+
+@dataclass(frozen=True)
+class ENetConfig:
+    """Sizes of E-Net without L-Net.
+
+    Attributes:
+        identity_size: side in pixels of the identity encoder's input (paper: 256).
+        identity_channels: channels after the stem and after each down-sampling (paper: six down-samplings).
+        style_size: length of the style code (paper: 512).
+        style_channels: channels of each style block; each doubles the size (paper: two blocks, 96 -> 384).
+        low_size: side in pixels of L-Net's faces.
+        noise_seed: seed of the fixed noise maps.
+    """
+
+    identity_size: int = 256
+    identity_channels: tuple[int, ...] = (256, 256, 512, 512, 512, 512, 512)
+    style_size: int = 512
+    style_channels: tuple[int, ...] = (256, 128)
+    low_size: int = 96
+    noise_seed: int = 0
+
+
+class ENet(nn.Module):
+    """Identity encoder and style blocks.
+
+    The released network draws fresh noise at every call, which makes a video flicker.
+    Here every style convolution has one noise map, drawn once from ``config.noise_seed``, the same for
+    every frame and machine.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: ENetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ENetConfig()
+        self.identity_encoder = IdentityEncoder(self.config)
+        convs, to_rgbs = [], []
+        channels = 3
+        side = self.config.low_size + 2 * _PADDING
+        generator = torch.Generator().manual_seed(self.config.noise_seed)
+        for level, width in enumerate(self.config.style_channels):
+            convs.append(StyleConv(channels, width, self.config.style_size, upsample=True))
+            convs.append(StyleConv(width, width, self.config.style_size))
+            to_rgbs.append(ToRGB(width, self.config.style_size))
+            channels = width
+            side *= 2
+            for index in (2 * level, 2 * level + 1):
+                noise = torch.randn(1, 1, side, side, generator=generator)
+                # the maps follow from the seed, so they need not be stored
+                self.register_buffer(f"noise{index}", noise, persistent=False)
+        self.style_convs = nn.ModuleList(convs)
+        self.to_rgbs = nn.ModuleList(to_rgbs)
+
+    def forward(
+        self, low_res: torch.Tensor, reference: torch.Tensor, fresh_noise: bool = False
+    ) -> torch.Tensor:
+        """Enhance.
+
+        Args:
+            low_res: [B, 3, 96, 96] RGB in [0, 1], L-Net's output.
+            reference: [B, 3, 384, 384] RGB in [0, 1], whose identity is kept.
+            fresh_noise: draw new noise, as the release does and StyleGAN2 trains; never while rendering.
+
+        Returns:
+            [B, 3, 384, 384] RGB around [0, 1], not clipped, float32.
+        """
+        style = self.identity_encoder(reference)
+        image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
+        features = image
+        for index, conv in enumerate(self.style_convs):
+            noise = self.get_buffer(f"noise{index}")
+            if fresh_noise:
+                noise = torch.randn(len(features), *noise.shape[1:], device=noise.device)
+            features = conv(features, style, noise)
+            if index % 2 == 1:
+                image = self.to_rgbs[index // 2](features, style, image)
+        margin = _PADDING * 2 ** len(self.to_rgbs)
+        return image[..., margin:-margin, margin:-margin].float()
+
+
+class IdentityEncoder(nn.Module):
+    """Reference image -> style code: residual down-samplings and a linear layer (figure 13).
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: ENetConfig) -> None:
+        super().__init__()
+        widths = config.identity_channels
+        self.size = config.identity_size
+        self.first = nn.Conv2d(3, widths[0], 1)
+        self.downs = nn.ModuleList(ResDown(*pair) for pair in itertools.pairwise(widths))
+        self.final = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
+        side = config.identity_size // 2 ** len(self.downs)
+        self.linear = nn.Linear(widths[-1] * side**2, config.style_size)
+
+    def forward(self, reference: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] in [0, 1] -> [B, style_size]."""
+        features = F.leaky_relu(self.first(resize(reference, self.size)), 0.2)
+        for down in self.downs:
+            features = down(features)
+        features = F.leaky_relu(self.final(features), 0.2)
+        code: torch.Tensor = self.linear(features.flatten(1))
+        return code
+
+
+def enhance_from_audio(
+    lnet: LNet, enet: ENet, audio: torch.Tensor, faces: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """L-Net at low resolution, then E-Net (paper, figure 12).
+
+    Args:
+        lnet: the frozen lip-sync network.
+        enet: the enhancement network.
+        audio: [B, 1, 80, 16] log-mel window; clips [B, T, 1, 80, 16].
+        faces: [B, 6, 384, 384] RGB in [0, 1]: masked frame, then the reference whose identity is kept; clips
+            [B, 6, T, 384, 384].
+        target: [B, 3, 384, 384] L-Net's reference: the ground truth in training, at inference again the
+            reference; clips [B, 3, T, 384, 384].
+
+    Returns:
+        Enhanced image [B, 3, 384, 384] (not clipped) and L-Net's image [B, 3, 96, 96]; for clips with a time
+        axis after the channels.
+    """
+    if faces.dim() == 5:
+        num_frames = faces.shape[2]
+        image, low_res = enhance_from_audio(
+            lnet, enet, unroll_audio(audio), unroll_clip(faces), unroll_clip(target)
+        )
+        return roll_clip(image, num_frames), roll_clip(low_res, num_frames)
+    masked, reference = faces.split(3, dim=1)
+    low_res = lnet(audio, resize(torch.cat([masked, target], dim=1), enet.config.low_size))
+    return enet(low_res, reference), low_res
