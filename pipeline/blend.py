@@ -1,0 +1,180 @@
+"""Multi-band blending with Laplacian pyramids (paper, section 3.4; Burt and Adelson 1983).
+
+:func:`blend_into` is what the pipeline uses. :func:`blend_published` and :func:`paste_published` repeat the
+published program to the last rounding, for comparison; ``docs/deviations.md`` says where and why they differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[Any]  # [H, W, 3] or [H, W]; float32 unless a function says bytes
+
+PUBLISHED_SIZE = 512  # the published program squeezes every frame through this square
+SPREAD = 0.08  # share of the region's size over which the edit may run out beyond the mask
+_MASK_FLOOR = 1.0 / 255.0
+_MIN_BASE = 12  # pixels of the shorter side below which a level would mix unrelated parts of the face
+
+
+def num_bands(height: int, width: int, limit: int = 6) -> int:
+    """Bands that an image of this size can be split into, at most ``limit``."""
+    return max(0, min(limit, int(math.log2(max(1, min(height, width) / _MIN_BASE)))))
+
+
+def gaussian_pyramid(image: Image, bands: int) -> list[Image]:
+    """The image and ``bands`` reduced levels, each half the size of the one before (rounded up)."""
+    levels = [image]
+    for _ in range(bands):
+        levels.append(cv2.pyrDown(levels[-1]))
+    return levels
+
+
+def laplacian_pyramid(image: Image, bands: int) -> list[Image]:
+    """``bands`` band-pass levels and the low-pass base; :func:`collapse` restores the image."""
+    return _differences(gaussian_pyramid(image, bands))
+
+
+def collapse(pyramid: list[Image]) -> Image:
+    """Image of a Laplacian pyramid."""
+    image = pyramid[-1]
+    for band in reversed(pyramid[:-1]):
+        image = _expand(image, band) + band
+    return image
+
+
+def blend(inside: Image, outside: Image, mask: Image, bands: int | None = None) -> Image:
+    """Mix two images band by band, so that coarse colours meet softly and fine detail meets sharply.
+
+    Unlike the published program, the levels are not rounded to 8 bit, every band counts, and images keep
+    their size.
+
+    Args:
+        inside: [H, W, 3] image wanted where the mask is 1, any range.
+        outside: [H, W, 3] image wanted where the mask is 0, same range.
+        mask: [H, W] weights in [0, 1].
+        bands: number of bands above the base; None chooses by size.
+
+    Returns:
+        [H, W, 3] float32, not clipped.
+    """
+    bands = num_bands(*mask.shape) if bands is None else bands
+    mixed = [
+        low + weight[..., None] * (high - low)
+        for high, low, weight in zip(
+            laplacian_pyramid(inside, bands),
+            laplacian_pyramid(outside, bands),
+            gaussian_pyramid(mask, bands),
+            strict=True,
+        )
+    ]
+    return collapse(mixed)
+
+
+def blend_into(frame: Image, patch: Image, mask: Image, box: tuple[int, int, int, int]) -> None:
+    """Blend a patch into a region of a frame, in place; every pixel away from the mask keeps its bytes.
+
+    Coarse bands carry the patch's colour far beyond the mask. That spread hides the seam, but it must not
+    tint the background: it fades to nothing within a short distance of the mask and at the box's border.
+
+    Args:
+        frame: [H, W, 3] uint8 RGB, changed in place inside ``box`` only.
+        patch: [h, w, 3] float32 RGB in [0, 1], the new content of the box at the box's size.
+        mask: [h, w] float32 weights in [0, 1].
+        box: left, top, right, bottom in pixels, right and bottom exclusive; may reach outside the frame.
+    """
+    left, top, right, bottom = box
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    old = frame[y0:y1, x0:x1]
+    outside = old.astype(np.float32) / 255.0
+    mask = np.ascontiguousarray(mask[part])
+    mixed = blend(np.ascontiguousarray(patch[part]), outside, mask)
+    reach = border_window(bottom - top, right - left)[part] * spread_window(mask, bottom - top)
+    mixed = outside + reach[..., None] * (mixed - outside)
+    new = np.clip(np.rint(mixed * 255.0), 0.0, 255.0).astype(np.uint8)
+    np.copyto(old, new)
+
+
+def border_window(height: int, width: int) -> Image:
+    """[H, W] weights: 0 at the border of a region, 1 from ``SPREAD`` of its size inwards."""
+
+    def rise(length: int) -> Image:
+        return _fade(np.minimum(np.arange(length), np.arange(length)[::-1]) / max(1.0, SPREAD * length))
+
+    return np.outer(rise(height), rise(width))
+
+
+def spread_window(mask: Image, size: int) -> Image:
+    """[H, W] weights: 1 where the mask is set, 0 from ``SPREAD * size`` pixels away from it."""
+    distance = cv2.distanceTransform((mask < _MASK_FLOOR).astype(np.uint8), cv2.DIST_L2, 5)
+    return _fade(1.0 - distance / max(1.0, SPREAD * size))
+
+
+def _fade(position: Image) -> Image:
+    """Raised cosine: 0 up to position 0, 1 from position 1."""
+    return (0.5 - 0.5 * np.cos(np.pi * np.clip(position, 0.0, 1.0))).astype(np.float32)
+
+
+def _expand(coarse: Image, fine: Image) -> Image:
+    return cv2.pyrUp(coarse, dstsize=(fine.shape[1], fine.shape[0]))
+
+
+def _differences(levels: list[Image]) -> list[Image]:
+    bands = [fine - _expand(coarse, fine) for fine, coarse in itertools.pairwise(levels)]
+    return [*bands, levels[-1]]
+
+
+def blend_published(inside: Image, outside: Image, mask: Image, levels: int) -> Image:
+    """Blend two square byte images as the published program does.
+
+    Every reduced level is rounded to 8 bit, and ``levels`` gives only ``levels - 1`` bands above the base.
+
+    Args:
+        inside: [S, S, 3] uint8, wanted where the mask is 1; S a power of two.
+        outside: [S, S, 3] uint8.
+        mask: [S, S] float32 in [0, 1].
+        levels: levels of the pyramid, base included.
+
+    Returns:
+        [S, S, 3] float32 in byte units; neither rounded nor clipped, and it overshoots.
+    """
+    bands = levels - 1
+    weights = gaussian_pyramid(mask, bands)
+    high, low = (_bands_of_bytes(image, bands) for image in (inside, outside))
+    mixed = [
+        weight[..., None] * a + (1.0 - weight[..., None]) * b
+        for weight, a, b in zip(weights, high, low, strict=True)
+    ]
+    return collapse(mixed)
+
+
+def paste_published(inside: Image, outside: Image, mask: Image, levels: int) -> Image:
+    """The published paste-back: the whole frame squeezed to 512x512, blended, stretched back, truncated.
+
+    Args:
+        inside: [H, W, 3] uint8 frame with the new face.
+        outside: [H, W, 3] uint8 original frame.
+        mask: [H, W] weights, 1 on the face.
+        levels: levels of the pyramid: 10 for the mouth step, 6 for the face step.
+
+    Returns:
+        [H, W, 3] uint8; pixels with mask 0 change too.
+    """
+    size = (PUBLISHED_SIZE, PUBLISHED_SIZE)
+    squeezed = [cv2.resize(image, size) for image in (inside, outside)]
+    weights = cv2.resize(mask.astype(np.float32), size)
+    mixed = np.clip(blend_published(squeezed[0], squeezed[1], weights, levels), 0.0, 255.0)
+    return cv2.resize(mixed, (outside.shape[1], outside.shape[0])).astype(np.uint8)
+
+
+def _bands_of_bytes(image: Image, bands: int) -> list[Image]:
+    return _differences([level.astype(np.float32) for level in gaussian_pyramid(image, bands)])
