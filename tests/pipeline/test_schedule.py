@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.schedule import make_schedule
+
+TIMES = np.arange(5) * 0.04
+
+
+def test_equal_lengths_keep_every_frame_at_its_own_time() -> None:
+    schedule = make_schedule(TIMES + 3.0, 0.04, 0.2, "pingpong")
+    assert schedule.frames.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(schedule.times, TIMES)
+    assert schedule.duration == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("audio", [0.181, 0.2, 0.219])
+def test_rounding_of_containers_adds_or_drops_no_frame(audio: float) -> None:
+    for pad in ("loop", "cut"):
+        assert len(make_schedule(TIMES, 0.04, audio, pad)) == 5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pad", "tail"),
+    [
+        ("loop", [0, 1, 2, 3, 4, 0, 1]),
+        ("pingpong", [3, 2, 1, 0, 1, 2, 3]),
+        ("hold", [4] * 7),
+        ("cut", []),
+    ],
+)
+def test_longer_speech(pad: str, tail: list[int]) -> None:
+    schedule = make_schedule(TIMES, 0.04, 0.48, pad)  # type: ignore[arg-type]
+    assert schedule.frames.tolist() == [0, 1, 2, 3, 4, *tail]
+    np.testing.assert_allclose(schedule.times, np.arange(len(schedule)) * 0.04)
+
+
+def test_shorter_speech_keeps_the_picture_unless_cut() -> None:
+    assert len(make_schedule(TIMES, 0.04, 0.1, "hold")) == 5
+    assert make_schedule(TIMES, 0.04, 0.12, "cut").frames.tolist() == [0, 1, 2]
+    assert len(make_schedule(TIMES, 0.04, 0.001, "cut")) == 1
+
+
+def test_variable_frame_rate_keeps_its_times_and_repeats_its_durations() -> None:
+    times = np.array([0.0, 0.04, 0.34, 0.46])
+    schedule = make_schedule(times, 0.12, 1.0, "loop")
+    np.testing.assert_allclose(schedule.times, [0.0, 0.04, 0.34, 0.46, 0.58, 0.62, 0.92])
+    assert schedule.frames.tolist() == [0, 1, 2, 3, 0, 1, 2]
+
+
+def test_a_still_image_lasts_as_long_as_the_speech() -> None:
+    for pad in ("loop", "pingpong", "hold", "cut"):
+        schedule = make_schedule(np.zeros(1), 0.04, 1.0, pad)  # type: ignore[arg-type]
+        assert schedule.frames.tolist() == [0] * 25
+        assert schedule.times[-1] == pytest.approx(0.96)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.stream import chunks, threaded
+
+
+def test_items_come_in_order_and_from_another_thread() -> None:
+    def source() -> Iterator[tuple[int, int]]:
+        for item in range(20):
+            yield item, threading.get_ident()
+
+    items = list(threaded(source()))
+    assert [item for item, _ in items] == list(range(20))
+    assert {thread for _, thread in items} != {threading.get_ident()}
+
+
+def test_the_queue_is_bounded() -> None:
+    produced = []
+
+    def source() -> Iterator[int]:
+        for item in range(100):
+            produced.append(item)
+            yield item
+
+    stream = threaded(source(), depth=2)
+    next(stream)
+    time.sleep(0.2)
+    assert len(produced) <= 1 + 2 + 1  # consumed, waiting, in the hand of the producer
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_errors_of_the_source_reach_the_consumer() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken stage")
+
+    stream = threaded(source())
+    assert next(stream) == 1
+    with pytest.raises(ValueError, match="broken stage"):
+        next(stream)
+
+
+def test_closing_early_closes_every_stage_and_ends_every_thread() -> None:
+    closed = []
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            closed.append(True)
+
+    before = threading.active_count()
+    stream = threaded(item + 1 for item in threaded(source()))
+    assert next(stream) == 1
+    stream.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert closed == [True]
+    assert threading.active_count() == before
+
+
+def test_stages_overlap() -> None:
+    def slow(source: Iterator[int]) -> Iterator[int]:
+        for item in source:
+            time.sleep(0.02)
+            yield item
+
+    start = time.monotonic()
+    assert len(list(slow(threaded(slow(threaded(slow(iter(range(10))))))))) == 10
+    assert time.monotonic() - start < 0.45  # 0.6 s one after the other
+
+
+def test_chunks() -> None:
+    assert list(chunks(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
