@@ -37,7 +37,7 @@ class Layout:
         leaves: official last part of a key -> ours, e.g. of spectrally normalised weights.
         flip_inputs: our tensors whose input channels come in BGR triples and are turned into RGB.
         flip_outputs: our tensors whose output channels come in BGR triples and are turned into RGB.
-        squeeze: our tensors that the release stores with one more leading axis of size 1.
+        squeeze: our tensors that the release stores with further axes of size 1.
         licence: licence and source of the released weights, one line.
     """
 
@@ -135,8 +135,8 @@ def rename(
             f"{_listing('left over', left_over)}; {_listing('missing', missing)}"
         )
     for name in layout.squeeze:
-        if state[name].shape[:1] == (1,):
-            state[name] = state[name][0]
+        if state[name].squeeze().shape == expected[name].squeeze().shape:
+            state[name] = state[name].reshape(expected[name].shape)
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise UserError(
