@@ -1,8 +1,8 @@
 """Label videos and pictures with the 478-point face mesh and the 68-point iBUG scheme.
 
-The labels train the bundled landmark network and the linear face model; nothing else in the project needs them.
-The mesh comes from MediaPipe, whose wheel carries its weights (Apache-2.0) but pins an old NumPy, so this one
-script runs in an environment of its own, from the root of the project::
+The labels train the bundled landmark network and the linear face model; nothing else in the project needs
+them. The mesh comes from MediaPipe, whose wheel carries its weights (Apache-2.0) but pins an old NumPy, so this
+one script runs in an environment of its own, from the root of the project::
 
     python3 -m venv labels-env
     labels-env/bin/pip install "mediapipe==0.10.21" "numpy<2" opencv-python-headless av
@@ -41,8 +41,8 @@ VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 # The face oval of the mesh from the subject's right temple over the chin (152) to the left temple. Our 17 jaw
-# points are spread over it by arc length, because its vertices are not where iBUG puts them. They are points of
-# the head, not of the visible outline: in a turned face the far ones lie inside the picture of the face.
+# points are spread over it by arc length, because its vertices are not where iBUG puts them. They are points
+# of the head, not of the visible outline: in a turned face the far ones lie inside the picture of the face.
 _OVAL = (
     127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152,
     377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356,
