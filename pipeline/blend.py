@@ -19,6 +19,7 @@ Image = npt.NDArray[Any]  # [H, W, 3] or [H, W]; float32 unless a function says 
 PUBLISHED_SIZE = 512  # the published program squeezes every frame through this square
 SPREAD = 0.08  # share of the region's size over which the edit may run out beyond the mask
 _MASK_FLOOR = 1.0 / 255.0
+_COVERED = 0.999
 _MIN_BASE = 12  # pixels of the shorter side below which a level would mix unrelated parts of the face
 
 
@@ -76,47 +77,36 @@ def blend(inside: Image, outside: Image, mask: Image, bands: int | None = None) 
     return collapse(mixed)
 
 
-def blend_into(frame: Image, patch: Image, mask: Image, box: tuple[int, int, int, int]) -> None:
+def blend_into(region: Image, patch: Image, mask: Image, coverage: Image) -> None:
     """Blend a patch into a region of a frame, in place; every pixel away from the mask keeps its bytes.
 
     Coarse bands carry the patch's colour far beyond the mask. That spread hides the seam, but it must not
-    tint the background: it fades to nothing within a short distance of the mask and at the box's border.
+    tint the background: it fades to nothing within a short distance of the mask and where the patch ends.
 
     Args:
-        frame: [H, W, 3] uint8 RGB, changed in place inside ``box`` only.
-        patch: [h, w, 3] float32 RGB in [0, 1], the new content of the box at the box's size.
-        mask: [h, w] float32 weights in [0, 1].
-        box: left, top, right, bottom in pixels, right and bottom exclusive; may reach outside the frame.
+        region: [H, W, 3] uint8 RGB view of the frame, changed in place.
+        patch: [H, W, 3] float32 RGB in [0, 1], the new content.
+        mask: [H, W] float32 weights in [0, 1].
+        coverage: [H, W] float32, 1 where the patch has content, less where it ends (not at the frame's border).
     """
-    left, top, right, bottom = box
-    height, width = frame.shape[:2]
-    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-    old = frame[y0:y1, x0:x1]
-    outside = old.astype(np.float32) / 255.0
-    mask = np.ascontiguousarray(mask[part])
-    mixed = blend(np.ascontiguousarray(patch[part]), outside, mask)
-    reach = border_window(bottom - top, right - left)[part] * spread_window(mask, bottom - top)
-    mixed = outside + reach[..., None] * (mixed - outside)
-    new = np.clip(np.rint(mixed * 255.0), 0.0, 255.0).astype(np.uint8)
-    np.copyto(old, new)
+    outside = region.astype(np.float32) / 255.0
+    reach = reach_window(mask, coverage)
+    mixed = outside + reach[..., None] * (blend(patch, outside, mask * (coverage > _COVERED)) - outside)
+    np.copyto(region, np.clip(np.rint(mixed * 255.0), 0.0, 255.0).astype(np.uint8))
 
 
-def border_window(height: int, width: int) -> Image:
-    """[H, W] weights: 0 at the border of a region, 1 from ``SPREAD`` of its size inwards."""
+def reach_window(mask: Image, coverage: Image) -> Image:
+    """[H, W] weights that allow an edit: 1 on the mask, 0 from ``SPREAD`` of the region's size outside it.
 
-    def rise(length: int) -> Image:
-        return _fade(np.minimum(np.arange(length), np.arange(length)[::-1]) / max(1.0, SPREAD * length))
-
-    return np.outer(rise(height), rise(width))
-
-
-def spread_window(mask: Image, size: int) -> Image:
-    """[H, W] weights: 1 where the mask is set, 0 from ``SPREAD * size`` pixels away from it."""
-    distance = cv2.distanceTransform((mask < _MASK_FLOOR).astype(np.uint8), cv2.DIST_L2, 5)
-    return _fade(1.0 - distance / max(1.0, SPREAD * size))
+    They are also 0 where the patch ends, and rise to 1 over the same distance inwards.
+    """
+    distance = max(1.0, SPREAD * max(mask.shape))
+    outside_mask = cv2.distanceTransform((mask < _MASK_FLOOR).astype(np.uint8), cv2.DIST_L2, 5)
+    reach = _fade(1.0 - outside_mask / distance)
+    if coverage.min() < _COVERED:
+        inside_patch = cv2.distanceTransform((coverage > _COVERED).astype(np.uint8), cv2.DIST_L2, 5)
+        reach *= _fade((inside_patch - 1.0) / distance)
+    return reach
 
 
 def _fade(position: Image) -> Image:

@@ -1,7 +1,7 @@
 """Overlap of pipeline stages: each stage is a generator, and :func:`threaded` runs it in its own thread.
 
 Decoding, the networks, compositing and encoding release Python's lock while they work, so threads suffice.
-Queues are bounded: a slow stage holds back the ones before it, and memory stays flat however long the video is.
+Queues are bounded: a slow stage holds back the ones before it, and memory stays flat for any length of video.
 """
 
 from __future__ import annotations
