@@ -1,8 +1,8 @@
 """Label videos and pictures with the 478-point face mesh and the 68-point iBUG scheme.
 
-The labels train the bundled landmark network and the linear face model; nothing else in the project needs
-them. The mesh comes from MediaPipe, whose wheel carries its weights (Apache-2.0) but pins an old NumPy, so this
-one script runs in an environment of its own, from the root of the project::
+The labels train the bundled landmark network and the linear face model; nothing else in the project
+needs them. The mesh comes from MediaPipe, whose wheel carries its weights (Apache-2.0) but pins an old
+NumPy, so this one script runs in an environment of its own, from the root of the project::
 
     python3 -m venv labels-env
     labels-env/bin/pip install "mediapipe==0.10.21" "numpy<2" opencv-python-headless av
