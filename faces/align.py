@@ -62,6 +62,7 @@ RECON_TEMPLATE = np.array(
     ]
 )
 RECON_SCALE = 102.0  # crop pixels per model unit
+_MIN_POSE_SCALE = 0.1  # frame pixels per model unit; less is no face
 
 # Eye centres and nose tip as shares of the aligned face.
 # Assumed: the paper names the anchors (section 3.1) but not their target; these are their usual places in the
@@ -184,16 +185,30 @@ def landmarks_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
 
 
+def square_crop(center: npt.ArrayLike, side: float, size: int, angle: float = 0.0) -> Crop:
+    """A square around a point, turned clockwise on the screen.
+
+    Args:
+        center: [2] pixels; lands in the middle of the crop.
+        side: of the square in frame pixels.
+        size: of the crop in pixels.
+        angle: radians by which the square is turned in the frame.
+    """
+    cosine, sine = np.cos(angle) * size / side, np.sin(angle) * size / side
+    linear = np.array([[cosine, sine], [-sine, cosine]])
+    shift = (size - 1) / 2 - linear @ np.asarray(center, dtype=np.float64)
+    return Crop(np.concatenate([linear, shift[:, None]], axis=1), (size, size))
+
+
 def box_landmark_crop(box: npt.ArrayLike, size: int = LANDMARK_SIZE) -> Crop:
-    """Upright square input of the landmark network around the landmarks' box, [4] x1, y1, x2, y2."""
+    """Upright input of the landmark network around the expected box of the landmarks, [4]."""
     x1, y1, x2, y2 = np.asarray(box, dtype=np.float64)
-    half = max(x2 - x1, y2 - y1, 1.0) * _LANDMARK_CROP_FACTOR / 2
-    x, y = (x1 + x2) / 2, (y1 + y2) / 2
-    return box_crop([x - half, y - half, x + half, y + half], (size, size))
+    side = max(x2 - x1, y2 - y1, 1.0) * _LANDMARK_CROP_FACTOR
+    return square_crop([(x1 + x2) / 2, (y1 + y2) / 2], side, size)
 
 
 def landmark_crop(landmarks: npt.ArrayLike, size: int = LANDMARK_SIZE) -> Crop:
-    """Square input of the landmark network, turned so that the eyes are level.
+    """Input of the landmark network, turned so that the eyes are level.
 
     Args:
         landmarks: [68, 2] pixels: labels in training, the previous estimate in tracking.
@@ -201,12 +216,11 @@ def landmark_crop(landmarks: npt.ArrayLike, size: int = LANDMARK_SIZE) -> Crop:
     """
     points = np.asarray(landmarks, dtype=np.float64)
     across = points[RIGHT_EYE].mean(axis=0) - points[LEFT_EYE].mean(axis=0)
-    angle = np.arctan2(across[1], across[0])
-    cosine, sine = np.cos(angle), np.sin(angle)
-    level = np.array([[cosine, sine], [-sine, cosine]])
-    upright = box_landmark_crop(landmarks_box(points @ level.T), size)
-    linear = upright.matrix[:, :2] @ level
-    return Crop(np.concatenate([linear, upright.matrix[:, 2:]], axis=1), (size, size))
+    angle = float(np.arctan2(across[1], across[0]))
+    level = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    x1, y1, x2, y2 = landmarks_box(points @ level.T).astype(np.float64)
+    side = max(x2 - x1, y2 - y1, 1.0) * _LANDMARK_CROP_FACTOR
+    return square_crop(level.T @ [(x1 + x2) / 2, (y1 + y2) / 2], side, size, angle)
 
 
 def lipsync_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -310,8 +324,8 @@ def place(patch: Image, crop: Crop, frame_size: tuple[int, int]) -> Placed | Non
         raise ValueError(f"patch of size {patch.shape[1::-1]} does not fit a crop of size {crop.size}")
     width, height = crop.size
     corners = crop.to_image([[-1, -1], [width, -1], [-1, height], [width, height]])
-    left, top = np.clip(np.ceil(corners.min(axis=0)), 0, frame_size).astype(int)
-    right, bottom = np.clip(np.floor(corners.max(axis=0)) + 1, 0, frame_size).astype(int)
+    left, top = np.clip(np.floor(corners.min(axis=0)) + 1, 0, frame_size).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, frame_size).astype(int)
     if right <= left or bottom <= top:
         return None
     matrix = crop.inverse.copy()
@@ -407,7 +421,7 @@ def fit_recon_alignment(points_up: Floats, frame_size: tuple[int, int]) -> Recon
     system = np.concatenate([RECON_TEMPLATE, np.ones((5, 1))], axis=1)
     solution = np.linalg.lstsq(system, np.asarray(points_up, dtype=np.float64), rcond=None)[0]  # [4, 2]
     scale = float(np.linalg.norm(solution[:3], axis=0).mean())
-    if not np.isfinite(scale) or scale <= 0.0:
+    if not np.isfinite(scale) or scale < _MIN_POSE_SCALE:
         raise ValueError("the landmarks do not span a face")
     return ReconAlignment(frame_size, RECON_SCALE / scale, solution[3])
 

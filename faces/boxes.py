@@ -103,8 +103,8 @@ def smooth_boxes(boxes: npt.ArrayLike, length: int = 5) -> Floats:
     Returns:
         [N, 4] float64.
     """
-    # Differs from paper: the published window starts at its frame instead of being centred, which delays
-    # boxes by two frames, and averages averages at the end; see smooth_boxes_published.
+    # Unlike smooth_boxes_published, whose window starts at its frame (boxes move two frames early) and which
+    # averages averages at the end.
     values = np.asarray(boxes, dtype=np.float64)
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     index = np.arange(len(values))

@@ -1,0 +1,153 @@
+"""Alignment: the pixel convention, exact inverses, and crops that land where they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from faces import align
+from faces.types import Crop
+
+
+def ramp(width: int, height: int) -> np.ndarray:
+    """A plane, which bilinear sampling reproduces exactly if and only if the coordinates are right."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([x, y, 0.5 * x - 0.25 * y], axis=2)
+
+
+def noise(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_box_of_its_own_size_is_a_slice() -> None:
+    image = noise(60, 50)
+    crop = align.box_crop([7, 11, 39, 31], (32, 20))
+    assert np.array_equal(align.extract(image, crop), image[11:31, 7:39])
+
+
+def test_cutting_and_placing_back_is_the_identity() -> None:
+    image = noise(64, 48)
+    crop = align.box_crop([-3, 8, 42, 40], (45, 32))
+    placed = align.place(align.extract(image, crop), crop, (64, 48))
+    assert placed is not None
+    assert placed.coverage.shape == (32, 42) and placed.coverage.min() == 1
+    assert np.array_equal(placed.pixels, image[placed.rows, placed.columns])
+
+
+@pytest.mark.parametrize("scale", [0.31, 0.9, 1.7])
+def test_turned_crops_come_back_without_shift(scale: float) -> None:
+    image = ramp(200, 160)
+    cosine, sine = scale * np.cos(0.4), scale * np.sin(0.4)
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    shift = np.array([[40.0], [40.0]]) - linear @ np.array([[100.0], [80.0]])
+    crop = Crop(np.concatenate([linear, shift], axis=1), (81, 81))
+    placed = align.place(align.extract(image, crop), crop, (200, 160))
+    assert placed is not None
+    # away from the crop's border, where nothing is repeated
+    y, x = np.mgrid[placed.rows, placed.columns]
+    inside = np.abs(crop.to_crop(np.stack([x, y], axis=-1)) - 40.0).max(axis=-1) < 32
+    inside &= (np.minimum(x, 199 - x) > 8) & (np.minimum(y, 159 - y) > 8)
+    assert inside.sum() > 500
+    difference = np.abs(placed.pixels - image[placed.rows, placed.columns])[inside]
+    assert difference.max() < 0.06 / min(scale, 1.0)  # warpAffine interpolates in steps of 1/32 pixel
+
+
+def test_shrinking_does_not_alias() -> None:
+    checker = np.indices((256, 256)).sum(axis=0) % 2 * np.uint8(255)
+    crop = align.extract(checker.astype(np.uint8), align.box_crop([0, 0, 256, 256], (64, 64)))
+    assert np.abs(crop.astype(float) - 127.5).max() <= 1
+
+
+def test_place_touches_only_the_crop() -> None:
+    crop = align.box_crop([50, 60, 70, 90], (40, 60))
+    patch = noise(40, 60)
+    placed = align.place(patch, crop, (100, 80))
+    assert placed is not None
+    assert (placed.rows.stop, placed.columns.start) == (80, 50)
+    assert placed.coverage.shape == placed.pixels.shape[:2] == (20, 20)
+    assert align.place(patch, crop, (40, 80)) is None
+    with pytest.raises(ValueError, match="does not fit"):
+        align.place(patch, align.box_crop([0, 0, 4, 4], (8, 8)), (100, 80))
+
+
+def test_similarity_is_recovered_and_never_mirrors() -> None:
+    rng = np.random.default_rng(3)
+    source = rng.normal(size=(6, 2))
+    matrix = np.array([[0.6, -1.1, 4.0], [1.1, 0.6, -2.0]])
+    target = source @ matrix[:, :2].T + matrix[:, 2]
+    assert np.allclose(align.fit_similarity(source, target), matrix)
+    assert np.linalg.det(align.fit_similarity(source, source * [-1, 1])[:, :2]) >= 0
+    with pytest.raises(ValueError, match="coincide"):
+        align.fit_similarity(np.zeros((3, 2)), source[:3])
+
+
+def test_anchor_crop_ignores_the_mouth_and_centres_the_face(frontal: np.ndarray) -> None:
+    crop = align.anchor_crop(frontal, 256)
+    speaking = frontal.copy()
+    speaking[48:] += [0, 9]
+    speaking[:17] += [0, 5]
+    assert np.array_equal(align.anchor_crop(speaking, 256).matrix, crop.matrix)
+    eyes = crop.to_crop(np.stack([frontal[36:42].mean(axis=0), frontal[42:48].mean(axis=0)]))
+    assert eyes[0, 1] == pytest.approx(eyes[1, 1])
+    assert eyes.mean(axis=0)[0] == pytest.approx(127.5)
+    inside = crop.to_crop(frontal)
+    assert inside.min() > 0 and inside.max() < 255
+
+
+def test_landmark_crop_levels_the_eyes(frontal: np.ndarray) -> None:
+    turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+    upright = align.landmark_crop(frontal).to_crop(frontal)
+    turned_points = (frontal - 150) @ turn.T * 2.5 + 400
+    turned = align.landmark_crop(turned_points).to_crop(turned_points)
+    assert np.allclose(turned, upright, atol=1e-4)
+    assert upright.min() > 15 and upright.max() < 112
+    flat = align.box_landmark_crop(align.landmarks_box(frontal)).to_crop(frontal)
+    assert np.allclose(flat, upright, atol=1e-4)
+
+
+def test_recognition_and_enhancer_templates_agree(frontal: np.ndarray) -> None:
+    points = align.five_points(frontal)
+    in_recognition = align.recognition_crop(frontal).to_crop(points)
+    in_enhancer = align.enhancer_crop(frontal, 512).to_crop(points)
+    assert np.allclose(in_enhancer, (in_recognition + 28) * 512 / 168)
+    assert np.abs(in_enhancer - align.enhancer_template(512)).max() < 40
+
+
+def test_lipsync_box_holds_the_face_and_scales_with_it(frontal: np.ndarray) -> None:
+    box = align.lipsync_box(frontal)
+    tight = align.landmarks_box(frontal)
+    assert (box[:2] <= tight[:2]).all() and (box[2:] >= tight[2:]).all()
+    assert np.allclose(align.lipsync_box(frontal * 3), box * 3, rtol=1e-5)
+    height = box[3] - box[1]
+    assert 0.06 < (box[3] - tight[3]) / height < 0.08  # 20 pixels on a face of about 290
+    assert align.lipsync_box(np.stack([frontal, frontal])).shape == (2, 4)
+    crop = align.lipsync_crop(frontal, 96)
+    assert np.allclose(crop.to_crop(box[:2] - 0.5), -0.5, atol=1e-4)
+    assert np.allclose(crop.to_crop(box[2:] - 0.5), 95.5, atol=1e-4)
+
+
+def test_recon_alignment_is_invertible(frontal: np.ndarray) -> None:
+    alignment = align.recon_alignment(frontal, (320, 240))
+    up = align.flip_y(frontal, 240)
+    again = align.ReconAlignment.from_params(alignment.params)
+    assert again.box == alignment.box
+    assert np.allclose(alignment.from_crop_up(alignment.to_crop_up(up)), up)
+    assert np.allclose(align.flip_y(up, 240), frontal)
+    with pytest.raises(ValueError, match="span a face"):
+        align.recon_alignment(np.zeros((68, 2)), (320, 240))
+
+
+@pytest.mark.parametrize("scale", [30.0, 70.0, 170.0])
+def test_recon_crop_equals_resizing_the_whole_frame(face3d: np.ndarray, scale: float) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    image = noise(331, 257)
+    landmarks = face3d[:, :2] * [scale, -scale] + [70, 150]  # spills over the left border
+    alignment = align.recon_alignment(landmarks, (331, 257))
+    crop = align.recon_crop(image, alignment)
+    whole = pillow.fromarray(image).resize(alignment.resized, pillow.Resampling.BICUBIC)
+    assert np.array_equal(crop, np.asarray(whole.crop(alignment.box)))
+
+
+def test_recon_crop_outside_the_frame_is_black(frontal: np.ndarray) -> None:
+    alignment = align.ReconAlignment((320, 240), 1.5, np.array([5000.0, 100.0]))
+    assert not align.recon_crop(noise(320, 240), alignment).any()

@@ -1,0 +1,64 @@
+"""Masks: which pixels they take and how softly they end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faces import masks
+
+SIZE = (320, 240)
+
+
+def value_at(mask: np.ndarray, point: np.ndarray) -> float:
+    x, y = np.round(point).astype(int)
+    return float(mask[y, x])
+
+
+def test_polygon_mask_area_and_edge() -> None:
+    square = [[10.0, 10.0], [50.0, 10.0], [50.0, 40.0], [10.0, 40.0]]
+    hard = masks.polygon_mask(square, (64, 48))
+    assert hard.shape == (48, 64) and hard.dtype == np.float32
+    assert hard.max() == 1 and abs(hard.sum() - 41 * 31) < 80
+    soft = masks.polygon_mask(square, (64, 48), softness=3)
+    assert abs(soft.sum() / hard.sum() - 1) < 0.02
+    assert 0.4 < soft[25, 10] < 0.7
+    assert (np.diff(soft[25, 1:25]) >= -1e-6).all()
+
+
+def test_face_mask_covers_the_lower_face_and_leaves_the_rest(frontal: np.ndarray) -> None:
+    mask = masks.face_polygon_mask(frontal, SIZE)
+    for inside in (30, 33, 48, 54, 57, 41):
+        assert value_at(mask, frontal[inside]) > 0.98
+    assert value_at(mask, frontal[8]) > 0.5  # the chin belongs to it
+    above_brows = frontal[[19, 24]].mean(axis=0) - [0, 25]
+    assert value_at(mask, above_brows) < 0.01
+    assert mask[:, :60].max() == 0 and mask[:40].max() < 0.01 and mask[225:].max() < 0.01
+    assert mask.min() >= 0 and mask.max() <= 1
+
+
+def test_mouth_mask_is_inside_the_face_mask(frontal: np.ndarray) -> None:
+    mouth = masks.mouth_polygon_mask(frontal, SIZE)
+    face = masks.face_polygon_mask(frontal, SIZE)
+    for inside in (62, 66, 51, 57):
+        assert value_at(mouth, frontal[inside]) > 0.5
+    assert value_at(mouth, frontal[33]) < 0.05
+    assert (mouth > face + 0.02).mean() < 0.001
+
+
+def test_masks_follow_scale(frontal: np.ndarray) -> None:
+    small = masks.face_polygon_mask(frontal, SIZE)
+    large = masks.face_polygon_mask(frontal * 2, (640, 480))
+    assert abs(large.sum() / small.sum() / 4 - 1) < 0.01
+
+
+def test_turned_faces_keep_a_sensible_unit(frontal: np.ndarray) -> None:
+    profile = frontal.copy()
+    profile[:, 0] = 160 + (profile[:, 0] - 160) * 0.1
+    assert masks.eye_distance(profile) > 0.7 * masks.eye_distance(frontal)
+
+
+def test_published_feather_clears_its_input_in_place() -> None:
+    mask = np.ones((512, 512), dtype=np.float32)
+    soft = masks.feather_published(mask)
+    assert mask[19, 256] == 0 and mask[20, 256] == 1
+    assert soft[256, 256] > 0.999 and soft[5, 256] < 0.5
