@@ -78,6 +78,19 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain
 
 
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse numbers below 1 in the named fields; a field may be a tuple of numbers. For ``__post_init__``.
+
+    Raises:
+        ValueError: names the class and the field; :func:`from_dict` turns it into a UserError.
+    """
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or min(numbers) < 1:
+            raise ValueError(f"{name} of {type(config).__name__} must be positive, is {value}")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
