@@ -26,6 +26,13 @@ FORMAT_VERSION = 1
 META = "meta.json"
 JPEG_QUALITY = 95
 
+_DECODE_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
 Frame = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -81,13 +88,17 @@ def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
     return data.tobytes()
 
 
-def decode_jpeg(data: npt.NDArray[np.uint8]) -> Frame:
+def decode_jpeg(data: npt.NDArray[np.uint8], reduction: int = 1) -> Frame:
     """JPEG bytes -> uint8 HWC RGB.
+
+    Args:
+        data: uint8 [bytes].
+        reduction: 1, 2, 4 or 8: decode at that fraction of the size (each pixel the mean of its block).
 
     Raises:
         ValueError: the bytes are not an image.
     """
-    frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    frame = cv2.imdecode(data, _DECODE_FLAGS[reduction])
     if frame is None:
         raise ValueError("not a JPEG image")
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
@@ -184,16 +195,36 @@ class PreparedClip:
         return self.meta.num_frames
 
     def has(self, name: str) -> bool:
-        """Whether the clip holds ``landmarks``, ``boxes``, ``rows``, ``wave``, ``mel`` or ``restored_index``."""
+        """Whether the clip holds ``landmarks``, ``boxes``, ``rows``, ``mel``, ``restored_index`` ..."""
         return (self.folder / f"{name}.npy").is_file()
 
-    def frame(self, index: int) -> Frame:
-        """Frame ``index`` as uint8 HWC RGB."""
-        return self._decode("frames", self._frames_index, self._frames, index)
+    def frame(self, index: int, max_reduction: float = 1.0, restored: bool = False) -> Frame:
+        """Decode one frame.
 
-    def restored(self, index: int) -> Frame:
-        """The restored (enhanced) frame ``index``: the same view as :meth:`frame`, of any size."""
-        return self._decode("restored", self._restored_index, self._restored, index)
+        Args:
+            index: frame number.
+            max_reduction: the frame may come smaller by a factor of 1, 2, 4 or 8, the largest not above this.
+            restored: the restored (enhanced) frame instead: the same view, of any size.
+
+        Returns:
+            uint8 HWC RGB.
+
+        Raises:
+            IndexError: no such frame.
+            UserError: the data are damaged.
+        """
+        name = "restored" if restored else "frames"
+        offsets = self._restored_index if restored else self._frames_index
+        packed = self._restored if restored else self._frames
+        if not 0 <= index < len(offsets) - 1:
+            raise IndexError(f"frame {index} of {self.folder}, which has {len(offsets) - 1}")
+        reduction = next(factor for factor in (8, 4, 2, 1) if factor <= max(1.0, max_reduction))
+        try:
+            return decode_jpeg(np.asarray(packed[offsets[index] : offsets[index + 1]]), reduction)
+        except (ValueError, cv2.error):
+            raise UserError(
+                f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"
+            ) from None
 
     @cached_property
     def landmarks(self) -> Floats:
@@ -256,15 +287,3 @@ class PreparedClip:
             return np.memmap(path, dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
-
-    def _decode(
-        self, name: str, offsets: npt.NDArray[np.int64], packed: npt.NDArray[np.uint8], index: int
-    ) -> Frame:
-        if not 0 <= index < len(offsets) - 1:
-            raise IndexError(f"frame {index} of {self.folder}, which has {len(offsets) - 1}")
-        try:
-            return decode_jpeg(np.asarray(packed[offsets[index] : offsets[index + 1]]))
-        except (ValueError, cv2.error):
-            raise UserError(
-                f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"
-            ) from None

@@ -1,1 +1,1 @@
-"""Training losses, one family a file; lower is better."""
+"""Training losses, one family a file; every loss is minimised and states its range."""

@@ -1,0 +1,184 @@
+"""Random changes of training samples; the same draw serves all frames of a sample.
+
+The paper trains without augmentation on many thousand clips; with few identities it decides whether a network
+generalises. All strengths default to 0, which leaves every sample as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from datasets.clips import Floats, Frame, decode_jpeg, encode_jpeg
+
+MEL_LIMIT = 4.0  # the log-mel range is [-4, 4] for -100 .. 0 dB, so one unit is 12.5 dB
+_DECIBELS_PER_UNIT = 12.5
+_JPEG_QUALITIES = (30, 95)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Strengths and probabilities.
+
+    Attributes:
+        flip: probability of mirroring (never used for D-Net, whose coefficients have a side).
+        colour: strength of brightness, contrast, saturation and tint, 0 .. 1.
+        crop_jitter: shift and growth of the crop, in parts of its size.
+        rotation: turn of landmark crops in degrees.
+        blur: probability of blurring the inputs.
+        jpeg: probability of compressing the inputs.
+        occlusion: probability of covering a part of the inputs.
+        voice: strength of gain, tilt and band shift of the spectrogram, 0 .. 1: another voice and microphone.
+        speaker_mix: probability of adding another clip's speech, 6 to 20 dB below the clip's own.
+        silence: probability of a closed mouth with silent sound (L-Net and Wav2Lip; needs landmarks).
+    """
+
+    flip: float = 0.0
+    colour: float = 0.0
+    crop_jitter: float = 0.0
+    rotation: float = 0.0
+    blur: float = 0.0
+    jpeg: float = 0.0
+    occlusion: float = 0.0
+    voice: float = 0.0
+    speaker_mix: float = 0.0
+    silence: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageAugment:
+    """One draw of the image changes.
+
+    Attributes:
+        flip: mirror; done by the caller, who also has to mirror what goes with the image.
+        gain: [3] factor per colour channel.
+        bias: added after the gain, in levels.
+        saturation: factor on the distance from grey.
+        blur: standard deviation in pixels; 0 for none.
+        jpeg: quality; 0 for none.
+        cover: x, y, width, height of an ellipse in parts of the image, or None.
+        cover_colour: its colour.
+    """
+
+    flip: bool
+    gain: Floats
+    bias: float
+    saturation: float
+    blur: float
+    jpeg: int
+    cover: tuple[float, float, float, float] | None
+    cover_colour: tuple[int, int, int]
+
+    @staticmethod
+    def draw(config: AugmentConfig, rng: np.random.Generator) -> ImageAugment:
+        """Draw all changes; the number of draws does not depend on the outcome."""
+        flip, blur, jpeg, cover = rng.uniform(size=4)
+        contrast, brightness, saturation, *tint = rng.uniform(-1.0, 1.0, 6)
+        sigma = rng.uniform(0.4, 1.6)
+        quality = int(rng.integers(*_JPEG_QUALITIES))
+        place = rng.uniform(size=2)
+        extent = rng.uniform(0.15, 0.45, 2)
+        colour = rng.integers(0, 256, 3)
+        strength = config.colour
+        gain = (1.0 + 0.3 * strength * contrast) * (1.0 + 0.1 * strength * np.asarray(tint))
+        return ImageAugment(
+            flip=bool(flip < config.flip),
+            gain=gain.astype(np.float32),
+            bias=40.0 * strength * brightness,
+            saturation=1.0 + 0.4 * strength * saturation,
+            blur=sigma if blur < config.blur else 0.0,
+            jpeg=quality if jpeg < config.jpeg else 0,
+            cover=(*place, *extent) if cover < config.occlusion else None,
+            cover_colour=(int(colour[0]), int(colour[1]), int(colour[2])),
+        )
+
+    def recolour(self, frame: Frame) -> Frame:
+        """Change light and colour; applied to inputs and targets alike."""
+        if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
+            return frame
+        values = frame.astype(np.float32)
+        grey = values.mean(axis=2, keepdims=True)
+        values = (grey + self.saturation * (values - grey)) * self.gain + self.bias
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+    def degrade(self, frame: Frame) -> Frame:
+        """Cover, blur and compress; applied to inputs only."""
+        result: npt.NDArray[Any] = frame
+        if self.cover is not None:
+            height, width = frame.shape[:2]
+            x, y, w, h = self.cover
+            center = (round(x * width), round(y * height))
+            axes = (max(1, round(w * width / 2)), max(1, round(h * height / 2)))
+            result = cv2.ellipse(frame.copy(), center, axes, 0, 0, 360, self.cover_colour, -1)
+        if self.blur:
+            result = cv2.GaussianBlur(result, (0, 0), self.blur)
+        if self.jpeg:
+            result = decode_jpeg(np.frombuffer(encode_jpeg(result.astype(np.uint8), self.jpeg), np.uint8))
+        return result.astype(np.uint8, copy=False)
+
+    def degrade_all(self, frames: Sequence[Frame]) -> list[Frame]:
+        """:meth:`degrade` for every frame."""
+        return [self.degrade(frame) for frame in frames]
+
+
+@dataclass(frozen=True)
+class VoiceAugment:
+    """One draw of the changes to a log-mel spectrogram.
+
+    Attributes:
+        gain: added to all bands, in log-mel units.
+        tilt: added from minus this at the lowest band to plus this at the highest.
+        warp: factor on the band axis: a longer or shorter vocal tract, a higher or lower voice.
+    """
+
+    gain: float
+    tilt: float
+    warp: float
+
+    @staticmethod
+    def draw(config: AugmentConfig, rng: np.random.Generator) -> VoiceAugment:
+        """Gain within 10 dB, tilt within 6 dB, warp within 12 % at full strength."""
+        gain, tilt, warp = config.voice * rng.uniform(-1.0, 1.0, 3)
+        return VoiceAugment(
+            10.0 / _DECIBELS_PER_UNIT * gain, 6.0 / _DECIBELS_PER_UNIT * tilt, 1.0 + 0.12 * warp
+        )
+
+    def apply(self, mel: Floats) -> Floats:
+        """[..., 80, columns] -> the same shape, in [-4, 4]; digital silence stays silent."""
+        bands = mel.shape[-2]
+        if self.warp != 1.0:
+            position = np.clip(np.arange(bands) * self.warp, 0, bands - 1)
+            low = np.minimum(position.astype(np.int64), bands - 2)
+            share = (position - low).astype(np.float32)[:, None]
+            mel = mel[..., low, :] * (1.0 - share) + mel[..., low + 1, :] * share
+        change = self.gain + self.tilt * np.linspace(-1.0, 1.0, bands, dtype=np.float32)[:, None]
+        louder = np.clip(mel + change, -MEL_LIMIT, MEL_LIMIT)
+        return np.where(mel <= -MEL_LIMIT, -MEL_LIMIT, louder).astype(np.float32)
+
+
+def mix_speech(mel: Floats, other: Floats, level: float) -> Floats:
+    """Add the power of another voice.
+
+    Args:
+        mel: [..., 80, columns] in [-4, 4].
+        other: the same shape.
+        level: gain of the other voice in dB, usually negative.
+
+    Returns:
+        [..., 80, columns] in [-4, 4].
+    """
+    per_unit = _DECIBELS_PER_UNIT / 10.0  # powers of ten per log-mel unit
+    power = 10.0 ** (mel * per_unit) + 10.0 ** (other * per_unit + level / 10.0)
+    return np.clip(np.log10(power) / per_unit, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)
+
+
+def silent_mel(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Silence: digital zero in half the draws, otherwise faint noise between -95 and -70 dB."""
+    floor = -MEL_LIMIT if rng.uniform() < 0.5 else rng.uniform(-MEL_LIMIT + 0.4, -MEL_LIMIT + 2.4)
+    noise = rng.normal(0.0, 0.3, shape) if floor > -MEL_LIMIT else np.zeros(shape)
+    return np.clip(floor + noise, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)

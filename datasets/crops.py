@@ -1,0 +1,129 @@
+"""Cutting network inputs out of prepared clips, with jitter (geometry: ``faces/align.py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.clips import Floats, Frame, PreparedClip
+from faces.align import INNER_LIPS, LEFT_EYE_CORNERS, OUTER_LIPS, RIGHT_EYE_CORNERS, box_crop, extract
+from faces.types import Crop
+
+# Where each landmark goes in a mirror image: jaw, brows, nose, eyes, outer and inner lips.
+MIRRORED = np.array(
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        *range(27, 31),
+        *range(35, 30, -1),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
+        *(64, 63, 62, 61, 60, 67, 66, 65),
+    ]
+)
+
+_UPPER_INNER_LIP, _LOWER_INNER_LIP = 62, 66  # middle of the inner lips
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """A change of view in the plane of the crop.
+
+    Attributes:
+        shift_x: the view moves to the right by this part of its width.
+        shift_y: the view moves down by this part of its height.
+        scale: the view grows by this factor.
+        angle: the view turns by this many radians, clockwise on the screen.
+    """
+
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    scale: float = 1.0
+    angle: float = 0.0
+
+    @staticmethod
+    def draw(rng: np.random.Generator, amount: float, angle: float = 0.0) -> Jitter:
+        """Uniform shifts and growth within +-amount and rotation within +-angle; always four draws."""
+        shift_x, shift_y, growth, turn = rng.uniform(-1.0, 1.0, 4)
+        return Jitter(amount * shift_x, amount * shift_y, 1.0 + amount * growth, angle * turn)
+
+    def apply(self, crop: Crop) -> Crop:
+        """The changed view, same size in pixels."""
+        width, height = crop.size
+        cosine, sine = np.cos(self.angle) / self.scale, np.sin(self.angle) / self.scale
+        linear = np.array([[cosine, sine], [-sine, cosine]])  # old crop pixels -> new crop pixels
+        center = np.array([(width - 1) / 2, (height - 1) / 2])
+        new_center = center + np.array([self.shift_x * width, self.shift_y * height])
+        return _compose(linear, center - linear @ new_center, crop)
+
+
+def face_crop(clip: PreparedClip, index: int, size: int, jitter: Jitter | None = None) -> Crop:
+    """The view of L-Net, Wav2Lip, the expert and E-Net: the face box of one frame, square in pixels."""
+    crop = box_crop(clip.boxes[index], (size, size))
+    return jitter.apply(crop) if jitter else crop
+
+
+def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Frame:
+    """Decode one frame of a clip and take a crop from it.
+
+    Where the crop shrinks the frame by two or more, the frame is decoded at 1/2, 1/4 or 1/8 of its size,
+    which is faster.
+
+    Args:
+        clip: the clip.
+        index: frame number.
+        crop: the view, in stored pixels.
+        restored: take the restored frame instead.
+
+    Returns:
+        uint8 RGB [height, width, 3]; border pixels are repeated outside the frame.
+    """
+    stored = (clip.meta.width, clip.meta.height)
+    frame = clip.frame(index, max_reduction=1.0 / crop.scale, restored=restored)
+    if frame.shape[1::-1] == stored:
+        return extract(frame, crop)
+    to_stored = box_crop([0, 0, *stored], (frame.shape[1], frame.shape[0])).inverse
+    linear = crop.matrix[:, :2] @ to_stored[:, :2]
+    offset = crop.matrix[:, :2] @ to_stored[:, 2] + crop.matrix[:, 2]
+    return extract(frame, Crop(np.concatenate([linear, offset[:, None]], axis=1), crop.size))
+
+
+def mirror(crop: Crop) -> Crop:
+    """The same view seen in a mirror."""
+    return _compose(np.diag([-1.0, 1.0]), np.array([crop.size[0] - 1.0, 0.0]), crop)
+
+
+def mouth_shape(landmarks: Floats) -> Floats:
+    """Lips without the pose of the head in the plane: centred, level, in units of the distance of the eyes.
+
+    Args:
+        landmarks: [N, 68, 2] pixels.
+
+    Returns:
+        [N, 20, 2] float32, about -0.5 to 0.5.
+    """
+    across = landmarks[:, RIGHT_EYE_CORNERS].mean(axis=1) - landmarks[:, LEFT_EYE_CORNERS].mean(
+        axis=1
+    )  # [N, 2]
+    mouth = landmarks[:, OUTER_LIPS.start : INNER_LIPS.stop]
+    mouth = mouth - mouth.mean(axis=1, keepdims=True)
+    # a turn by minus the angle of the eyes and division by their distance: conj(across) / |across|^2
+    cosine, sine = (across / (across**2).sum(axis=1, keepdims=True)).T[:, :, None]
+    x, y = mouth[..., 0], mouth[..., 1]
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=-1).astype(np.float32)
+
+
+def mouth_opening(landmarks: Floats) -> Floats:
+    """Gap between the inner lips in units of the distance of the outer eye corners: [N, 68, 2] -> [N]."""
+    gap = np.linalg.norm(landmarks[:, _UPPER_INNER_LIP] - landmarks[:, _LOWER_INNER_LIP], axis=1)
+    eyes = np.linalg.norm(landmarks[:, LEFT_EYE_CORNERS[0]] - landmarks[:, RIGHT_EYE_CORNERS[1]], axis=1)
+    return (gap / eyes).astype(np.float32)
+
+
+def _compose(linear: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], crop: Crop) -> Crop:
+    """``linear @ x + offset`` in crop pixels, after the crop."""
+    matrix = linear @ crop.matrix
+    matrix[:, 2] += offset
+    return Crop(matrix, crop.size)

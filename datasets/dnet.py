@@ -1,0 +1,84 @@
+"""Samples of D-Net: two frames of one video and the coefficient window of the second (section C.1.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from core.coefficients import motion_window
+from core.constants import DNET_SIZE
+from datasets.augment import AugmentConfig, ImageAugment
+from datasets.clips import Floats
+from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from datasets.crops import cut
+from faces.align import box_crop
+
+
+class DNetPairs(Dataset[dict[str, Any]]):
+    """Random source and target frame of one clip.
+
+    Args:
+        data: prepared data.
+        split: split of the manifest.
+        augment: colour only; mirroring or moving the crop would contradict the coefficients.
+        seed: of all random draws.
+        release_only: leave out clips whose weights may not be published.
+        size: side of the images in pixels.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        split: str,
+        augment: AugmentConfig,
+        seed: int,
+        release_only: bool = False,
+        size: int = DNET_SIZE,
+    ) -> None:
+        self.clips = ClipCollection(data, split, ("frames_index", "rows"), 2, release_only)
+        self.augment = augment
+        self.seed = seed
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """The pair of one clip.
+
+        Args:
+            key: (epoch, index of the clip).
+
+        Returns:
+            ``source`` and ``target`` float32 [3, size, size] in [0, 1], ``coefficients`` float32 [73, 27] of
+            the target, ``clip`` the clip's name.
+        """
+        epoch, index = key
+        rng = sample_rng(self.seed, epoch, index)
+        source, target = rng.choice(len(self.clips.clip(index)), size=2, replace=False)
+        changes = ImageAugment.draw(self.augment, rng)
+        return {
+            "source": self._image(index, int(source), changes),
+            "target": self._image(index, int(target), changes),
+            "coefficients": motion_window(self.clips.clip(index).rows, int(target)),
+            "clip": self.clips.names[index],
+        }
+
+    def preview(self, index: int, num_frames: int) -> dict[str, Any]:
+        """The first frame of a clip as source and its first ``num_frames`` frames as targets, time first."""
+        clip = self.clips.clip(index)
+        frames = range(min(num_frames, len(clip)))
+        none = ImageAugment.draw(AugmentConfig(), sample_rng(self.seed, 0, index))
+        return {
+            "source": np.stack([self._image(index, 0, none)] * len(frames)),
+            "target": np.stack([self._image(index, frame, none) for frame in frames]),
+            "coefficients": np.stack([motion_window(clip.rows, frame) for frame in frames]),
+            "clip": [self.clips.names[index]] * len(frames),
+        }
+
+    def _image(self, index: int, frame: int, changes: ImageAugment) -> Floats:
+        clip = self.clips.clip(index)
+        crop = box_crop(clip.meta.dnet_window, (self.size, self.size))
+        return to_image(changes.recolour(cut(clip, frame, crop)))

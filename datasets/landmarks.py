@@ -1,0 +1,106 @@
+"""Samples of the bundled landmark network: jittered face crops, and crops without a face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from core.constants import LANDMARK_SIZE
+from datasets.augment import AugmentConfig, ImageAugment
+from datasets.clips import Floats
+from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from datasets.crops import MIRRORED, Jitter, cut, mirror
+from faces.align import box_crop, box_landmark_crop, landmark_crop, landmarks_box
+from faces.types import Crop
+
+_MAX_OVERLAP = 0.15  # of a crop without a face with the face's box, in parts of the crop
+_NEGATIVE_TRIES = 16
+
+
+class LandmarkCrops(Dataset[dict[str, Any]]):
+    """Crops of one random frame of each clip.
+
+    Args:
+        data: prepared data whose ``landmarks`` are the labels.
+        split: split of the manifest.
+        augment: all image changes; ``crop_jitter`` and ``rotation`` imitate a tracker that lags behind.
+        seed: of all random draws.
+        release_only: leave out clips whose weights may not be published.
+        negatives: share of crops without a face.
+        size: side of the crops in pixels.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        split: str,
+        augment: AugmentConfig,
+        seed: int,
+        release_only: bool = False,
+        negatives: float = 0.0,
+        size: int = LANDMARK_SIZE,
+    ) -> None:
+        self.clips = ClipCollection(data, split, ("frames_index", "landmarks"), 1, release_only)
+        self.augment = augment
+        self.seed = seed
+        self.negatives = negatives
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """The crop of one clip.
+
+        Args:
+            key: (epoch, index of the clip).
+
+        Returns:
+            ``image`` float32 [3, S, S] in [0, 1]; ``points`` float32 [68, 2] in pixels of the crop (zeros
+            without a face); ``is_face`` float32 scalar; ``clip`` the name.
+        """
+        epoch, index = key
+        rng = sample_rng(self.seed, epoch, index)
+        clip = self.clips.clip(index)
+        frame = int(rng.integers(len(clip)))
+        landmarks = clip.landmarks[frame]
+        jitter = Jitter.draw(rng, self.augment.crop_jitter, np.deg2rad(self.augment.rotation))
+        changes = ImageAugment.draw(self.augment, rng)
+        level = bool(rng.uniform() < 0.5)  # tracking hands over levelled crops, detection upright ones
+        is_face = bool(rng.uniform() >= self.negatives)
+        if is_face:
+            view = (
+                landmark_crop(landmarks, self.size)
+                if level
+                else box_landmark_crop(landmarks_box(landmarks), self.size)
+            )
+            crop = jitter.apply(view)
+        else:
+            crop = self._away_from_face(landmarks, (clip.meta.width, clip.meta.height), rng)
+        if changes.flip:
+            crop = mirror(crop)
+        points = np.zeros((len(landmarks), 2), np.float32)
+        if is_face:
+            points = crop.to_crop(landmarks[MIRRORED] if changes.flip else landmarks).astype(np.float32)
+        image = changes.degrade(changes.recolour(cut(clip, frame, crop)))
+        return {
+            "image": to_image(image),
+            "points": points,
+            "is_face": np.float32(is_face),
+            "clip": self.clips.names[index],
+        }
+
+    def _away_from_face(self, landmarks: Floats, frame: tuple[int, int], rng: np.random.Generator) -> Crop:
+        """A random square that hardly touches the face; a corner of the frame where none is found."""
+        x1, y1, x2, y2 = landmarks_box(landmarks)
+        for _ in range(_NEGATIVE_TRIES):
+            side = float(rng.uniform(0.1, 0.5)) * min(frame)
+            left, top = rng.uniform(0.0, 1.0, 2) * (np.asarray(frame) - side)
+            width = min(left + side, x2) - max(left, x1)
+            height = min(top + side, y2) - max(top, y1)
+            if max(0.0, width) * max(0.0, height) <= _MAX_OVERLAP * side**2:
+                return box_crop([left, top, left + side, top + side], (self.size, self.size))
+        side = 0.1 * min(frame)
+        return box_crop([0.0, 0.0, side, side], (self.size, self.size))

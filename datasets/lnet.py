@@ -1,0 +1,125 @@
+"""Samples of L-Net and Wav2Lip: five consecutive frames, five references and their speech (section C.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
+from datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, silent_mel
+from datasets.clips import Floats, Frame
+from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from datasets.crops import Jitter, cut, face_crop, mirror, mouth_opening
+
+# Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed.
+_CLOSED = 0.06
+
+
+class LNetClips(Dataset[dict[str, Any]]):
+    """A window of consecutive frames, lower halves masked, beside random reference frames of the same clip.
+
+    Args:
+        data: prepared data.
+        split: split of the manifest.
+        augment: changes of images and sound.
+        seed: of all random draws.
+        release_only: leave out clips whose weights may not be published.
+        num_frames: length of the window; the sync loss needs five.
+        size: side of the faces in pixels.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        split: str,
+        augment: AugmentConfig,
+        seed: int,
+        release_only: bool = False,
+        num_frames: int = SYNC_FRAMES,
+        size: int = LNET_SIZE,
+    ) -> None:
+        needs = ["frames_index", "boxes", "mel"] + (["landmarks"] if augment.silence else [])
+        self.clips = ClipCollection(data, split, needs, num_frames, release_only)
+        self.augment = augment
+        self.seed = seed
+        self.num_frames = num_frames
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """The sample of one clip, T frames of S pixels.
+
+        Args:
+            key: (epoch, index of the clip).
+
+        Returns:
+            ``audio`` [T, 1, 80, 16], one window a frame; ``sync_audio`` [1, 80, 16], the window of the whole
+            clip for the expert; ``faces`` [6, T, S, S], masked frames then references, in [0, 1]; ``target``
+            [3, T, S, S]; ``speech`` float32 scalar, 0 where silence replaced the sound; ``clip`` the name.
+        """
+        epoch, index = key
+        rng = sample_rng(self.seed, epoch, index)
+        usable = self.clips.usable_frames(index)
+        start = int(rng.integers(usable.start, usable.stop - self.num_frames + 1))
+        frames = list(range(start, start + self.num_frames))
+        references = rng.choice(len(self.clips.clip(index)), self.num_frames).tolist()
+        jitter = Jitter.draw(rng, self.augment.crop_jitter)
+        changes = ImageAugment.draw(self.augment, rng)
+        voice = VoiceAugment.draw(self.augment, rng)
+        silent = bool(rng.uniform() < self.augment.silence)
+        if silent:
+            closed = np.flatnonzero(mouth_opening(self.clips.clip(index).landmarks) < _CLOSED)
+            silent = len(closed) > 0
+        if silent:
+            frames = np.sort(rng.choice(closed, self.num_frames)).tolist()
+            audio = silent_mel((self.num_frames, 1, MEL_BANDS, MEL_WINDOW), rng)
+            sync_audio = audio[0]
+        else:
+            audio = voice.apply(self.clips.speech_windows(index, frames))
+            sync_audio = voice.apply(self.clips.clip_window(index, start))
+        target = self._cut(index, frames, jitter, changes)
+        reference = self._cut(index, references, jitter, changes)
+        return {
+            "audio": audio,
+            "sync_audio": sync_audio,
+            "faces": lnet_faces(changes.degrade_all(target), changes.degrade_all(reference)),
+            "target": to_clip(target),
+            "speech": np.float32(not silent),
+            "clip": self.clips.names[index],
+        }
+
+    def preview(self, index: int, num_frames: int) -> dict[str, Any]:
+        """The first frames of a clip with its first frame as the only reference: a batch of one long clip."""
+        frames = list(self.clips.usable_frames(index)[:num_frames])
+        none = ImageAugment.draw(AugmentConfig(), sample_rng(self.seed, 0, index))
+        target = self._cut(index, frames, Jitter(), none)
+        return {
+            "audio": self.clips.speech_windows(index, frames)[None],
+            "faces": lnet_faces(target, target[:1] * len(frames))[None],
+            "target": to_clip(target)[None],
+            "clip": [self.clips.names[index]],
+        }
+
+    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Frame]:
+        clip = self.clips.clip(index)
+        crops = [face_crop(clip, frame, self.size, jitter) for frame in frames]
+        if changes.flip:
+            crops = [mirror(crop) for crop in crops]
+        return [changes.recolour(cut(clip, frame, crop)) for frame, crop in zip(frames, crops, strict=True)]
+
+
+def to_clip(frames: Sequence[Frame]) -> Floats:
+    """uint8 frames [S, S, 3] -> float32 [3, T, S, S] in [0, 1]."""
+    return to_image(np.stack(frames)).swapaxes(0, 1)
+
+
+def lnet_faces(frames: Sequence[Frame], references: Sequence[Frame]) -> Floats:
+    """Frames with their lower half black, then references: float32 [6, T, S, S] in [0, 1]."""
+    masked = to_clip(frames)
+    masked[:, :, masked.shape[2] // 2 :] = 0.0
+    return np.concatenate([masked, to_clip(references)])

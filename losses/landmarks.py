@@ -1,0 +1,59 @@
+"""Losses of the bundled landmark network, which is not part of the paper."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def wing_loss(
+    points: torch.Tensor,
+    target: torch.Tensor,
+    sample_weight: torch.Tensor,
+    width: float = 0.05,
+    curvature: float = 0.01,
+) -> torch.Tensor:
+    """Logarithmic near zero, linear far away (Feng et al. 2018), so that small errors keep a strong gradient.
+
+    Args:
+        points: [B, N, 2] predicted positions, in parts of the crop's side.
+        target: [B, N, 2] true positions in the same unit.
+        sample_weight: [B] 1 for faces, 0 for crops without one; the mean stays over all B samples.
+        width: error where the logarithmic part ends, in the same unit.
+        curvature: smaller is steeper at zero, in the same unit.
+
+    Returns:
+        Scalar >= 0, 0 for equal points, lower is better.
+    """
+    error = (points.float() - target.float()).abs()
+    ratio = torch.tensor(width / curvature)
+    offset = width - width * torch.log1p(ratio)
+    loss = torch.where(error < width, width * torch.log1p(error / curvature), error - offset)
+    return (loss.mean(dim=(1, 2)) * sample_weight).mean()
+
+
+def confidence_loss(logit: torch.Tensor, is_face: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of the face confidence.
+
+    Args:
+        logit: [B] any sign, high means face.
+        is_face: [B] 1 for faces, 0 for other crops.
+
+    Returns:
+        Scalar >= 0, ln 2 when undecided, lower is better.
+    """
+    return F.binary_cross_entropy_with_logits(logit.float(), is_face.float())
+
+
+def normalized_mean_error(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean distance of 68 points in parts of the distance between the outer eye corners.
+
+    Args:
+        points: [B, 68, 2].
+        target: [B, 68, 2].
+
+    Returns:
+        [B], 0 for equal points, lower is better.
+    """
+    inter_ocular = torch.linalg.vector_norm(target[:, 36] - target[:, 45], dim=-1)
+    return torch.linalg.vector_norm(points - target, dim=-1).mean(dim=1) / inter_ocular
