@@ -87,7 +87,7 @@ def blend_into(region: Image, patch: Image, mask: Image, coverage: Image) -> Non
         region: [H, W, 3] uint8 RGB view of the frame, changed in place.
         patch: [H, W, 3] float32 RGB in [0, 1], the new content.
         mask: [H, W] float32 weights in [0, 1].
-        coverage: [H, W] float32, 1 where the patch has content, less where it ends (not at the frame's border).
+        coverage: [H, W] float32, 1 where the patch has content, less where it ends; not at frame borders.
     """
     outside = region.astype(np.float32) / 255.0
     reach = reach_window(mask, coverage)
@@ -107,6 +107,15 @@ def reach_window(mask: Image, coverage: Image) -> Image:
         inside_patch = cv2.distanceTransform((coverage > _COVERED).astype(np.uint8), cv2.DIST_L2, 5)
         reach *= _fade((inside_patch - 1.0) / distance)
     return reach
+
+
+def fade_window(width: int, height: int, share: float) -> Image:
+    """[H, W] weights: 0 at the border, 1 from ``share`` of the size inwards."""
+
+    def rise(length: int) -> Image:
+        return _fade(np.minimum(np.arange(length), np.arange(length)[::-1]) / (share * length))
+
+    return np.outer(rise(height), rise(width))
 
 
 def _fade(position: Image) -> Image:

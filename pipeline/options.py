@@ -61,7 +61,7 @@ class RenderOptions:
         neutralize: run D-Net; without it the frame itself is L-Net's reference (ablation of table 3).
         enhance: run E-Net; without it L-Net's image is enlarged (ablation of table 3).
         expression: template for D-Net: ``neutral``, ``smile``, an image of a face, or a file of coefficients.
-        expression_blend: 0 neutral .. 1 the template (table 4; smile where the template is neutral); None is 1.
+        expression_blend: 0 neutral .. 1 the template (table 4; smile if it is neutral); None is 1.
         one_shot: D-Net warps the first frame of every shot instead of each frame (appendix B).
         upper_face: emotion of the upper face through GANimation.
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.

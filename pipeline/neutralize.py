@@ -1,0 +1,146 @@
+"""Stage 1 of the paper: one canonical expression for every frame, by D-Net (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from core.coefficients import (
+    MOTION_EXPRESSION,
+    MOTION_SCALE,
+    NUM_EXPRESSION,
+    TRAIN_WINDOW,
+    WINDOW_BEFORE,
+    crop_ratio,
+    driving_window,
+    motion_window,
+)
+from core.constants import DNET_SIZE
+from core.devices import autocast
+from faces.align import anchor_crop, extract, warp
+from faces.types import Crop, FaceTrack
+from pipeline.batching import BatchRunner
+from pipeline.blend import fade_window
+from pipeline.work import FaceWork, Image, between, to_images, to_tensor
+
+Floats = npt.NDArray[np.float32]
+_FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
+
+
+class DrivingWindows:
+    """Coefficient windows of one face with the expression replaced by the template.
+
+    Windows never cross a shot cut or a gap in the track.
+
+    Args:
+        track: the face, with its 3DMM rows.
+        expression: [64] template.
+        one_shot: windows for the first frame of each stretch instead of for the frame itself.
+        length: frames of a window.
+    """
+
+    def __init__(
+        self, track: FaceTrack, expression: Floats, one_shot: bool, length: int = TRAIN_WINDOW
+    ) -> None:
+        self.rows = track.rows
+        self.expression = expression
+        self.one_shot = one_shot
+        self.length = length
+        self.spans = list(track.present_slices())
+        self._starts = np.array([span.start for span in self.spans])
+        self._ratios: dict[int, float] = {}
+
+    def source(self, index: int) -> int:
+        """Number of the frame that D-Net warps to make frame ``index``."""
+        return self._span(index).start if self.one_shot else index
+
+    def __call__(self, index: int) -> Floats:
+        """[73, length] window for frame ``index``."""
+        span = self._span(index)
+        if not self.one_shot:
+            near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
+            return driving_window(
+                self.rows[near], index - near.start, expression=self.expression, length=self.length
+            )
+        window = motion_window(self.rows[span], index - span.start, self.length)
+        window[MOTION_SCALE] *= self._ratio(span)
+        window[MOTION_EXPRESSION] = self.expression.reshape(NUM_EXPRESSION, 1)
+        return window
+
+    def _span(self, index: int) -> slice:
+        return self.spans[int(np.searchsorted(self._starts, index, side="right")) - 1]
+
+    def _ratio(self, span: slice) -> float:
+        if span.start not in self._ratios:
+            rows = self.rows[span]
+            self._ratios[span.start] = crop_ratio(rows, rows[0]) or 1.0
+        return self._ratios[span.start]
+
+
+class Neutralizer:
+    """Renders references for L-Net: the face of each frame with the template's expression.
+
+    Args:
+        dnet: D-Net on its device.
+        windows: coefficient windows of each face track.
+        runner: batches.
+        dtype: number format of the network.
+    """
+
+    def __init__(
+        self, dnet: nn.Module, windows: Sequence[DrivingWindows], runner: BatchRunner, dtype: torch.dtype
+    ) -> None:
+        self.dnet = dnet
+        self.windows = windows
+        self.runner = runner
+        self.dtype = dtype
+        self.device = next(dnet.parameters()).device
+        self._sources: dict[tuple[int, int], Image] = {}
+
+    def __call__(self, faces: Sequence[FaceWork], originals: Sequence[Image]) -> list[Image]:
+        """Reference crops.
+
+        Args:
+            faces: the faces.
+            originals: their crops, [S, S, 3] uint8.
+
+        Returns:
+            [S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
+        """
+        crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
+        sources = [self._source(face, crop) for face, crop in zip(faces, crops, strict=True)]
+        windows = np.stack([self.windows[face.track](face.index) for face in faces])
+        edited = self.runner(
+            self._run, to_tensor(sources, self.device), torch.from_numpy(windows).to(self.device)
+        )
+        return [
+            _insert(image, crop, face.crop, original)
+            for image, crop, face, original in zip(to_images(edited), crops, faces, originals, strict=True)
+        ]
+
+    def _source(self, face: FaceWork, crop: Crop) -> Image:
+        """The image to warp: the frame's own face, or in one-shot mode the first of its stretch."""
+        first = self.windows[face.track].source(face.index)
+        if first == face.index:
+            image = extract(face.frame, crop)
+            if self.windows[face.track].one_shot:
+                self._sources[face.track, first] = image
+            return image
+        return self._sources[face.track, first]
+
+    def _run(self, image: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            edited: torch.Tensor = self.dnet(image, coefficients).image
+        return edited.float().clamp(0.0, 1.0)
+
+
+def _insert(image: Image, source: Crop, target: Crop, original: Image) -> Image:
+    """Put D-Net's image into L-Net's crop of the same frame, faded at its border."""
+    matrix = between(source, target)
+    weight = warp(fade_window(*source.size, _FADE), matrix, target.size, edge=False)[..., None]
+    inserted = warp(image, matrix, target.size)
+    return weight * inserted + (1.0 - weight) * (original.astype(np.float32) / 255.0)
