@@ -216,7 +216,7 @@ def fit_linear(offsets: Floats, basis: Floats, prior: float = 0.0) -> Floats:
     """
     flat = basis.reshape(len(basis), -1)
     gram = flat @ flat.T + prior * np.eye(len(flat))
-    return np.linalg.solve(gram, flat @ offsets.reshape(len(offsets), -1).T).T
+    return np.asarray(np.linalg.solve(gram, flat @ offsets.reshape(len(offsets), -1).T).T)
 
 
 def _mean_shape(people: list[Floats]) -> Floats:
