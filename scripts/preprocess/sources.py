@@ -206,9 +206,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Source]]] = {
 
 
 def _media(root: Path) -> list[Path]:
-    return sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
-    )
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
 
 
 def _name(relative: Path) -> str:
