@@ -163,7 +163,7 @@ def list_voxceleb(root: Path) -> Iterator[Source]:
 
 
 def list_lrs2(root: Path) -> Iterator[Source]:
-    """LRS2 with its own split files, which may lie in the root or one folder above ``main``."""
+    """LRS2 with its own split files."""
     for split in ("train", "val", "test"):
         path = root / f"{split}.txt"
         try:
@@ -172,7 +172,9 @@ def list_lrs2(root: Path) -> Iterator[Source]:
             raise UserError(f"cannot read {path} ({error.strerror}), which --layout lrs2 needs") from None
         for line in filter(None, map(str.strip, lines)):
             clip = line.split()[0]  # the lines of test.txt carry a noise condition behind the clip
-            yield Source(clip, root / "main" / f"{clip}.mp4", clip.split("/")[0], split)
+            broadcast = clip.split("/")[0]
+            # one that two lists share counts as two people: the corpus' own lists are the authority
+            yield Source(clip, root / "main" / f"{clip}.mp4", f"{split}_{broadcast}", split)
 
 
 def list_hdtf(root: Path) -> Iterator[Source]:

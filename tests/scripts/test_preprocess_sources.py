@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from scripts.preprocess.sources import LAYOUTS, Source, read_sources, write_sources
+
+
+def _touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def _listed(layout: str, root: Path) -> dict[str, Source]:
+    return {source.name: source for source in LAYOUTS[layout](root)}
+
+
+def test_folder_takes_the_first_folder_or_the_file_as_person(tmp_path: Path) -> None:
+    _touch(tmp_path, "anna/a.mp4", "anna/more/b.MOV", "ben.avi", "notes.txt", "face.jpg")
+    found = _listed("folder", tmp_path)
+    assert {name: source.identity for name, source in found.items()} == {
+        "anna/a": "anna",
+        "anna/more/b": "anna",
+        "ben": "ben",
+        "face": "face",
+    }
+    assert found["face"].is_still and not found["ben"].is_still
+
+
+def test_table_reads_rights_and_leaves_out_sound(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "file,identity,split,licence,release_training\n"
+        "clips/a.mp4,anna,dev,MIT,yes\nclips/b.mp4,ben,val,none,no\naudio/c.wav,carl,dev,MIT,yes\n"
+    )
+    found = _listed("table", tmp_path)
+    assert sorted(found) == ["clips/a", "clips/b"]
+    assert found["clips/a"].release_training and found["clips/a"].split == ""
+    assert not found["clips/b"].release_training and found["clips/b"].split == "val"
+    (tmp_path / "manifest.csv").write_text("path\nx.mp4\n")
+    with pytest.raises(UserError, match="file and identity"):
+        _listed("table", tmp_path)
+
+
+def test_voxceleb_in_both_shapes(tmp_path: Path) -> None:
+    _touch(tmp_path, "mp4/id00012/21Uxsk56VDQ/00001.mp4", "test/id10280#NXjT3732Ekg#001093#001192.mp4")
+    found = _listed("voxceleb", tmp_path)
+    assert found["mp4/id00012/21Uxsk56VDQ/00001"].identity == "id00012"
+    cut = found["test/id10280#NXjT3732Ekg#001093#001192"]
+    assert (cut.identity, cut.split) == ("id10280", "test")
+    _touch(tmp_path, "stranger.mp4")
+    with pytest.raises(UserError, match="no speaker"):
+        _listed("voxceleb", tmp_path)
+
+
+def test_lrs2_follows_its_lists(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("55/00001\n\n55/00002\n")
+    (tmp_path / "val.txt").write_text("55/00003\n")
+    with pytest.raises(UserError, match=r"test\.txt"):
+        _listed("lrs2", tmp_path)
+    (tmp_path / "test.txt").write_text("61/00004 NF 12\n")
+    found = _listed("lrs2", tmp_path)
+    assert {name: source.split for name, source in found.items()} == {
+        "55/00001": "train",
+        "55/00002": "train",
+        "55/00003": "val",
+        "61/00004": "test",
+    }
+    assert found["61/00004"].path == tmp_path / "main/61/00004.mp4"
+    assert found["55/00001"].identity != found["55/00003"].identity  # no identity in two splits
+
+
+def test_hdtf_cut_and_raw(tmp_path: Path) -> None:
+    _touch(tmp_path, "WRA_BobCorker_000.mp4", "WRA_RandPaul2.mp4", "RD_Radio34_002.mp4")
+    (tmp_path / "WRA_annotion_time.txt").write_text("RandPaul2.mp4 00:01-04:25 1:04:25-1:09:30 \n")
+    found = _listed("hdtf", tmp_path)
+    assert found["WRA_BobCorker_000"].identity == "WRA_BobCorker"
+    assert found["RD_Radio34_002"].identity == "RD_Radio34"
+    assert "WRA_RandPaul2" not in found
+    second = found["WRA_RandPaul2_001"]
+    assert (second.identity, second.start, second.end) == ("WRA_RandPaul", 3865.0, 4170.0)
+
+
+def test_sources_survive_the_file(tmp_path: Path) -> None:
+    sources = [
+        Source("b/x", Path("/v/x.mp4"), "ben", "val", "CC BY, 4.0", True, 1.5, 3.25),
+        Source("a", Path("/v/a.mp4"), "anna"),
+    ]
+    write_sources(tmp_path, sources)
+    assert read_sources(tmp_path) == sources[::-1]
+    with pytest.raises(UserError, match="share the name"):
+        write_sources(tmp_path, [*sources, sources[0]])
+    with pytest.raises(UserError, match="no videos"):
+        write_sources(tmp_path, [])
+    with pytest.raises(UserError, match=r"run scripts\.preprocess\.sources"):
+        read_sources(tmp_path / "elsewhere")
