@@ -1,0 +1,107 @@
+"""Image discriminators: Wav2Lip's for the baseline, and the adversary of E-Net (paper, eq. 13)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from models.blocks import ResDown, to_signed, unroll_clip
+
+# Kernel and stride of the first convolution of each size of Wav2Lip's discriminator, after 48x96.
+_QUALITY_STEPS: tuple[tuple[int, int | tuple[int, int]], ...] = ((5, (1, 2)), (5, 2), (5, 2), (3, 2), (3, 2))
+
+
+@dataclass(frozen=True)
+class QualityDiscriminatorConfig:
+    """Sizes of Wav2Lip's discriminator; the defaults are those of the released file.
+
+    Attributes:
+        widths: channels at 48x96, then at 48, 24, 12, 6, 3 and 1 pixels.
+    """
+
+    widths: tuple[int, int, int, int, int, int, int] = (32, 64, 128, 256, 512, 512, 512)
+
+
+class QualityDiscriminator(nn.Module):
+    """Wav2Lip's visual quality discriminator: is this lower half of a face a photograph?
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: QualityDiscriminatorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or QualityDiscriminatorConfig()
+        widths = config.widths
+        layers = [nn.Conv2d(3, widths[0], 7, padding=3)]
+        for index, (kernel, stride) in enumerate(_QUALITY_STEPS, start=1):
+            layers.append(nn.Conv2d(widths[index - 1], widths[index], kernel, stride, padding=kernel // 2))
+            layers.append(nn.Conv2d(widths[index], widths[index], kernel, padding=kernel // 2))
+        layers.append(nn.Conv2d(widths[5], widths[6], 3))
+        layers.append(nn.Conv2d(widths[6], widths[6], 1))
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Conv2d(widths[6], 1, 1)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """Judge every frame of a clip by its lower half.
+
+        Args:
+            clip: [B, 3, T, 96, 96] RGB in [0, 1].
+
+        Returns:
+            [T * B, 1] probability of being real; item ``t * B + b``.
+        """
+        frames = unroll_clip(clip)
+        features = frames[:, :, frames.shape[2] // 2 :]
+        for layer in self.layers:
+            features = F.leaky_relu(layer(features), 0.01)
+        return torch.sigmoid(self.head(features)).flatten(1)
+
+
+@dataclass(frozen=True)
+class ENetDiscriminatorConfig:
+    """Sizes of E-Net's adversary.
+
+    Attributes:
+        widths: channels at full size and after each halving; the last size is that of the scores.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+
+
+# Assumed: the paper gives no structure, only the adversarial loss of Isola et al. 2017, whose discriminator
+# scores patches. The patches are scored by the residual blocks of StyleGAN2's discriminator here, the
+# counterpart of E-Net's decoder; spectral normalisation bounds the gradients that the weight of 100 multiplies.
+class ENetDiscriminator(nn.Module):
+    """Patch discriminator with residual blocks: which parts of this face are a photograph?
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: ENetDiscriminatorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ENetDiscriminatorConfig()
+        self.stem = nn.Conv2d(3, config.widths[0], 3, padding=1)
+        self.blocks = nn.Sequential(*(ResDown(*widths) for widths in itertools.pairwise(config.widths)))
+        self.head = nn.Conv2d(config.widths[-1], 1, 3, padding=1)
+        for module in list(self.modules()):
+            if isinstance(module, nn.Conv2d):
+                spectral_norm(module)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Judge images.
+
+        Args:
+            image: [B, 3, H, W] RGB in [0, 1].
+
+        Returns:
+            [B, 1, H / 16, W / 16] logits (one halving for each width but the first), positive for real.
+        """
+        features = F.leaky_relu(self.stem(to_signed(image)), 0.2)
+        return self.head(self.blocks(features))

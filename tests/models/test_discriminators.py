@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.discriminators import (
+    ENetDiscriminator,
+    ENetDiscriminatorConfig,
+    QualityDiscriminator,
+    QualityDiscriminatorConfig,
+)
+
+TINY_QUALITY = QualityDiscriminatorConfig(widths=(2, 3, 4, 5, 6, 7, 8))
+TINY_ENET = ENetDiscriminatorConfig(widths=(4, 6, 8, 8))
+
+
+def test_quality_discriminator_has_the_released_size() -> None:
+    with torch.device("meta"):
+        network = QualityDiscriminator()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 14_113_793
+
+
+def test_quality_discriminator_judges_frames_time_major_by_their_lower_half() -> None:
+    network = QualityDiscriminator(TINY_QUALITY).double()
+    clip = torch.rand(2, 3, 3, 96, 96, dtype=torch.float64)
+    with torch.no_grad():
+        realness = network(clip)
+        assert realness.shape == (6, 1)
+        assert realness.min() > 0 and realness.max() < 1
+        for t in range(3):
+            torch.testing.assert_close(realness[2 * t : 2 * t + 2], network(clip[:, :, t : t + 1]))
+        upper = clip.clone()
+        upper[..., :48, :] = 0.0
+        assert torch.equal(network(upper), realness)
+        lower = clip.clone()
+        lower[..., 48:, :] = 0.0
+        assert not torch.equal(network(lower), realness)
+
+
+@pytest.mark.parametrize(
+    ("network", "images"),
+    [
+        (QualityDiscriminator(TINY_QUALITY), torch.rand(2, 3, 2, 96, 96)),
+        (ENetDiscriminator(TINY_ENET), torch.rand(4, 3, 32, 32)),
+    ],
+)
+def test_gradient_reaches_parameters_and_image(network: torch.nn.Module, images: torch.Tensor) -> None:
+    images = images.clone().requires_grad_()
+    scores = network(images)
+    (scores * torch.randn_like(scores)).sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+    assert images.grad is not None and images.grad.abs().max() > 0
+
+
+def test_enet_discriminator_scores_patches() -> None:
+    network = ENetDiscriminator(TINY_ENET).eval()
+    image = torch.rand(1, 3, 128, 96)
+    changed = image.clone()
+    changed[..., :4, :4] = 1.0
+    with torch.no_grad():
+        difference = (network(changed) - network(image)).abs()[0, 0]
+    assert difference.shape == (16, 12)
+    assert difference[0, 0] > 0
+    assert difference[-4:, -4:].max() == 0  # far from the change
+
+
+def test_enet_discriminator_bounds_every_convolution() -> None:
+    network = ENetDiscriminator(TINY_ENET)
+    for _ in range(30):  # one power iteration each
+        network(torch.rand(1, 3, 32, 32))
+    network.eval()
+    norms = [
+        torch.linalg.matrix_norm(module.weight.flatten(1), ord=2)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    assert len(norms) == 2 + 3 * (len(TINY_ENET.widths) - 1)
+    torch.testing.assert_close(torch.stack(norms), torch.ones(len(norms)), atol=0.02, rtol=0)
