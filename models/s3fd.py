@@ -32,18 +32,18 @@ class S3FDConfig:
         stage_channels: channels of the five VGG stages.
         stage_depths: convolutions in each of them.
         context_channels: channels of fc6 and fc7, which are convolutions here.
-        extra_channels: hidden and output channels of the two further levels.
+        extra_channels: hidden and output channels of the fifth, then of the sixth detection level.
     """
 
     stage_channels: tuple[int, ...] = (64, 128, 256, 512, 512)
     stage_depths: tuple[int, ...] = (2, 2, 3, 3, 3)
     context_channels: int = 1024
-    extra_channels: tuple[tuple[int, int], ...] = ((256, 512), (128, 256))
+    extra_channels: tuple[int, ...] = (256, 512, 128, 256)
 
     def __post_init__(self) -> None:
-        require_positive(self, "stage_channels", "stage_depths", "context_channels")
-        if len(self.stage_channels) != 5 or len(self.stage_depths) != 5 or len(self.extra_channels) != 2:
-            raise ValueError("S3FD has five VGG stages (channels and depths) and two extra levels")
+        require_positive(self, "stage_channels", "stage_depths", "context_channels", "extra_channels")
+        if len(self.stage_channels) != 5 or len(self.stage_depths) != 5 or len(self.extra_channels) != 4:
+            raise ValueError("S3FD has five VGG stages (channels and depths) and four extra convolutions")
 
 
 class S3FDOutput(NamedTuple):
@@ -84,7 +84,7 @@ class S3FD(nn.Module):
             nn.Conv2d(context, context, 1),
             nn.ReLU(),
         )
-        (hidden1, out1), (hidden2, out2) = self.config.extra_channels
+        hidden1, out1, hidden2, out2 = self.config.extra_channels
         self.extras = nn.ModuleList([_extra_level(context, hidden1, out1), _extra_level(out1, hidden2, out2)])
         normed = channels[_FIRST_NORMED_STAGE:]
         self.norms = nn.ModuleList(ScaledL2Norm(*pair) for pair in zip(normed, _NORM_SCALES, strict=True))
