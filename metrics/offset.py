@@ -1,0 +1,97 @@
+"""From embeddings of picture and sound to distances over shifts, the best offset and the confidence.
+
+This is the arithmetic of LSE-D and LSE-C (Chung and Zisserman 2016, as used by Prajwal et al. 2020); the
+networks and crops that make the embeddings are in :mod:`metrics.lse`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_SHIFT = 15  # windows (frames of 40 ms) that are searched to each side
+DISTANCE_EPS = 1e-6  # added to every difference, as the published distance does
+MEDIAN_LENGTH = 9
+
+Floats = npt.NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
+
+
+@dataclass(frozen=True)
+class SyncScore:
+    """Agreement of one face track with the sound.
+
+    Attributes:
+        min_distance: LSE-D of the track: mean distance at the best shift. Lower is better.
+        confidence: LSE-C of the track: median over shifts minus ``min_distance``. Higher is better.
+        offset: frames (40 ms) at the best shift; positive: the matching sound comes before the picture.
+        mean_distance: [2 * shift + 1] float32 mean distance of every shift, from +shift to -shift.
+        frame_confidence: [windows] float32 confidence of every window, median-filtered.
+    """
+
+    min_distance: float
+    confidence: float
+    offset: int
+    mean_distance: Floats
+    frame_confidence: Floats
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of five frames that were scored."""
+        return len(self.frame_confidence)
+
+
+def shifted_distances(video: Floats, audio: Floats, max_shift: int = MAX_SHIFT) -> Floats:
+    """Euclidean distance of every video window to the audio windows around it.
+
+    Audio windows beyond either end of the clip are zero vectors and take part, as published.
+
+    Args:
+        video: [windows, features] embeddings of consecutive picture windows.
+        audio: [windows, features] embeddings of the sound at the same places.
+        max_shift: windows to look to each side.
+
+    Returns:
+        [windows, 2 * max_shift + 1] float32; column j compares with the sound j - max_shift windows later.
+    """
+    if video.shape != audio.shape or video.ndim != 2 or len(video) == 0:
+        raise ValueError(f"need equally many video and audio windows, got {video.shape} and {audio.shape}")
+    padded = np.pad(audio, ((max_shift, max_shift), (0, 0)))
+    distances = np.empty((len(video), 2 * max_shift + 1), dtype=np.float32)
+    for column in range(2 * max_shift + 1):
+        difference = video - padded[column : column + len(video)] + np.float32(DISTANCE_EPS)
+        distances[:, column] = np.sqrt(np.square(difference, dtype=np.float64).sum(axis=1))
+    return distances
+
+
+def sync_score(video: Floats, audio: Floats, max_shift: int = MAX_SHIFT) -> SyncScore:
+    """Score one track; arguments as in :func:`shifted_distances`."""
+    distances = shifted_distances(video, audio, max_shift)
+    mean = distances.mean(axis=0, dtype=np.float64).astype(np.float32)
+    best = int(np.argmin(mean))
+    median = np.median(mean)
+    return SyncScore(
+        min_distance=float(mean[best]),
+        confidence=float(median - mean[best]),
+        offset=max_shift - best,
+        mean_distance=mean,
+        frame_confidence=median_filter(median - distances[:, best], MEDIAN_LENGTH),
+    )
+
+
+def median_filter(values: npt.NDArray[Real], length: int) -> npt.NDArray[Real]:
+    """Running median of odd ``length`` with zeros beyond both ends, as the published protocol has it.
+
+    Args:
+        values: [N] numbers.
+        length: odd window length.
+
+    Returns:
+        [N] of the same type.
+    """
+    padded = np.pad(values, length // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length)
+    return np.asarray(np.median(windows, axis=1), dtype=values.dtype)

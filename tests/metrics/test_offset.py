@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metrics.offset import median_filter, shifted_distances, sync_score
+
+
+def _embeddings(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shift", [-7, 0, 4])
+def test_offset_is_positive_when_the_sound_comes_first(shift: int) -> None:
+    video = _embeddings(60)
+    # Sound that belongs to picture k sits at k - shift.
+    audio = np.roll(video, -shift, axis=0)
+    score = sync_score(video, audio)
+    assert score.offset == shift
+    assert score.confidence > 1.0
+
+
+def test_distances_by_hand() -> None:
+    video = np.array([[0.0], [1.0]], dtype=np.float32)
+    audio = np.array([[3.0], [5.0]], dtype=np.float32)
+    # columns: sound one earlier (zero beyond the clip), same place, one later
+    expected = [[0.0, 3.0, 5.0], [2.0, 4.0, 1.0]]
+    assert shifted_distances(video, audio, max_shift=1) == pytest.approx(np.array(expected), abs=2e-6)
+
+
+def test_score_by_hand() -> None:
+    video = np.array([[0.0], [1.0]], dtype=np.float32)
+    audio = np.array([[3.0], [5.0]], dtype=np.float32)
+    score = sync_score(video, audio, max_shift=1)
+    assert score.mean_distance == pytest.approx([1.0, 3.5, 3.0], abs=2e-6)
+    assert (score.min_distance, score.offset) == (pytest.approx(1.0, abs=2e-6), 1)
+    assert score.confidence == pytest.approx(3.0 - 1.0, abs=4e-6)
+
+
+def test_median_filter_pads_with_zeros() -> None:
+    values = np.array([5.0, 9.0, 7.0, 1.0])
+    assert median_filter(values, 3).tolist() == [5.0, 7.0, 7.0, 1.0]
+    assert median_filter(values, 9).tolist() == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="equally many"):
+        shifted_distances(_embeddings(4), _embeddings(5))
