@@ -40,7 +40,7 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: It
     where = "overrides"
     if path is not None:
         where = str(path)
-        values = _read_yaml(Path(path))
+        values = read_yaml(Path(path))
     for item in overrides:
         key, separator, text = item.partition("=")
         if not separator or not key:
@@ -99,7 +99,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, empty for an empty file.
+
+    Raises:
+        UserError: unreadable, not YAML, not a mapping, or a key given twice.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -85,10 +85,14 @@ class CrossAttentionBlocks(nn.Module):
         self.feedforwards = nn.ModuleList(FeedForward(num_channels, hidden_size) for _ in range(num_layers))
 
     def forward(self, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] twice -> [B, C, H, W]; every layer sees the same reference."""
+        """[B, C, H, W] twice -> [B, C, H, W]; every layer sees the same reference.
+
+        Kept in float32 under autocast: few tokens, and the softmax multiplies the rounding of its input.
+        """
         size = masked.shape[-2:]
-        tokens = masked.flatten(2).transpose(1, 2)
-        reference_tokens = reference.flatten(2).transpose(1, 2)
-        for attention, feedforward in zip(self.attentions, self.feedforwards, strict=True):
-            tokens = feedforward(attention(tokens, reference_tokens))
-        return tokens.transpose(1, 2).unflatten(2, size)
+        with torch.autocast(masked.device.type, enabled=False):
+            tokens = masked.float().flatten(2).transpose(1, 2)
+            reference_tokens = reference.float().flatten(2).transpose(1, 2)
+            for attention, feedforward in zip(self.attentions, self.feedforwards, strict=True):
+                tokens = feedforward(attention(tokens, reference_tokens))
+            return tokens.transpose(1, 2).unflatten(2, size).to(masked.dtype)

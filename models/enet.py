@@ -63,7 +63,7 @@ class ENet(nn.Module):
         convs, to_rgbs = [], []
         channels = 3
         side = self.config.low_size + 2 * _PADDING
-        generator = torch.Generator().manual_seed(self.config.noise_seed)
+        generator = torch.Generator("cpu").manual_seed(self.config.noise_seed)
         for level, width in enumerate(self.config.style_channels):
             convs.append(StyleConv(channels, width, self.config.style_size, upsample=True))
             convs.append(StyleConv(width, width, self.config.style_size))
@@ -71,7 +71,7 @@ class ENet(nn.Module):
             channels = width
             side *= 2
             for index in (2 * level, 2 * level + 1):
-                noise = torch.randn(1, 1, side, side, generator=generator)
+                noise = torch.randn(1, 1, side, side, generator=generator, device="cpu")
                 # the maps follow from the seed, so they need not be stored
                 self.register_buffer(f"noise{index}", noise, persistent=False)
         self.style_convs = nn.ModuleList(convs)

@@ -1,0 +1,207 @@
+"""The one place where a name chooses a network: building, saving and loading."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from core.checkpoint import read_checkpoint, save_checkpoint
+from core.config import from_dict, to_dict
+from core.errors import UserError
+from models.blocks import fold_spectral_norm
+
+# Folders searched for a bare name, in this order: converted released weights, then the bundled ones.
+CHECKPOINT_FOLDERS = (Path("checkpoints/official"), Path("checkpoints/demo"))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a network's class and config live; imported on first use.
+
+    Attributes:
+        module: module path.
+        network: class name; its config class is called the same with ``Config`` appended.
+    """
+
+    module: str
+    network: str
+
+    def classes(self) -> tuple[type[nn.Module], type[Any]]:
+        """The network class and its config class."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.network), getattr(module, f"{self.network}Config")
+
+
+NETWORKS: Mapping[str, Entry] = {
+    "dnet": Entry("models.dnet", "DNet"),
+    "lnet": Entry("models.lnet", "LNet"),
+    "enet": Entry("models.enet", "ENet"),
+    "enet_discriminator": Entry("models.discriminators", "ENetDiscriminator"),
+    "reconnet": Entry("models.reconnet", "ReconNet"),
+    "lipsync_expert": Entry("models.lipsync_expert", "LipSyncExpert"),
+    "syncnet": Entry("models.syncnet", "SyncNet"),
+    "wav2lip": Entry("models.wav2lip", "Wav2Lip"),
+    "wav2lip_discriminator": Entry("models.discriminators", "QualityDiscriminator"),
+    "landmarks": Entry("models.landmarks", "LandmarkNet"),
+    "parsenet": Entry("models.parsenet", "ParseNet"),
+    "bisenet": Entry("models.bisenet", "BiSeNet"),
+    "gpen": Entry("models.gpen", "GPEN"),
+    "gfpgan": Entry("models.gfpgan", "GFPGAN"),
+    "ganimation": Entry("models.ganimation", "GANimation"),
+    "arcface": Entry("models.arcface", "ArcFace"),
+    "vgg19": Entry("models.vgg", "VGG19Features"),
+    "retinaface": Entry("models.retinaface", "RetinaFace"),
+    "s3fd": Entry("models.s3fd", "S3FD"),
+}
+
+
+def build_network(name: str, config: Any = None) -> nn.Module:
+    """A freshly initialised network.
+
+    Args:
+        name: a key of :data:`NETWORKS`.
+        config: its config dataclass, a mapping of the values that differ from the defaults, or None.
+
+    Raises:
+        UserError: unknown name or config key.
+    """
+    network_class, config_class = _entry(name).classes()
+    if isinstance(config, Mapping):
+        config = from_dict(config_class, config, where=f"config of {name}")
+    return network_class(config)
+
+
+def save_network(
+    path: str | Path,
+    network: nn.Module,
+    licence: str,
+    extra: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a network with its name and full config.
+
+    Args:
+        path: target ``*.safetensors``.
+        network: an instance of a class in :data:`NETWORKS`.
+        licence: licence and origin of the weights, one line.
+        extra: further facts for the metadata.
+        dtype: store floating-point tensors in this format (float16 for bundled weights); None keeps them.
+    """
+    state = network.state_dict()
+    if dtype is not None:
+        state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    save_checkpoint(
+        path,
+        state,
+        network=network_name(network),
+        config=to_dict(network.config),
+        licence=licence,
+        extra=extra,
+    )
+
+
+def load_network(
+    name_or_path: str | Path,
+    expected: str | None = None,
+    device: torch.device | str = "cpu",
+    fold: bool = True,
+    folders: tuple[Path, ...] = CHECKPOINT_FOLDERS,
+) -> nn.Module:
+    """Load a network in eval mode; its config comes from the file.
+
+    Args:
+        name_or_path: a key of :data:`NETWORKS`, searched as ``<name>.safetensors`` in ``folders``, or a file.
+        expected: name of the network the caller needs; None accepts any.
+        device: where to put it.
+        fold: turn spectrally normalised weights into plain ones (equal outputs, faster); False keeps what
+            further training needs.
+        folders: where bare names are searched.
+
+    Returns:
+        The network, float32, eval mode, no gradients.
+
+    Raises:
+        UserError: missing, damaged, foreign or future file, wrong network, tensors that do not fit.
+    """
+    path = find_checkpoint(name_or_path, folders)
+    state, metadata = read_checkpoint(path)
+    name = metadata["network"]
+    expected = expected or (str(name_or_path) if str(name_or_path) in NETWORKS else None)
+    if expected is not None and name != expected:
+        raise UserError(f"checkpoint {path} holds the network {name!r}, needed is {expected!r}")
+    if name not in NETWORKS:
+        raise UserError(f"checkpoint {path} holds the network {name!r}, which this program does not know")
+    _, config_class = NETWORKS[name].classes()
+    config = from_dict(config_class, metadata["config"], where=f"config inside {path}")
+    with _NoRandomInit():
+        network = build_network(name, config)
+    _load_strictly(network, state, path, name)
+    network.eval().requires_grad_(False)
+    if fold:
+        fold_spectral_norm(network)
+    return network.to(device)
+
+
+def find_checkpoint(name_or_path: str | Path, folders: tuple[Path, ...] = CHECKPOINT_FOLDERS) -> Path:
+    """The file behind a name or path; errors as in :func:`load_network`."""
+    if str(name_or_path) not in NETWORKS:
+        return Path(name_or_path)
+    for folder in folders:
+        path = folder / f"{name_or_path}.safetensors"
+        if path.is_file():
+            return path
+    searched = ", ".join(str(folder) for folder in folders)
+    raise UserError(
+        f"no weights of {name_or_path} in {searched}; see checkpoints/README.md for how to get them"
+    )
+
+
+def network_name(network: nn.Module) -> str:
+    """The key of :data:`NETWORKS` that an instance belongs to."""
+    for name, entry in NETWORKS.items():
+        if (entry.module, entry.network) == (type(network).__module__, type(network).__name__):
+            return name
+    raise ValueError(f"{type(network).__name__} is not in the catalog of networks")
+
+
+class _NoRandomInit(TorchFunctionMode):
+    """Skip the random initialisation of parameters that a checkpoint overwrites anyway.
+
+    Drawing the 130 M numbers of L-Net takes longer than reading them from the file.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _entry(name: str) -> Entry:
+    if name not in NETWORKS:
+        raise UserError(f"unknown network {name!r}, choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def _load_strictly(
+    network: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path, name: str
+) -> None:
+    wanted = network.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    wrong = sorted(key for key in set(wanted) & set(state) if wanted[key].shape != state[key].shape)
+    if missing or unexpected or wrong:
+        raise UserError(
+            f"checkpoint {path} does not fit {name}: {len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{len(wrong)} wrongly shaped tensors, first {(missing + unexpected + wrong)[0]!r}"
+        )
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network.load_state_dict(floats, assign=True)

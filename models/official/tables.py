@@ -1,0 +1,61 @@
+"""All key tables, and which converted file each released file becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.official import (
+    arcface,
+    bisenet,
+    discriminators,
+    dnet,
+    enet,
+    ganimation,
+    gfpgan,
+    gpen,
+    lipsync_expert,
+    lnet,
+    parsenet,
+    reconnet,
+    retinaface,
+    s3fd,
+    syncnet,
+    vgg,
+    wav2lip,
+)
+from models.official.layout import Layout
+
+LAYOUTS: tuple[Layout, ...] = (
+    dnet.LAYOUT,
+    lnet.LAYOUT,
+    enet.LAYOUT,
+    reconnet.LAYOUT,
+    gpen.LAYOUT,
+    gfpgan.LAYOUT,
+    parsenet.LAYOUT,
+    bisenet.LAYOUT,
+    ganimation.LAYOUT,
+    retinaface.LAYOUT,
+    s3fd.LAYOUT,
+    wav2lip.LAYOUT,
+    lipsync_expert.LAYOUT,
+    discriminators.LAYOUT,
+    syncnet.LAYOUT,
+    arcface.LAYOUT,
+    vgg.LAYOUT,
+)
+
+# Released file name -> its key table. Other names of the same content are listed in ``Layout.files``.
+BY_FILE: Mapping[str, Layout] = {name: layout for layout in LAYOUTS for name in layout.files}
+
+
+def converted_name(released: str) -> str:
+    """File name under ``checkpoints/official`` of a released file.
+
+    The network's name, so that ``models.catalog.load_network`` finds it; of Wav2Lip's two releases the one
+    trained without a GAN takes the plain name, as in table 1 of the paper.
+    """
+    if released == "wav2lip_gan.pth":
+        return "wav2lip_gan.safetensors"
+    return f"{BY_FILE[Path(released).name].network}.safetensors"
