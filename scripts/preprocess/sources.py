@@ -25,8 +25,9 @@ import argparse
 import csv
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatch
 from pathlib import Path
 
 from core.checkpoint import atomic_path
@@ -207,6 +208,24 @@ LAYOUTS: dict[str, Callable[[Path], Iterator[Source]]] = {
 }
 
 
+def list_sources(layout: str, root: Path, only: Sequence[str] = ("*",)) -> list[Source]:
+    """The sources of a data set.
+
+    Args:
+        layout: a key of :data:`LAYOUTS`.
+        root: root of the data set.
+        only: shell patterns; sources whose name matches none are left out.
+
+    Raises:
+        UserError: the root is no folder, or it does not have the layout.
+    """
+    if not root.is_dir():
+        raise UserError(f"the root of the data set, {root}, is not a folder")
+    return [
+        source for source in LAYOUTS[layout](root) if any(fnmatch(source.name, pattern) for pattern in only)
+    ]
+
+
 def _media(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
 
@@ -228,10 +247,11 @@ def main() -> None:
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="folder")
     parser.add_argument("--root", type=Path, required=True, help="root of the data set")
     parser.add_argument("--work", type=Path, required=True, help="folder for what the steps hand on")
+    parser.add_argument(
+        "--only", nargs="*", default=["*"], help="patterns of names to keep, such as 'clips/*'"
+    )
     arguments = parser.parse_args()
-    if not arguments.root.is_dir():
-        raise UserError(f"--root {arguments.root} is not a folder")
-    sources = list(LAYOUTS[arguments.layout](arguments.root))
+    sources = list_sources(arguments.layout, arguments.root, arguments.only)
     path = write_sources(arguments.work, sources)
     _log.info("%d sources of %d people in %s", len(sources), len({s.identity for s in sources}), path)
 
