@@ -15,7 +15,7 @@ $(STAMP): requirements.txt setup.py
 	touch $@
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -42,6 +42,6 @@ setup(
         "metrics": ["torchmetrics>=1.4", "torch-fidelity>=0.3"],
         "restore": ["spandrel>=0.4", "facexlib>=0.3"],
         "cluster": ["ray>=2.40"],
-        "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
     },
 )

@@ -177,12 +177,17 @@ class _NoRandomInit(TorchFunctionMode):
     Drawing the 130 M numbers of L-Net takes longer than reading them from the file.
     """
 
+    _DRAWS = frozenset(
+        {nn.init.kaiming_uniform_, nn.init.uniform_, torch.Tensor.uniform_, torch.Tensor.normal_}
+    )
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in self._DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _entry(name: str) -> Entry:

@@ -10,6 +10,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# The suite runs one process per core (pytest-xdist); more threads than that would only fight for them.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _deterministic() -> None:
     torch.manual_seed(0)

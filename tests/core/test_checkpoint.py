@@ -24,7 +24,12 @@ from core.errors import UserError
 def save(path: Path) -> Path:
     shared = torch.arange(6.0).reshape(2, 3)
     save_checkpoint(
-        path, {"a": shared, "b": shared.t()}, network="dnet", config={"w": (1, 2)}, licence="L", extra={"step": 3}
+        path,
+        {"a": shared, "b": shared.t()},
+        network="dnet",
+        config={"w": (1, 2)},
+        licence="L",
+        extra={"step": 3},
     )
     return path
 
@@ -39,7 +44,7 @@ def test_round_trip_with_metadata(tmp_path: Path) -> None:
         "extra": {"step": 3},
         "format_version": FORMAT_VERSION,
     }
-    assert os.listdir(tmp_path) == ["x.safetensors"]
+    assert [item.name for item in tmp_path.iterdir()] == ["x.safetensors"]
 
 
 def test_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["x.bin"]
+    assert [item.name for item in tmp_path.iterdir()] == ["x.bin"]
 
 
 def test_bad_files_give_one_clear_line(tmp_path: Path) -> None:

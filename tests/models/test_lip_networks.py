@@ -1,0 +1,156 @@
+"""D-Net, L-Net and E-Net at tiny widths: shapes, ranges, gradients, options, released sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.blocks import fold_spectral_norm
+from models.dnet import DNet, DNetConfig, warp
+from models.enet import ENet, ENetConfig, enhance_from_audio
+from models.lnet import LNet, LNetConfig
+
+DNET = DNetConfig(descriptor_size=16, adain_hidden=32, warp_channels=4, warp_max_channels=8, edit_channels=4)
+LNET = LNetConfig(channels=8, num_residual=1, audio_channels=(4, 4, 8, 8, 16), attention_head_size=4)
+ENET = ENetConfig(identity_channels=(4, 4, 8, 8, 8, 8, 8), style_size=16, style_channels=(8, 4))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def assert_every_parameter_gets_a_gradient(network: nn.Module, loss: torch.Tensor) -> None:
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        # a bias right before an instance norm has no influence, so its gradient is zero up to rounding
+        assert parameter.grad.abs().sum() > 0 or name.endswith(".bias"), name
+
+
+def lip_inputs(num: int, size: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(num, 1, 80, 16), torch.rand(num, 6, size, size)
+
+
+@pytest.mark.parametrize("window", [26, 27])
+def test_dnet_shapes_and_ranges(window: int) -> None:
+    out = DNet(DNET)(torch.rand(2, 3, 256, 256), torch.randn(2, 73, window))
+    assert out.flow.shape == (2, 2, 64, 64)
+    for image in (out.warped, out.image):
+        assert image.shape == (2, 3, 256, 256)
+        assert 0.0 <= image.min() <= image.max() <= 1.0
+
+
+@pytest.mark.parametrize("two_layer", [False, True])
+def test_dnet_gradients(two_layer: bool) -> None:
+    config = DNetConfig(**{**DNET.__dict__, "two_layer_residual": two_layer, "spectral": two_layer})
+    network = DNet(config)
+    out = network(torch.rand(1, 3, 256, 256), torch.randn(1, 73, 27))
+    assert_every_parameter_gets_a_gradient(network, (out.image * torch.randn_like(out.image)).sum())
+
+
+def test_dnet_warp_only_leaves_the_editing_network_alone() -> None:
+    network = DNet(DNET)
+    out = network(torch.rand(1, 3, 256, 256), torch.randn(1, 73, 27), warp_only=True)
+    assert torch.equal(out.image, out.warped)
+    (out.image * torch.randn_like(out.image)).sum().backward()
+    assert all(parameter.grad is None for parameter in network.editing.parameters())
+    assert all(parameter.grad is not None for parameter in network.warping.parameters())
+
+
+def test_warp_moves_the_picture_against_the_flow() -> None:
+    image = torch.zeros(1, 1, 64, 64)
+    image[..., 32, 40] = 1.0
+    flow = torch.zeros(1, 2, 16, 16)
+    flow[:, 0] = 2.0  # every place looks 2 of 15 steps, about 8.5 pixels, to its right
+    row, column = divmod(int(warp(image, flow).argmax()), 64)
+    assert abs(row - 32) <= 1
+    assert abs(column - 31.5) <= 1
+
+
+def test_lnet_clips_equal_frames() -> None:
+    network = LNet(LNET).eval()
+    audio, faces = torch.randn(2, 5, 1, 80, 16), torch.rand(2, 6, 5, 96, 96)
+    clip = network(audio, faces)
+    assert clip.shape == (2, 3, 5, 96, 96)
+    assert 0.0 < clip.min() <= clip.max() < 1.0
+    torch.testing.assert_close(clip[1, :, 3], network(audio[1, 3:4], faces[1:2, :, 3])[0])
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_lnet_gradients_with_and_without_attention(layers: int) -> None:
+    network = LNet(LNetConfig(**{**LNET.__dict__, "attention_layers": layers}))
+    assert (network.visual_encoder.attention is None) == (layers == 0)
+    image = network(*lip_inputs(2))
+    assert_every_parameter_gets_a_gradient(network, (image * torch.randn_like(image)).sum())
+
+
+def test_lnet_hears_the_audio_and_sees_the_reference() -> None:
+    network = LNet(LNET).eval()
+    audio, faces = lip_inputs(1)
+    image = network(audio, faces)
+    assert not torch.allclose(image, network(torch.randn_like(audio), faces), atol=1e-5)
+    other = torch.cat([faces[:, :3], torch.rand(1, 3, 96, 96)], dim=1)
+    assert not torch.allclose(image, network(audio, other), atol=1e-5)
+
+
+def test_folded_spectral_norm_gives_equal_outputs() -> None:
+    network = LNet(LNET).eval()
+    inputs = lip_inputs(1)
+    before = network(*inputs)
+    assert not any("parametrizations" in name for name in fold_spectral_norm(network).state_dict())
+    torch.testing.assert_close(network(*inputs), before, rtol=0, atol=1e-6)
+
+
+def test_paper_variant_of_lnet_uses_batch_norm() -> None:
+    network = LNet(LNetConfig(**{**LNET.__dict__, "norm": "batch", "spectral": False}))
+    names = network.state_dict().keys()
+    assert not any("parametrizations" in name for name in names)
+    assert any(name.endswith("ups.0.norm.running_mean") for name in names)
+
+
+def test_enet_shapes_gradients_and_stillness() -> None:
+    network = ENet(ENET)
+    for conv in network.style_convs:
+        nn.init.constant_(conv.noise_scale, 0.1)
+    low_res, reference = torch.rand(2, 3, 96, 96), torch.rand(2, 3, 384, 384)
+    image = network(low_res, reference)
+    assert image.shape == (2, 3, 384, 384)
+    torch.testing.assert_close(image, network(low_res, reference), rtol=0, atol=0)
+    torch.testing.assert_close(image, reload(network)(low_res, reference), rtol=0, atol=0)
+    assert not torch.equal(image, network(low_res, reference, fresh_noise=True))
+    assert_every_parameter_gets_a_gradient(network, (image * torch.randn_like(image)).sum())
+
+
+def reload(network: ENet) -> ENet:
+    other = ENet(network.config)
+    other.load_state_dict(network.state_dict())
+    return other
+
+
+def test_enhance_from_audio_joins_both_networks() -> None:
+    lnet, enet = LNet(LNET).eval(), ENet(ENET).eval()
+    audio, faces = torch.randn(2, 3, 1, 80, 16), torch.rand(2, 6, 3, 384, 384)
+    image, low_res = enhance_from_audio(lnet, enet, audio, faces, faces[:, 3:])
+    assert image.shape == (2, 3, 3, 384, 384)
+    assert low_res.shape == (2, 3, 3, 96, 96)
+    torch.testing.assert_close(enet(low_res[:, :, 1], faces[:, 3:, 1]), image[:, :, 1], rtol=1e-4, atol=1e-5)
+
+
+def test_released_sizes_are_the_defaults() -> None:
+    # the release lists 22,519,109 for D-Net; 3,183,104 of them are computed and thrown away
+    with torch.device("meta"):
+        assert count(DNet()) == 22_519_109 - 3_183_104
+        assert count(LNet()) == 127_733_507
+        assert count(ENet()) == 31_197_581
+
+
+def test_bfloat16_autocast_keeps_outputs_and_gradients_finite() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        flow = DNet(DNET)(torch.rand(1, 3, 256, 256), torch.randn(1, 73, 27))
+        lips = LNet(LNET)(*lip_inputs(2))
+        image = ENet(ENET)(lips, torch.rand(2, 3, 384, 384))
+    for tensor in (flow.flow, flow.image, lips, image):
+        assert tensor.dtype == torch.float32
+        assert torch.isfinite(tensor).all()
+    image.sum().backward()
