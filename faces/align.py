@@ -223,6 +223,13 @@ def landmark_crop(landmarks: npt.ArrayLike, size: int = LANDMARK_SIZE) -> Crop:
     return square_crop(level.T @ [(x1 + x2) / 2, (y1 + y2) / 2], side, size, angle)
 
 
+def detector_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """The box that the S3FD detector would draw around landmarks: [..., 68, 2] -> [..., 4] float32 pixels."""
+    box = landmarks_box(landmarks)
+    box[..., 1] -= _FOREHEAD_SHARE * (box[..., 3] - box[..., 1])
+    return box
+
+
 def lipsync_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """The axis-aligned face box whose crop L-Net and E-Net read, made from landmarks.
 
@@ -235,8 +242,7 @@ def lipsync_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
     Returns:
         [..., 4] float32 x1, y1, x2, y2.
     """
-    box = landmarks_box(landmarks)
-    box[..., 1] -= _FOREHEAD_SHARE * (box[..., 3] - box[..., 1])
+    box = detector_box(landmarks)
     box[..., 3] += _PAD_BELOW_SHARE * (box[..., 3] - box[..., 1])
     return box
 

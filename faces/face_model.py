@@ -1,5 +1,4 @@
-"""A compact linear model of the 68 landmarks: mean + identity + expression, seen by a weak-perspective
-camera.
+"""A compact linear model of the 68 landmarks: mean + identity + expression, and a weak-perspective camera.
 
 It stands in for the licensed morphable models: fitting it to tracked landmarks gives pose and expression
 without any network (``scripts/build_face_model.py`` makes its file and documents the tensors).
@@ -274,7 +273,7 @@ def _rotation_about(vectors: Floats) -> Floats:
 
 def rotation_matrices(angles: npt.ArrayLike) -> Floats:
     """Rz(roll) Ry(yaw) Rx(pitch): [N, 3] radians (pitch, yaw, roll) -> [N, 3, 3]."""
-    turns = np.asarray(angles, dtype=np.float64)[:, :, None] * np.eye(3)
+    turns: Floats = np.asarray(angles, dtype=np.float64)[:, :, None] * np.eye(3)
     about_x, about_y, about_z = (_rotation_about(turns[:, axis]) for axis in range(3))
     return np.asarray(about_z @ about_y @ about_x)
 
