@@ -24,6 +24,7 @@ MIRRORED = np.array(
     ]
 )
 
+NUM_MOUTH = 20  # landmarks of the outer and inner lips
 _UPPER_INNER_LIP, _LOWER_INNER_LIP = 62, 66  # middle of the inner lips
 
 

@@ -1,0 +1,109 @@
+"""Groups of settings that every training config shares.
+
+Numbers that the paper gives (learning rate, iterations, loss weights) have no default in code: they stand in
+``configs/*.yaml``, one file a network, where a reader looks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and its schedule.
+
+    Attributes:
+        lr: learning rate.
+        betas: Adam's averaging factors.
+        warmup_steps: steps of linear warm-up from 0.
+        decay: ``constant``, or ``cosine`` to 0 at the last step.
+        clip_norm: largest norm of all gradients together; 0 for no limit.
+    """
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 0
+    decay: Literal["constant", "cosine"] = "constant"
+    clip_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The run as a whole.
+
+    Attributes:
+        folder: run folder: state, weights, resolved config, TensorBoard events. A run found there is continued.
+        steps: optimizer steps.
+        batch_size: samples of one optimizer step, over all processes and micro-batches.
+        accumulation: micro-batches of one step.
+        seed: of weights, samples and everything random.
+        device: ``auto``, ``cpu``, ``cuda`` ...
+        precision: ``float32``, ``bfloat16`` or ``float16`` autocast; weights stay float32.
+        workers: processes that prepare samples, per training process; 0 prepares them in place.
+        ema_decay: factor of the moving average of the weights, which is then what gets validated and exported;
+            0 for none.
+        share_batch_norm: batch statistics over all processes instead of each its own.
+        init: checkpoint whose weights start a new run; "" for fresh ones.
+        licence: line stored in the exported weights.
+        log_every: steps between log lines.
+        image_every: steps between image grids and videos; 0 for none.
+        save_every: steps between saved states and exported weights.
+        validate_every: steps between validations; 0 for none.
+        validation_batches: micro-batches of one validation, the same ones every time.
+        preview_frames: frames of the validation video.
+        plateau_steps: steps after which a sync loss that has not moved draws a warning.
+    """
+
+    folder: str
+    steps: int
+    batch_size: int
+    accumulation: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    workers: int = 4
+    ema_decay: float = 0.0
+    share_batch_norm: bool = True
+    init: str = ""
+    licence: str = "follows the training data; not stated by whoever trained"
+    log_every: int = 50
+    image_every: int = 1000
+    save_every: int = 1000
+    validate_every: int = 1000
+    validation_batches: int = 16
+    preview_frames: int = 25
+    plateau_steps: int = 5000
+
+
+@dataclass(frozen=True)
+class FrozenConfig:
+    """A network that only judges or assists.
+
+    Attributes:
+        weights: name in the catalog, path of a checkpoint, or ``random-<name>`` for an explicit stand-in with
+            fixed random weights.
+        config: sizes that differ from the defaults, for ``random-`` only.
+    """
+
+    weights: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """Feature network of the perceptual and style losses.
+
+    Attributes:
+        features: ``vgg19``; ``random-vgg19``, a stand-in with fixed random weights; or the path of a checkpoint
+            of VGG-19 or of another network that has stages (landmarks, arcface).
+        config: sizes that differ from the defaults, for ``random-vgg19`` only.
+        distance: ``l1`` or ``squared_l2``.
+        num_scales: scales of the perceptual loss.
+    """
+
+    features: str
+    config: dict[str, Any] = field(default_factory=dict)
+    distance: Literal["l1", "squared_l2"] = "l1"
+    num_scales: int = 1

@@ -1,0 +1,96 @@
+"""Networks that take part in a training without being trained: features, judges, E-Net's L-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.errors import UserError
+from models.catalog import build_network, load_network
+from models.vgg import VGG19Features
+from train.config import FrozenConfig, PerceptualConfig
+
+_RANDOM = "random-"
+_RANDOM_SEED = 0
+
+
+def load_frozen(config: FrozenConfig, network: str, device: torch.device) -> nn.Module:
+    """A network in eval mode without gradients of its own.
+
+    Args:
+        config: which weights.
+        network: its name in the catalog.
+        device: where to put it.
+
+    Raises:
+        UserError: the weights are missing or belong to another network; the message names the stand-in.
+    """
+    return _load(config.weights, config.config, network, device)
+
+
+def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
+    """The feature network of the perceptual loss: image [B, 3, H, W] in [0, 1] -> list of maps.
+
+    Raises:
+        UserError: the weights are missing, or the network has no stages to take features from.
+    """
+    if config.features in ("vgg19", f"{_RANDOM}vgg19"):
+        return _load(config.features, config.config, "vgg19", device)
+    network = _load(config.features, config.config, None, device)
+    if isinstance(network, VGG19Features):
+        return network
+    if isinstance(getattr(network, "stages", None), (nn.ModuleList, nn.Sequential)):
+        return StageFeatures(network)
+    raise UserError(
+        f"perceptual.features {config.features!r} holds {type(network).__name__}, which has no stages to take "
+        "features from; name vgg19, random-vgg19, or a checkpoint of VGG-19, landmarks or arcface"
+    )
+
+
+class StageFeatures(nn.Module):
+    """The outputs of every entry of a network's ``stages`` as feature maps.
+
+    Args:
+        network: a network with ``stages``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """[B, 3, H, W] in [0, 1] -> one map [B, C, h, w] a stage."""
+        taps: list[torch.Tensor] = []
+        stages: Any = self.network.stages
+        hooks = [stage.register_forward_hook(lambda _m, _i, output: taps.append(output)) for stage in stages]
+        try:
+            self.network(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return taps
+
+
+def _load(weights: str, sizes: Mapping[str, Any], network: str | None, device: torch.device) -> nn.Module:
+    if weights.startswith(_RANDOM):
+        name = weights.removeprefix(_RANDOM)
+        if network is not None and name != network:
+            raise UserError(f"{weights!r} cannot stand in for {network}, only {_RANDOM}{network} can")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_RANDOM_SEED)
+            built = build_network(name, sizes)
+        return built.eval().requires_grad_(False).to(device)
+    if sizes:
+        raise UserError(f"sizes were given for {weights!r}, whose checkpoint brings its own; remove 'config'")
+    if not weights:
+        raise UserError(
+            f"no weights named for {network}; name a checkpoint, or {_RANDOM}{network} as a stand-in"
+        )
+    try:
+        return load_network(weights, expected=network, device=device)
+    except UserError as error:
+        stand_in = f"; {_RANDOM}{network} would be an explicit stand-in" if network else ""
+        raise UserError(f"{error}{stand_in}") from None

@@ -1,0 +1,81 @@
+"""The complete state of a run in one file, written atomically and read without running code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.checkpoint import atomic_path, read_foreign
+from core.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+STATE = "state.pt"
+
+
+def save_state(folder: Path, parts: Mapping[str, Any], step: int, config: Mapping[str, Any]) -> None:
+    """Write ``state.pt``; a process killed at any moment leaves either the old or the new one.
+
+    Args:
+        folder: run folder.
+        parts: name -> object with ``state_dict``, or None.
+        step: number of finished steps.
+        config: the resolved config.
+    """
+    state = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    with atomic_path(folder / STATE) as temporary:
+        torch.save({"step": step, "config": dict(config), "parts": state}, temporary)
+
+
+def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """Restore every part in place.
+
+    Args:
+        folder: run folder.
+        parts: as in :func:`save_state`.
+        config: the resolved config; differences to the saved one are logged.
+
+    Returns:
+        The number of finished steps; 0 if there is no state yet.
+
+    Raises:
+        UserError: the state is damaged or belongs to another kind of run.
+    """
+    for leftover in folder.glob(f".{Path(STATE).stem}.*.partial*"):
+        leftover.unlink()  # of a process that was killed while writing
+    path = folder / STATE
+    if not path.is_file():
+        return 0
+    saved = read_foreign(path)
+    wanted = {name for name, part in parts.items() if part is not None}
+    if set(saved["parts"]) != wanted:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(saved['parts']))}, this run needs {', '.join(sorted(wanted))}; "
+            "give loop.folder a new name"
+        )
+    for line in _differences(saved["config"], config):
+        _log.warning("changed since %s was saved: %s", path, line)
+    for name, state in saved["parts"].items():
+        try:
+            parts[name].load_state_dict(state)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{path} does not fit this config ({reason}); give loop.folder a new name"
+            ) from None
+    return int(saved["step"])
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key} {before!r} -> {after!r}")
+    return lines

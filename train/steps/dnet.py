@@ -1,0 +1,122 @@
+"""Training of D-Net: first mapping and warping, then the whole network (paper, section C.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.augment import AugmentConfig
+from datasets.collection import DataConfig
+from datasets.dnet import DNetPairs
+from losses.perceptual import PerceptualLoss, StyleLoss
+from models.dnet import DNet, DNetConfig
+from train.config import LoopConfig, OptimizerConfig, PerceptualConfig
+from train.frozen import load_features
+from train.steps.base import Step, StepOutput, as_tensors, image_metrics
+
+
+@dataclass(frozen=True)
+class DNetWeights:
+    """Factors of the losses.
+
+    Attributes:
+        warp: perceptual loss of the warped image (eq. 1), in both stages.
+        perceptual: perceptual loss of the final image (eq. 2, lambda_c).
+        style: Gram style loss of the final image (eq. 3, lambda_s).
+    """
+
+    warp: float
+    perceptual: float
+    style: float
+
+
+@dataclass(frozen=True)
+class DNetTraining:
+    """Config of D-Net's training.
+
+    Attributes:
+        loop: the run.
+        data: prepared data.
+        optimizer: Adam.
+        weights: loss weights.
+        perceptual: feature network.
+        warp_steps: steps of the first stage.
+        model: sizes.
+        augment: augmentation (colour only).
+        network: name in the catalog.
+    """
+
+    loop: LoopConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    weights: DNetWeights
+    perceptual: PerceptualConfig
+    warp_steps: int
+    model: DNetConfig = field(default_factory=DNetConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: Literal["dnet"] = "dnet"
+
+
+class DNetStep(Step):
+    """Reconstruct the target frame from the source frame and the target's coefficients.
+
+    Args:
+        config: the training config.
+        device: where to compute.
+    """
+
+    has_unused_parameters = True  # the editing network rests during the first stage
+
+    def __init__(self, config: DNetTraining, device: torch.device) -> None:
+        self.config = config
+        self.weights = dataclasses.asdict(config.weights)
+        self.network = DNet(config.model).to(device)
+        features = load_features(config.perceptual, device)
+        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.style = StyleLoss(features, config.perceptual.distance)
+
+    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
+        """:class:`DNetPairs`."""
+        data = self.config.data
+        return DNetPairs(
+            data,
+            data.train_split if training else data.val_split,
+            self.config.augment if training else AugmentConfig(),
+            self.config.loop.seed,
+            data.release_only and training,
+        )
+
+    def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        """Losses ``warp`` and, in the second stage, ``perceptual`` and ``style``."""
+        target = batch["target"]
+        warp_only = step < self.config.warp_steps
+        rendered = network(batch["source"], batch["coefficients"], warp_only=warp_only)
+        # Assumed: the warping loss stays on in the second stage, as in PIRenderer, whose scheme this is.
+        losses = {"warp": self.perceptual(rendered.warped, target)}
+        if not warp_only:
+            losses["perceptual"] = self.perceptual(rendered.image, target)
+            losses["style"] = self.style(rendered.image, target)
+        images = {
+            "source": batch["source"],
+            "warped": rendered.warped,
+            "output": rendered.image,
+            "target": target,
+        }
+        return StepOutput(losses, images, image_metrics(rendered.image, target))
+
+    def preview(
+        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | None:
+        """A clip re-rendered from its first frame: source, output, target side by side."""
+        assert isinstance(dataset, DNetPairs)
+        batch = as_tensors(dataset.preview(0, self.config.loop.preview_frames), device)
+        frames = [
+            network(source[None], coefficients[None]).image
+            for source, coefficients in zip(batch["source"], batch["coefficients"], strict=True)
+        ]
+        return torch.cat([batch["source"], torch.cat(frames), batch["target"]], dim=3)

@@ -1,0 +1,210 @@
+"""Training of E-Net through the frozen L-Net (paper, section C.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from core.constants import SYNC_FRAMES
+from datasets.augment import AugmentConfig
+from datasets.collection import DataConfig
+from datasets.degradations import degrade
+from datasets.enet import ENetClips
+from losses.adversarial import discriminator_loss, generator_loss
+from losses.identity import IdentityLoss
+from losses.perceptual import PerceptualLoss
+from losses.reconstruction import l1_loss
+from models.blocks import resize, roll_clip, unroll_audio, unroll_clip
+from models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
+from models.enet import ENet, ENetConfig
+from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from train.frozen import load_features, load_frozen
+from train.steps.base import Step, StepOutput, as_tensors, image_metrics
+from train.steps.lnet import judge_sync
+
+
+@dataclass(frozen=True)
+class ENetWeights:
+    """Factors of the losses (eq. 14).
+
+    Attributes:
+        l1: pixel loss (eq. 10).
+        perceptual: perceptual loss (eq. 11).
+        adversarial: adversarial loss (eq. 13); 0 trains without a discriminator.
+        identity: ArcFace distance (eq. 12); 0 trains without ArcFace.
+        sync: lip-sync loss; section 4.1.3 has it, equation 14 does not. 0 switches it off.
+        r1: gradient penalty of the discriminator on real images.
+    """
+
+    l1: float
+    perceptual: float
+    adversarial: float
+    identity: float
+    sync: float
+    r1: float
+
+
+@dataclass(frozen=True)
+class ENetTraining:
+    """Config of E-Net's training.
+
+    Attributes:
+        loop: the run.
+        data: prepared data.
+        optimizer: Adam of generator and discriminator.
+        weights: loss weights.
+        perceptual: feature network.
+        lnet: the frozen L-Net.
+        expert: the frozen lip-sync expert (with ``weights.sync``).
+        arcface: the frozen recognition network (with ``weights.identity``).
+        targets: ``restored`` for the restored set of the paper, ``original`` for the stored frames.
+        num_frames: frames of a window; five with the sync loss.
+        jpeg_quality: range of the quality of the inputs' compression.
+        r1_every: steps between gradient penalties; the penalty is scaled up accordingly.
+        model: sizes.
+        discriminator: sizes.
+        augment: augmentation.
+        network: name in the catalog.
+    """
+
+    loop: LoopConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    weights: ENetWeights
+    perceptual: PerceptualConfig
+    lnet: FrozenConfig
+    expert: FrozenConfig
+    arcface: FrozenConfig
+    targets: Literal["restored", "original"] = "restored"
+    num_frames: int = SYNC_FRAMES
+    jpeg_quality: tuple[int, int] = (60, 100)
+    r1_every: int = 16
+    model: ENetConfig = field(default_factory=ENetConfig)
+    discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: Literal["enet"] = "enet"
+
+
+class ENetStep(Step):
+    """Bring degraded frames, passed through the frozen L-Net, back to the high-resolution target.
+
+    Args:
+        config: the training config.
+        device: where to compute.
+    """
+
+    def __init__(self, config: ENetTraining, device: torch.device) -> None:
+        self.config = config
+        weights = dataclasses.asdict(config.weights)
+        self.weights = {name: weight for name, weight in weights.items() if name != "r1"}
+        self.network = ENet(config.model).to(device)
+        self.lnet = load_frozen(config.lnet, "lnet", device)
+        features = load_features(config.perceptual, device)
+        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
+        self.identity = (
+            IdentityLoss(load_frozen(config.arcface, "arcface", device)) if config.weights.identity else None
+        )
+        if config.weights.adversarial:
+            self.discriminator = ENetDiscriminator(config.discriminator).to(device)
+            self.discriminator_weights = {
+                "discriminator": 1.0,
+                "r1": 0.5 * config.weights.r1 * config.r1_every,
+            }
+
+    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
+        """:class:`ENetClips`."""
+        data = self.config.data
+        return ENetClips(
+            data,
+            data.train_split if training else data.val_split,
+            self.config.augment if training else AugmentConfig(),
+            self.config.loop.seed,
+            data.release_only and training,
+            self.config.targets,
+            self.config.num_frames,
+            self.config.jpeg_quality,
+            self._size,
+        )
+
+    def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        """Losses ``l1``, ``perceptual``, ``adversarial``, ``identity`` and ``sync``."""
+        target = unroll_clip(batch["target"])
+        low_res = self._lipsync(batch)
+        output = network(low_res, unroll_clip(batch["reference"]))
+        losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(output, target)}
+        metrics = image_metrics(output, target)
+        if self.discriminator is not None:
+            losses["adversarial"] = generator_loss(self.discriminator(output))
+        if self.identity is not None:
+            losses["identity"] = self.identity(output, target)
+        if self.expert is not None:
+            clip = roll_clip(resize(output, self.config.model.low_size), self.config.num_frames)
+            losses["sync"], metrics["sync_probability"] = judge_sync(self.expert, clip, batch["sync_audio"])
+        first = slice(0, len(batch["target"]))  # time-major: the first frame of every clip
+        images = {
+            "input": low_res[first],
+            "reference": batch["reference"][:, :, 0],
+            "output": output[first],
+            "target": target[first],
+        }
+        return StepOutput(losses, images, metrics, output, target)
+
+    def discriminate(
+        self, discriminator: nn.Module, output: StepOutput, step: int
+    ) -> dict[str, torch.Tensor]:
+        """Loss ``discriminator``, and ``r1`` in every ``r1_every``-th step (Mescheder et al. 2018)."""
+        assert output.fake is not None and output.real is not None
+        penalise = self.config.weights.r1 > 0 and step % self.config.r1_every == 0
+        real_images = output.real.detach().requires_grad_(penalise)
+        real, fake = discriminator(real_images), discriminator(output.fake.detach())
+        losses = {"discriminator": discriminator_loss(real, fake)}
+        if penalise:
+            (gradient,) = torch.autograd.grad(real.float().sum(), real_images, create_graph=True)
+            losses["r1"] = gradient.float().square().sum(dim=(1, 2, 3)).mean()
+        return losses
+
+    def discriminator_optimizer(self) -> OptimizerConfig:
+        """The same as the generator's."""
+        return self.config.optimizer
+
+    def preview(
+        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | None:
+        """A clip with its own speech: input, output, target side by side."""
+        assert isinstance(dataset, ENetClips)
+        sample = dataset.preview(0, self.config.loop.preview_frames)
+        frames = []
+        for frame in range(sample["target"].shape[2]):  # one at a time: 384-pixel clips are large
+            part = sample | {
+                "audio": sample["audio"][:, frame : frame + 1],
+                "target": sample["target"][:, :, frame : frame + 1],
+                "reference": sample["reference"][:, :, frame : frame + 1],
+            }
+            batch = as_tensors(part, device)
+            low_res, target = self._lipsync(batch), unroll_clip(batch["target"])
+            output = network(low_res, unroll_clip(batch["reference"]))
+            frames.append(torch.cat([resize(low_res, self._size), output, target], dim=3))
+        return torch.cat(frames)
+
+    @property
+    def _size(self) -> int:
+        """Side of the high-resolution faces."""
+        return self.config.model.low_size * 2 ** len(self.config.model.style_channels)
+
+    @torch.no_grad()
+    def _lipsync(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Degrade the target and pass it through L-Net with its own speech: [T * B, 3, 96, 96]."""
+        target = unroll_clip(batch["target"])
+        quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
+        low = degrade(target, quality, self.config.model.low_size)
+        masked = low.clone()
+        masked[:, :, low.shape[2] // 2 :] = 0.0
+        # the frame itself is L-Net's reference, so that L-Net should give it back (section 3.3)
+        image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), torch.cat([masked, low], dim=1))
+        return image

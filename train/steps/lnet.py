@@ -1,0 +1,161 @@
+"""Training of L-Net (paper, section C.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.augment import AugmentConfig
+from datasets.collection import DataConfig
+from datasets.lnet import LNetClips
+from losses.perceptual import PerceptualLoss
+from losses.reconstruction import l1_loss
+from losses.sync import sync_loss, sync_probability
+from models.blocks import unroll_clip
+from models.lipsync_expert import stack_lower_half
+from models.lnet import LNet, LNetConfig
+from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from train.frozen import load_features, load_frozen
+from train.steps.base import Step, StepOutput, as_tensors, image_metrics
+
+
+@dataclass(frozen=True)
+class LNetWeights:
+    """Factors of the losses (eq. 9).
+
+    Attributes:
+        l1: pixel loss (eq. 5).
+        perceptual: perceptual loss (eq. 6).
+        sync: lip-sync loss (eq. 7); 0 trains without the expert.
+    """
+
+    l1: float
+    perceptual: float
+    sync: float
+
+
+@dataclass(frozen=True)
+class LNetTraining:
+    """Config of L-Net's training.
+
+    Attributes:
+        loop: the run.
+        data: prepared data.
+        optimizer: Adam.
+        weights: loss weights.
+        perceptual: feature network.
+        expert: the frozen lip-sync expert.
+        model: sizes.
+        augment: augmentation, silence among it.
+        network: name in the catalog.
+    """
+
+    loop: LoopConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    weights: LNetWeights
+    perceptual: PerceptualConfig
+    expert: FrozenConfig
+    model: LNetConfig = field(default_factory=LNetConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: Literal["lnet"] = "lnet"
+
+
+class LNetStep(Step):
+    """Paint the masked lower half of five consecutive frames.
+
+    Args:
+        config: the training config.
+        device: where to compute.
+    """
+
+    def __init__(self, config: LNetTraining, device: torch.device) -> None:
+        self.config = config
+        self.weights = dataclasses.asdict(config.weights)
+        self.network = LNet(config.model).to(device)
+        features = load_features(config.perceptual, device)
+        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
+
+    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
+        """:class:`LNetClips`."""
+        data = self.config.data
+        return LNetClips(
+            data,
+            data.train_split if training else data.val_split,
+            self.config.augment if training else AugmentConfig(),
+            self.config.loop.seed,
+            data.release_only and training,
+        )
+
+    def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        """Losses ``l1``, ``perceptual`` and ``sync``."""
+        output = network(batch["audio"], batch["faces"])
+        target = batch["target"]
+        frames, target_frames = unroll_clip(output), unroll_clip(target)
+        losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
+        metrics = image_metrics(frames, target_frames)
+        if self.expert is not None:
+            losses["sync"], metrics["sync_probability"] = judge_sync(
+                self.expert, output, batch["sync_audio"], batch["speech"]
+            )
+        return StepOutput(losses, clip_images(batch["faces"], output, target), metrics)
+
+    def preview(
+        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | None:
+        """A clip with its own speech: reference, output, target side by side."""
+        return dub_clip(network, dataset, self.config.loop.preview_frames, device)
+
+
+def judge_sync(
+    expert: nn.Module, clip: torch.Tensor, audio: torch.Tensor, sample_weight: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lip-sync loss of generated clips and the mean probability behind it.
+
+    Args:
+        expert: frozen lip-sync expert.
+        clip: [B, 3, 5, 96, 96] in [0, 1].
+        audio: [B, 1, 80, 16], the speech of the five frames.
+        sample_weight: [B], 0 for samples without speech.
+
+    Returns:
+        Two scalars: the loss of equation 7, and the mean cosine.
+    """
+    heard, seen = expert(audio, stack_lower_half(clip))
+    return sync_loss(heard, seen, sample_weight), sync_probability(heard, seen).detach().mean()
+
+
+def dub_clip(
+    network: nn.Module, dataset: Dataset[dict[str, Any]], num_frames: int, device: torch.device
+) -> torch.Tensor:
+    """The first clip of :class:`LNetClips` with its own speech.
+
+    Args:
+        network: L-Net or Wav2Lip.
+        dataset: where the clip is.
+        num_frames: most frames.
+        device: where the network is.
+
+    Returns:
+        [T, 3, H, 3 * W]: reference, output, target side by side.
+    """
+    assert isinstance(dataset, LNetClips)
+    batch = as_tensors(dataset.preview(0, num_frames), device)
+    output = network(batch["audio"], batch["faces"])
+    return unroll_clip(torch.cat([batch["faces"][:, 3:], output, batch["target"]], dim=4))
+
+
+def clip_images(faces: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Grid rows of the first frame of each clip: input, reference, output, target."""
+    return {
+        "input": faces[:, :3, 0],
+        "reference": faces[:, 3:, 0],
+        "output": output[:, :, 0],
+        "target": target[:, :, 0],
+    }

@@ -1,0 +1,163 @@
+"""Training of Wav2Lip, the baseline of table 1 (Prajwal et al. 2020)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.augment import AugmentConfig
+from datasets.collection import DataConfig
+from datasets.lnet import LNetClips
+from losses.adversarial import discriminator_loss, generator_loss
+from losses.reconstruction import l1_loss
+from losses.sync import sync_bce_loss, sync_probability
+from models.blocks import unroll_clip
+from models.discriminators import QualityDiscriminator, QualityDiscriminatorConfig
+from models.lipsync_expert import stack_lower_half
+from models.wav2lip import Wav2Lip, Wav2LipConfig
+from train.config import FrozenConfig, LoopConfig, OptimizerConfig
+from train.frozen import load_frozen
+from train.steps.base import Step, StepOutput, image_metrics
+from train.steps.lnet import clip_images, dub_clip
+
+_log = logging.getLogger(__name__)
+
+_PROBABILITY_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Wav2LipWeights:
+    """Factors of the losses.
+
+    Attributes:
+        l1: pixel loss.
+        sync: the expert's cross-entropy; 0 until the gate opens.
+        adversarial: quality discriminator; 0 trains without it (the variant without GAN).
+    """
+
+    l1: float
+    sync: float
+    adversarial: float
+
+
+@dataclass(frozen=True)
+class Wav2LipTraining:
+    """Config of Wav2Lip's training.
+
+    Attributes:
+        loop: the run.
+        data: prepared data.
+        optimizer: Adam of generator and discriminator.
+        weights: loss weights.
+        expert: the frozen lip-sync expert.
+        sync_gate: the sync loss counts once its validation value has fallen below this (published: 0.75).
+        model: sizes.
+        discriminator: sizes of the quality discriminator.
+        augment: augmentation, silence among it.
+        network: name in the catalog.
+    """
+
+    loop: LoopConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    weights: Wav2LipWeights
+    expert: FrozenConfig
+    sync_gate: float
+    model: Wav2LipConfig = field(default_factory=Wav2LipConfig)
+    discriminator: QualityDiscriminatorConfig = field(default_factory=QualityDiscriminatorConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    network: Literal["wav2lip"] = "wav2lip"
+
+
+class Wav2LipStep(Step):
+    """Paint the masked lower half, under the expert and the quality discriminator.
+
+    Args:
+        config: the training config.
+        device: where to compute.
+    """
+
+    def __init__(self, config: Wav2LipTraining, device: torch.device) -> None:
+        self.config = config
+        self.gate_open = False
+        self.network = Wav2Lip(config.model).to(device)
+        self.expert = load_frozen(config.expert, "lipsync_expert", device)
+        if config.weights.adversarial:
+            self.discriminator = QualityDiscriminator(config.discriminator).to(device)
+            self.discriminator_weights = {"discriminator": 1.0}
+
+    @property
+    def weights(self) -> Mapping[str, float]:  # type: ignore[override]
+        """Loss weights; the sync loss counts once the gate has opened."""
+        weights = dataclasses.asdict(self.config.weights)
+        return weights if self.gate_open else weights | {"sync": 0.0}
+
+    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
+        """:class:`LNetClips`."""
+        data = self.config.data
+        return LNetClips(
+            data,
+            data.train_split if training else data.val_split,
+            self.config.augment if training else AugmentConfig(),
+            self.config.loop.seed,
+            data.release_only and training,
+        )
+
+    def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        """Losses ``l1``, ``sync`` and ``adversarial``."""
+        output = network(batch["audio"], batch["faces"])
+        target = batch["target"]
+        heard, seen = self.expert(batch["sync_audio"], stack_lower_half(output))
+        losses = {
+            "l1": l1_loss(output, target),
+            "sync": sync_bce_loss(heard, seen, torch.ones(len(heard)).to(heard)),
+        }
+        if self.discriminator is not None:
+            losses["adversarial"] = generator_loss(_logits(self.discriminator, output))
+        metrics = image_metrics(unroll_clip(output), unroll_clip(target))
+        metrics["sync_probability"] = sync_probability(heard, seen).detach().mean()
+        return StepOutput(losses, clip_images(batch["faces"], output, target), metrics, output, target)
+
+    def discriminate(
+        self, discriminator: nn.Module, output: StepOutput, step: int
+    ) -> dict[str, torch.Tensor]:
+        """Loss ``discriminator``."""
+        assert output.fake is not None and output.real is not None
+        real, fake = _logits(discriminator, output.real), _logits(discriminator, output.fake.detach())
+        return {"discriminator": discriminator_loss(real, fake)}
+
+    def discriminator_optimizer(self) -> OptimizerConfig:
+        """The same as the generator's."""
+        return self.config.optimizer
+
+    def preview(
+        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
+    ) -> torch.Tensor | None:
+        """A clip with its own speech: reference, output, target side by side."""
+        return dub_clip(network, dataset, self.config.loop.preview_frames, device)
+
+    def after_validation(self, values: Mapping[str, float]) -> None:
+        """Open the gate of the sync loss for good once its validation value is low enough."""
+        if not self.gate_open and values["sync"] < self.config.sync_gate:
+            self.gate_open = True
+            _log.info("validation sync loss %.3f: from now on the sync loss counts", values["sync"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the gate is open."""
+        return {"gate_open": self.gate_open}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the gate."""
+        self.gate_open = bool(state["gate_open"])
+
+
+def _logits(discriminator: nn.Module, clip: torch.Tensor) -> torch.Tensor:
+    """The published discriminator ends in a sigmoid; the losses take logits."""
+    return torch.logit(discriminator(clip).float(), eps=_PROBABILITY_EPS)
