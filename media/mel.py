@@ -1,0 +1,192 @@
+"""Log-mel spectrograms for the lip-sync networks, their windows in time, and where somebody speaks.
+
+Needs numpy only, so that prepared data trains on a bare machine. The numbers are those of the published program
+(paper, appendix C.2.3; Wav2Lip): 16 kHz, FFT and window 800, hop 200, 80 bands, 80 columns a second, values
+in -4..4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from core.constants import (
+    MEL_BANDS,
+    MEL_COLUMNS_PER_SECOND,
+    MEL_HOP,
+    MEL_WINDOW,
+    SAMPLE_RATE,
+    SYNC_FRAMES,
+    TRAIN_FPS,
+)
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+ChunkVariant = Literal["official", "lipsync_eval"]
+
+FFT_SIZE = 800  # samples, also the length of the Hann window
+PRE_EMPHASIS = 0.97
+MIN_FREQUENCY = 55.0  # Hz
+MAX_FREQUENCY = 7600.0  # Hz
+MIN_LEVEL = -100.0  # dB, below it everything is the floor
+REFERENCE_LEVEL = 20.0  # dB
+MAX_VALUE = 4.0  # the range is -MAX_VALUE .. MAX_VALUE
+SILENCE = -MAX_VALUE  # every band of digital silence
+
+_BLOCK = 4096  # columns transformed at once: bounds memory for hours of audio
+
+
+def mel_spectrogram(wave: npt.ArrayLike, padding: Literal["zeros", "reflect"] = "zeros") -> Floats:
+    """Log-mel spectrogram of speech, as the published networks expect it.
+
+    Args:
+        wave: [n] mono samples at 16 kHz, nominally in [-1, 1].
+        padding: what surrounds the signal. ``zeros`` is the published inference program; ``reflect`` is Wav2Lip's
+            training, with an older library, and differs in two columns at each end.
+
+    Returns:
+        [80, 1 + n // 200] float32 in [-4, 4]; column c is centred on sample 200 c.
+
+    Raises:
+        ValueError: not one channel, samples that are no numbers, or too short to reflect.
+    """
+    samples = np.asarray(wave, dtype=np.float64)
+    if samples.ndim != 1:
+        raise ValueError(f"expected one channel of samples, got shape {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise ValueError("the waveform holds samples that are not finite")
+    if padding == "reflect" and len(samples) <= FFT_SIZE // 2:
+        raise ValueError(f"reflection needs more than {FFT_SIZE // 2} samples, got {len(samples)}")
+    spectra = _spectra(preemphasis(samples), "constant" if padding == "zeros" else "reflect")
+    bank = mel_filter_bank()
+    mel = np.concatenate([bank @ magnitudes.T for magnitudes in spectra], axis=1)
+    decibels = 20.0 * np.log10(np.maximum(10.0 ** (MIN_LEVEL / 20.0), mel)) - REFERENCE_LEVEL
+    scaled = 2.0 * MAX_VALUE * (decibels - MIN_LEVEL) / -MIN_LEVEL - MAX_VALUE
+    return scaled.clip(-MAX_VALUE, MAX_VALUE).astype(np.float32)
+
+
+def preemphasis(samples: Doubles) -> Doubles:
+    """High-pass ``y[n] = x[n] - 0.97 x[n-1]``, first sample kept."""
+    return np.concatenate([samples[:1], samples[1:] - PRE_EMPHASIS * samples[:-1]])
+
+
+@lru_cache(maxsize=1)
+def mel_filter_bank() -> Doubles:
+    """[80, 401] triangles on Slaney's mel scale, each of area 1 over frequency in Hz."""
+    edges = _mel_to_hertz(
+        np.linspace(*_hertz_to_mel(np.array([MIN_FREQUENCY, MAX_FREQUENCY])), MEL_BANDS + 2)
+    )
+    frequencies = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1)
+    lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising = (frequencies - lower) / (centre - lower)
+    falling = (upper - frequencies) / (upper - centre)
+    bank = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (upper - lower))
+    bank.setflags(write=False)
+    return bank
+
+
+def mel_window_at(mel: Floats, time: float, width: int = MEL_WINDOW) -> Floats:
+    """The window that drives a frame, cut at the frame's own time.
+
+    It begins with the column of ``time`` (published inference: frame i starts at column floor(80 i / fps)), so it
+    covers the next 0.2 s. Outside the audio there is silence.
+
+    Differs from paper: the published program repeats the last whole window at the end and counts frames
+    instead of reading their times (:func:`official_chunks`).
+
+    Args:
+        mel: [80, C] from :func:`mel_spectrogram`.
+        time: seconds on the audio's time line; may lie outside of it.
+        width: columns.
+
+    Returns:
+        [80, width] float32, a copy.
+    """
+    start = int(
+        np.floor(time * MEL_COLUMNS_PER_SECOND + 1e-6)
+    )  # 1e-6: times like 0.6 are no binary fractions
+    window = np.full((mel.shape[0], width), SILENCE, dtype=np.float32)
+    first, last = max(start, 0), min(start + width, mel.shape[1])
+    if first < last:
+        window[:, first - start : last - start] = mel[:, first:last]
+    return window
+
+
+def official_chunks(num_columns: int, fps: float, variant: ChunkVariant = "official") -> Indices:
+    """Columns of each frame's window as the published programs cut them.
+
+    Args:
+        num_columns: columns of the spectrogram.
+        fps: frames a second.
+        variant: ``official`` (also Wav2Lip's inference) ends with one window of the last 16 columns;
+            ``lipsync_eval``, the script that makes videos for scoring, drops that one.
+
+    Returns:
+        [frames, 2] int64, first column and width. With fewer than 16 columns the published slice starts at a
+        negative index and so reads only the last ``16 - num_columns`` columns; reproduced here.
+    """
+    step = MEL_COLUMNS_PER_SECOND / fps
+    starts: list[tuple[int, int]] = []
+    while (start := int(len(starts) * step)) + MEL_WINDOW <= num_columns:
+        starts.append((start, MEL_WINDOW))
+    if variant == "official":
+        start = num_columns - MEL_WINDOW
+        if start < 0:
+            start += num_columns
+        starts.append((max(start, 0), num_columns - max(start, 0)))
+    return np.array(starts, dtype=np.int64).reshape(-1, 2)
+
+
+def official_pairing(num_chunks: int, num_frames: int) -> Indices:
+    """[num_chunks] frame shown with each chunk in the published programs: a hard wrap to frame 0."""
+    return np.arange(num_chunks, dtype=np.int64) % num_frames
+
+
+def training_window(frame: int, num_columns: int) -> tuple[int, int]:
+    """First column and width of the window of a training clip that starts at ``frame`` (25 frames a second).
+
+    A width below 16 means that the audio ends too early and the clip is rejected (Wav2Lip); a clip behind the end
+    of the audio gives (-1, 0).
+    """
+    start = int(MEL_COLUMNS_PER_SECOND * (frame / TRAIN_FPS))
+    if start >= num_columns:
+        return -1, 0
+    return start, min(MEL_WINDOW, num_columns - start)
+
+
+def training_frame_starts(frame: int, num_columns: int) -> Indices:
+    """First columns of the windows of the five single frames of a training clip that starts at ``frame``.
+
+    They begin one frame early, at frames ``frame - 1 .. frame + 3``, while at inference frame i's window begins
+    at frame i: the published generator hears speech 40 ms later than in training (Wav2Lip).
+
+    Returns:
+        [5] int64; all -1 where training rejects the clip: frame 0, or a window that the audio does not fill.
+    """
+    windows = [training_window(frame - 1 + i, num_columns) for i in range(SYNC_FRAMES)]
+    if frame < 1 or any(width < MEL_WINDOW for _, width in windows):
+        return np.full(SYNC_FRAMES, -1, dtype=np.int64)
+    return np.array([start for start, _ in windows], dtype=np.int64)
+
+
+def _spectra(samples: Doubles, padding: Literal["constant", "reflect"]) -> Iterator[Doubles]:
+    """Blocks of [columns, 401] magnitudes of the centred short-time Fourier transform, periodic Hann window."""
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
+    padded = np.pad(samples, FFT_SIZE // 2, mode=padding)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::MEL_HOP]
+    for start in range(0, len(frames), _BLOCK):
+        yield np.abs(np.fft.rfft(frames[start : start + _BLOCK] * window, axis=1))
+
+
+def _hertz_to_mel(hertz: Doubles) -> Doubles:
+    """Slaney's scale: linear below 1 kHz, logarithmic above."""
+    return np.where(hertz < 1000.0, hertz * 3.0 / 200.0, 15.0 + 27.0 * np.log(hertz / 1000.0) / np.log(6.4))
+
+
+def _mel_to_hertz(mel: Doubles) -> Doubles:
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
