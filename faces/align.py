@@ -11,6 +11,7 @@ Landmarks are the 68 points of the iBUG 300-W scheme; left and right mean left a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from faces.types import Crop
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
+Sample = TypeVar("Sample", bound=np.generic)  # uint8 or float32
 
 JAW = slice(0, 17)
 BROWS = slice(17, 27)
@@ -255,7 +257,9 @@ def lipsync_crop(landmarks: npt.ArrayLike, size: int) -> Crop:
 # ----------------------------------------------------------------------------------------------- pixels
 
 
-def warp(image: Image, matrix: Floats, size: tuple[int, int], edge: bool = True) -> Image:
+def warp(
+    image: npt.NDArray[Sample], matrix: Floats, size: tuple[int, int], edge: bool = True
+) -> npt.NDArray[Sample]:
     """Resample an image under an affine map, low-pass filtered where the map shrinks.
 
     Args:
@@ -275,7 +279,9 @@ def warp(image: Image, matrix: Floats, size: tuple[int, int], edge: bool = True)
     return np.asarray(warped, dtype=image.dtype)
 
 
-def _shrink(image: Image, matrix: Floats, size: tuple[int, int], scale: float) -> tuple[Image, Floats]:
+def _shrink(
+    image: npt.NDArray[Sample], matrix: Floats, size: tuple[int, int], scale: float
+) -> tuple[npt.NDArray[Sample], Floats]:
     """Cut the part of the image that the output shows and reduce it by pixel areas to the output's scale."""
     corners = Crop(matrix, size).to_image([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]])
     margin = 2.0 / scale
@@ -290,10 +296,10 @@ def _shrink(image: Image, matrix: Floats, size: tuple[int, int], scale: float) -
     to_reduced = box_crop([left, top, right, bottom], reduced_size)
     linear = matrix[:, :2] @ to_reduced.inverse[:, :2]
     shift = matrix[:, :2] @ to_reduced.inverse[:, 2] + matrix[:, 2]
-    return np.asarray(reduced), np.concatenate([linear, shift[:, None]], axis=1)
+    return np.asarray(reduced, dtype=image.dtype), np.concatenate([linear, shift[:, None]], axis=1)
 
 
-def extract(image: Image, crop: Crop, edge: bool = True) -> Image:
+def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:
     """Cut a crop out of a frame; arguments as in :func:`warp`."""
     return warp(image, crop.matrix, crop.size, edge)
 
@@ -311,11 +317,11 @@ class Placed:
 
     rows: slice
     columns: slice
-    pixels: Image
+    pixels: npt.NDArray[Any]
     coverage: npt.NDArray[np.float32]
 
 
-def place(patch: Image, crop: Crop, frame_size: tuple[int, int]) -> Placed | None:
+def place(patch: npt.NDArray[Any], crop: Crop, frame_size: tuple[int, int]) -> Placed | None:
     """Bring a crop's pixels back to where :func:`extract` took them from.
 
     Args:

@@ -261,7 +261,7 @@ def _linear_pose(shapes: Floats, points: Floats) -> Pose:
     return Pose(rotation, scale, shift)
 
 
-def _rotation_about(vectors: Floats) -> Floats:
+def _rotation_about(vectors: npt.NDArray[np.floating]) -> Floats:
     """Rotation matrices [N, 3, 3] of rotation vectors [N, 3] (Rodrigues)."""
     angle = np.linalg.norm(vectors, axis=1)[:, None, None]
     axis = vectors / np.maximum(angle[:, 0], 1e-12)
@@ -273,8 +273,8 @@ def _rotation_about(vectors: Floats) -> Floats:
 
 def rotation_matrices(angles: npt.ArrayLike) -> Floats:
     """Rz(roll) Ry(yaw) Rx(pitch): [N, 3] radians (pitch, yaw, roll) -> [N, 3, 3]."""
-    turns: Floats = np.asarray(angles, dtype=np.float64)[:, :, None] * np.eye(3)
-    about_x, about_y, about_z = (_rotation_about(turns[:, axis]) for axis in range(3))
+    values = np.asarray(angles, dtype=np.float64)
+    about_x, about_y, about_z = (_rotation_about(values[:, [axis]] * np.eye(3)[axis]) for axis in range(3))
     return np.asarray(about_z @ about_y @ about_x)
 
 

@@ -32,10 +32,14 @@ def polygon_mask(polygon: npt.ArrayLike, size: tuple[int, int], softness: float 
     points = np.round(np.asarray(polygon, dtype=np.float64) * 2**_SUBPIXEL_BITS).astype(np.int32)
     mask = np.zeros(size[::-1], dtype=np.uint8)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    soft = mask.astype(np.float32) / 255.0
-    if softness > 0.0:
-        soft = np.asarray(cv2.GaussianBlur(soft, (0, 0), softness, borderType=cv2.BORDER_REPLICATE))
-    return soft
+    return soften(mask.astype(np.float32) / 255.0, softness)
+
+
+def soften(mask: Mask, softness: float) -> Mask:
+    """Blur a mask's edge; ``softness`` is the standard deviation in pixels, 0 leaves the mask as it is."""
+    if softness <= 0.0:
+        return mask
+    return np.asarray(cv2.GaussianBlur(mask, (0, 0), softness, borderType=cv2.BORDER_REPLICATE))
 
 
 def eye_distance(landmarks: npt.ArrayLike) -> float:
