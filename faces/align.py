@@ -22,7 +22,7 @@ from faces.types import Crop
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
-Sample = TypeVar("Sample", bound=np.generic)  # uint8 or float32
+Sample = TypeVar("Sample", np.uint8, np.float32)
 
 JAW = slice(0, 17)
 BROWS = slice(17, 27)
