@@ -22,6 +22,7 @@ from core.coefficients import (
 from core.constants import DNET_SIZE
 from core.devices import autocast
 from faces.align import anchor_crop, extract, warp
+from faces.reconstruct import rows_in_view
 from faces.types import Crop, FaceTrack
 from pipeline.batching import BatchRunner
 from pipeline.blend import fade_window
@@ -34,7 +35,8 @@ _FADE = 0.08  # share of D-Net's crop over which its image runs into the origina
 class DrivingWindows:
     """Coefficient windows of one face with the expression replaced by the template.
 
-    Windows never cross a shot cut or a gap in the track.
+    D-Net sees a face in its own anchored crop, so the rows of a window are those of that view (as in training,
+    where the view is fixed). Windows never cross a shot cut or a gap in the track.
 
     Args:
         track: the face, with its 3DMM rows.
@@ -46,7 +48,7 @@ class DrivingWindows:
     def __init__(
         self, track: FaceTrack, expression: Floats, one_shot: bool, length: int = TRAIN_WINDOW
     ) -> None:
-        self.rows = track.rows
+        self.track = track
         self.expression = expression
         self.one_shot = one_shot
         self.length = length
@@ -58,15 +60,14 @@ class DrivingWindows:
         """Number of the frame that D-Net warps to make frame ``index``."""
         return self._span(index).start if self.one_shot else index
 
-    def __call__(self, index: int) -> Floats:
-        """[73, length] window for frame ``index``."""
+    def __call__(self, index: int, view: Crop) -> Floats:
+        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
         span = self._span(index)
+        near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
+        rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
         if not self.one_shot:
-            near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
-            return driving_window(
-                self.rows[near], index - near.start, expression=self.expression, length=self.length
-            )
-        window = motion_window(self.rows[span], index - span.start, self.length)
+            return driving_window(rows, index - near.start, self.expression, length=self.length)
+        window = motion_window(rows, index - near.start, self.length)
         window[MOTION_SCALE] *= self._ratio(span)
         window[MOTION_EXPRESSION] = self.expression.reshape(NUM_EXPRESSION, 1)
         return window
@@ -75,8 +76,11 @@ class DrivingWindows:
         return self.spans[int(np.searchsorted(self._starts, index, side="right")) - 1]
 
     def _ratio(self, span: slice) -> float:
+        """The published correction of the crop's scale; one number for all frames of a stretch."""
         if span.start not in self._ratios:
-            rows = self.rows[span]
+            landmarks = self.track.landmarks[span]
+            views = [anchor_crop(points, DNET_SIZE) for points in landmarks]
+            rows = rows_in_view(self.track.rows[span], landmarks, views)
             self._ratios[span.start] = crop_ratio(rows, rows[0]) or 1.0
         return self._ratios[span.start]
 
@@ -113,7 +117,9 @@ class Neutralizer:
         """
         crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
         sources = [self._source(face, crop) for face, crop in zip(faces, crops, strict=True)]
-        windows = np.stack([self.windows[face.track](face.index) for face in faces])
+        windows = np.stack(
+            [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
+        )
         edited = self.runner(
             self._run, to_tensor(sources, self.device), torch.from_numpy(windows).to(self.device)
         )

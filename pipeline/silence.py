@@ -57,7 +57,9 @@ def apply_gate(mel: Floats, gate: Floats) -> Floats:
 def _widen(speech: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
     """Columns within ``reach`` columns of speech."""
     counts = np.convolve(speech.astype(np.int64), np.ones(2 * reach + 1, np.int64), mode="same")
-    return np.asarray(counts > 0) if len(speech) >= 2 * reach + 1 else np.full(len(speech), bool(speech.any()))
+    return (
+        np.asarray(counts > 0) if len(speech) >= 2 * reach + 1 else np.full(len(speech), bool(speech.any()))
+    )
 
 
 def _soften(speech: npt.NDArray[np.bool_], width: int) -> Floats:
