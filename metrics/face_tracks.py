@@ -27,7 +27,6 @@ class TrackingConfig:
     """Settings of the published tracker.
 
     Attributes:
-        min_score: detections below this confidence are ignored.
         min_iou: overlap with the track's last box that continues a track (exclusive).
         max_gap: frames without a detection that a track survives.
         min_detections: a track needs more detections than this; shorter clips are not scored at all.
@@ -36,7 +35,6 @@ class TrackingConfig:
         smoothing: length of the median filter over centre and size, in frames.
     """
 
-    min_score: float = 0.9
     min_iou: float = 0.5
     max_gap: int = 25
     min_detections: int = 100

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from core.constants import LNET_SIZE, MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SAMPLE_RATE, SYNC_FRAMES, TRAIN_FPS
-from faces.align import extract, lipsync_crop
+from faces.align import box_crop, extract
 from faces.types import Face
 from metrics.base import Chunk, Clip, Frames, Metric, frame_grid, to_float
 from metrics.face_tracks import CROP_SIZE, crop_face
@@ -35,7 +35,6 @@ WINDOWS_PER_BATCH = 16
 OFFSET_TOLERANCE = 1  # frames; offsets within count as in sync
 
 Floats = npt.NDArray[np.float32]
-Mel = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.floating]]  # [samples] in [-1, 1] -> [80, columns]
 
 
 def num_windows(num_frames: int, num_samples: int) -> int:
@@ -220,18 +219,16 @@ class SyncNetScore(LipSync):
 class ExpertScore(LipSync):
     """The same arithmetic on the embeddings of the lip-sync expert, for where SyncNet's weights are absent.
 
-    Embeddings have unit length, so distances lie in [0, 2]. Each uninterrupted run of frames with landmarks is
-    one track.
+    Embeddings have unit length and no negative numbers, so distances lie between 0 and the root of 2. Each
+    uninterrupted run of frames with a face is one track; its crops are those of the training.
 
     Args:
         network: the expert, in eval mode.
-        mel: log-mel spectrogram of 80 columns a second.
         device: where to compute.
     """
 
-    def __init__(self, network: LipSyncExpert, mel: Mel, device: torch.device | None = None) -> None:
+    def __init__(self, network: LipSyncExpert, device: torch.device | None = None) -> None:
         self.network = network.to(device)
-        self.mel = mel
         self.device = device
 
     def reset(self, clip: Clip) -> None:
@@ -240,11 +237,11 @@ class ExpertScore(LipSync):
         self._run: tuple[int, int] | None = None  # first and last step of the current run
 
     def _crops(self, step: int, frame: Frames, face: Face | None) -> Iterator[tuple[int, Frames]]:
-        if face is None or face.landmarks is None:
+        if face is None:
             return
         first = self._run[0] if self._run is not None and self._run[1] == step - 1 else step
         self._run = (first, step)
-        yield first, extract(frame, lipsync_crop(face.landmarks, LNET_SIZE))
+        yield first, extract(frame, box_crop(face.box, (LNET_SIZE, LNET_SIZE)))
 
     def _embed_video(self, crops: Frames) -> Floats:
         windows = to_float(crops, self.device).unfold(0, SYNC_FRAMES, 1).movedim(-1, 2)
@@ -253,9 +250,7 @@ class ExpertScore(LipSync):
 
     def _embed_audio(self, speech: npt.NDArray[np.int16], num_frames: int) -> Floats:
         starts = np.arange(max(0, num_frames - SYNC_FRAMES + 1)) * MEL_COLUMNS_PER_SECOND / TRAIN_FPS
-        mel = torch.from_numpy(
-            np.asarray(self.mel(speech.astype(np.float32) / np.float32(32768)), dtype=np.float32)
-        )
+        mel = torch.from_numpy(mel_spectrogram(speech.astype(np.float32) / np.float32(32768)))
         columns = [int(start) for start in starts if int(start) + MEL_WINDOW <= mel.shape[1]]
         if not columns:
             return np.zeros((0, 0), dtype=np.float32)

@@ -37,6 +37,8 @@ class VideoFaces:
 
 FaceFinder = Callable[[Path], VideoFaces]
 
+_TIE = 1e-6  # seconds: halfway between two source frames the earlier one counts
+
 
 @dataclass(frozen=True)
 class _Step:
@@ -126,9 +128,9 @@ def _in_step(generated: Path, source: Path | None) -> Iterator[_Step]:
             for frame in result:
                 origin = frame.time if origin is None else origin
                 time = frame.time - origin + source_origin
-                while following is not None and abs(following.time - time) <= abs(current.time - time):
+                while following is not None and abs(following.time - time) < abs(current.time - time) - _TIE:
                     current, following = following, next(originals, None)
-                ended = following is None and time > current.time + step / 2
+                ended = following is None and time > current.time + step / 2 + _TIE
                 yield _Step(frame, None if ended else current)
 
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 from metric_samples import make_face, smooth_frame
 
+from faces.align import box_crop, extract
 from faces.types import Face
+from media.mel import mel_spectrogram
 from metrics.base import Chunk, Clip
 from metrics.face_tracks import SyncTrack, crop_face
 from metrics.lse import ExpertScore, LipSync, SyncNetScore, num_windows, sync_values
 from metrics.mfcc import mfcc
 from metrics.offset import sync_score
-from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
+from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig, stack_lower_half
 from models.syncnet import SyncNet, SyncNetConfig
 
 TINY_SYNCNET = SyncNetConfig((4, 4, 4, 4, 4, 4), (4, 4, 4, 4, 4, 4), embedding_size=6)
@@ -172,18 +174,24 @@ def test_expert_scores_runs_of_faces() -> None:
     faces: list[Face | None] = [make_face(size=40.0)] * 30
     faces[12] = None
     speech = (np.random.default_rng(0).normal(size=30 * 640) * 3000).astype(np.int16)
-    mel_inputs = []
-
-    def mel(wave: np.ndarray) -> np.ndarray:
-        mel_inputs.append(wave)
-        return np.random.default_rng(1).normal(size=(80, 1 + len(wave) // 200))
-
-    metric = ExpertScore(network, mel)
+    metric = ExpertScore(network)
     metric.reset(Clip(times=np.arange(30) / 25, speech=speech))
     _feed(metric, frames, faces, [9, 21])
     scores = metric.scores()
-    # Windows of 16 columns need 5 frames, so every window of five frames has its sound.
+    # The sound of a window of five frames is 16 columns, so every window has its sound.
     assert [score.num_windows for score in scores] == [12 - 4, 17 - 4]
-    assert len(mel_inputs[1]) == 17 * 640
-    assert np.abs(mel_inputs[1] - speech[13 * 640 :] / 32768).max() < 1e-6
     assert all(0 <= score.min_distance <= np.sqrt(2) for score in scores)
+
+    face = faces[0]
+    assert face is not None
+    crops = np.stack([extract(frame, box_crop(face.box, (96, 96))) for frame in frames[13:]])
+    images = torch.from_numpy(crops).permute(3, 0, 1, 2).float() / 255
+    mel = torch.from_numpy(mel_spectrogram(speech[13 * 640 :] / 32768))
+    with torch.inference_mode():
+        video = torch.cat(
+            [network.embed_faces(stack_lower_half(images[None, :, k : k + 5])) for k in range(13)]
+        )
+        starts = [int(k * 3.2) for k in range(13)]
+        audio = torch.cat([network.embed_audio(mel[None, None, :, start : start + 16]) for start in starts])
+    expected = sync_score(video.numpy(), audio.numpy())
+    assert scores[1].mean_distance == pytest.approx(expected.mean_distance, abs=1e-4)
