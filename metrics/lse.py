@@ -20,6 +20,7 @@ import torch
 from core.constants import LNET_SIZE, MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SAMPLE_RATE, SYNC_FRAMES, TRAIN_FPS
 from faces.align import box_crop, extract
 from faces.types import Face
+from media.mel import mel_spectrogram
 from metrics.base import Chunk, Clip, Frames, Metric, frame_grid, to_float
 from metrics.face_tracks import CROP_SIZE, crop_face
 from metrics.mfcc import COLUMNS_PER_SECOND, mfcc
