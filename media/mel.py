@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from core.constants import (
     MEL_BANDS,
@@ -37,6 +38,21 @@ MIN_LEVEL = -100.0  # dB, below it everything is the floor
 REFERENCE_LEVEL = 20.0  # dB
 MAX_VALUE = 4.0  # the range is -MAX_VALUE .. MAX_VALUE
 SILENCE = -MAX_VALUE  # every band of digital silence
+
+# Speech activity. Levels are in dB relative to full scale, in the band where speech lies; shares are of the
+# distance from the recording's own quiet to its own loud level, so that the recording level does not matter. In 30
+# recordings of speech that distance was 15 dB (clipped) to 140 dB (digital silence), in steady noise below 3 dB.
+_SPEECH_BAND = (100.0, 4000.0)  # Hz
+_QUIET_PERCENTILE = 10.0
+_SUSTAINED = 9  # columns: loud is the highest running median over them, which clicks do not reach
+_INAUDIBLE = -90.0  # dB: the last bits of 16
+_STEADY = 6.0  # dB: what fluctuates less is noise or hum
+_STEADY_SECONDS = 1.0  # shorter pieces may be one vowel
+_OPEN, _CLOSE = 0.3, 0.2  # shares of the distance above which speech starts, and below which it stops
+_OPEN_DEPTH, _CLOSE_DEPTH = 40.0, 45.0  # dB below loud at most, for recordings with digital silence
+_BURST_SECONDS = 0.05  # shorter sounds are clicks
+_PAUSE_SECONDS = 0.2  # shorter gaps are stops and weak consonants
+_MARGIN_SECONDS = 0.1  # lips move before and after the sound
 
 _BLOCK = 4096  # columns transformed at once: bounds memory for hours of audio
 
@@ -78,9 +94,8 @@ def preemphasis(samples: Doubles) -> Doubles:
 @lru_cache(maxsize=1)
 def mel_filter_bank() -> Doubles:
     """[80, 401] triangles on Slaney's mel scale, each of area 1 over frequency in Hz."""
-    edges = _mel_to_hertz(
-        np.linspace(*_hertz_to_mel(np.array([MIN_FREQUENCY, MAX_FREQUENCY])), MEL_BANDS + 2)
-    )
+    lowest, highest = _hertz_to_mel(np.array([MIN_FREQUENCY, MAX_FREQUENCY]))
+    edges = _mel_to_hertz(lowest + (highest - lowest) * np.arange(MEL_BANDS + 2) / (MEL_BANDS + 1))
     frequencies = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1)
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (frequencies - lower) / (centre - lower)
@@ -174,11 +189,68 @@ def training_frame_starts(frame: int, num_columns: int) -> Indices:
     return np.array([start for start, _ in windows], dtype=np.int64)
 
 
+def speech_activity(wave: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Where somebody speaks, by level against the recording's own loud and quiet, with hysteresis.
+
+    Meant for bringing the mouth to rest in pauses; it works at any recording level and calls silence and steady
+    noise no speech. Music counts as speech.
+
+    Args:
+        wave: [n] mono samples at 16 kHz.
+
+    Returns:
+        [1 + n // 200] bool, one per mel column.
+    """
+    levels = _speech_levels(np.asarray(wave, dtype=np.float64))
+    quiet = float(np.percentile(levels, _QUIET_PERCENTILE))
+    sustained = np.pad(levels, _SUSTAINED // 2, mode="edge")
+    loud = float(np.median(sliding_window_view(sustained, _SUSTAINED), axis=1).max())
+    steady = loud - quiet < _STEADY and len(levels) >= _columns(_STEADY_SECONDS)
+    if loud < _INAUDIBLE or steady:
+        return np.zeros(len(levels), dtype=np.bool_)
+    if loud - quiet < _STEADY:
+        return np.ones(len(levels), dtype=np.bool_)
+    opening = levels > max(quiet + _OPEN * (loud - quiet), loud - _OPEN_DEPTH)
+    staying = levels > max(quiet + _CLOSE * (loud - quiet), loud - _CLOSE_DEPTH)
+    active = np.zeros(len(levels), dtype=np.bool_)
+    for first, last in _runs(staying):
+        if last - first >= _columns(_BURST_SECONDS) and opening[first:last].any():
+            active[first:last] = True
+    for first, last in _runs(~active):
+        inside = first > 0 and last < len(active)
+        if inside and last - first < _columns(_PAUSE_SECONDS):
+            active[first:last] = True
+    margin = _columns(_MARGIN_SECONDS)
+    for first, last in _runs(active):
+        active[max(0, first - margin) : last + margin] = True
+    return active
+
+
+def _speech_levels(samples: Doubles) -> Doubles:
+    """[columns] level around each mel column in dB relative to full scale."""
+    frequencies = np.linspace(0.0, SAMPLE_RATE / 2, FFT_SIZE // 2 + 1)
+    band = (frequencies >= _SPEECH_BAND[0]) & (frequencies <= _SPEECH_BAND[1])
+    blocks = [np.square(block[:, band]).sum(axis=1) for block in _spectra(samples, "constant")]
+    mean_square_window = 0.375  # of the Hann window
+    power = np.concatenate(blocks) * 2.0 / (FFT_SIZE**2 * mean_square_window)
+    return 10.0 * np.log10(power + 1e-14)
+
+
+def _columns(seconds: float) -> int:
+    return round(seconds * MEL_COLUMNS_PER_SECOND)
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(first, past the last) index of each stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
+
+
 def _spectra(samples: Doubles, padding: Literal["constant", "reflect"]) -> Iterator[Doubles]:
     """Blocks of [columns, 401] magnitudes of the centred short-time Fourier transform, periodic Hann window."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE)
     padded = np.pad(samples, FFT_SIZE // 2, mode=padding)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::MEL_HOP]
+    frames = sliding_window_view(padded, FFT_SIZE)[::MEL_HOP]
     for start in range(0, len(frames), _BLOCK):
         yield np.abs(np.fft.rfft(frames[start : start + _BLOCK] * window, axis=1))
 
