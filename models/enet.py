@@ -90,7 +90,10 @@ class ENet(nn.Module):
         Returns:
             [B, 3, 384, 384] RGB around [0, 1], not clipped, float32.
         """
-        style = self.identity_encoder(reference)
+        return self.paint(low_res, self.identity_encoder(reference), fresh_noise)
+
+    def paint(self, low_res: torch.Tensor, style: torch.Tensor, fresh_noise: bool = False) -> torch.Tensor:
+        """:meth:`forward` with the style code [B, style_size] of the identity encoder, which frames may share."""
         image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
         features = image
         for index, conv in enumerate(self.style_convs):
