@@ -43,6 +43,7 @@ class ClipConfig:
         min_seconds: shorter stretches are dropped.
         max_seconds: longer stretches are cut into equal parts.
         min_face: least side of the mean face box in source pixels.
+        max_face: faces are stored no larger than this; L-Net and the expert need 96 pixels, D-Net about 190.
         min_confidence: least mean confidence of the landmarks.
         max_repeats: largest share of frames that repeat the one before, as slow sources do at 25 a second.
     """
@@ -50,6 +51,7 @@ class ClipConfig:
     min_seconds: float = 1.0
     max_seconds: float = 20.0
     min_face: float = 64.0
+    max_face: float = ENET_SIZE
     min_confidence: float = 0.5
     max_repeats: float = 0.2
 
@@ -80,6 +82,11 @@ def read_plans(work: Path, source: Source) -> list[ClipPlan]:
     if not path.is_file():
         return []
     return [ClipPlan(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def all_plans(work: Path) -> list[ClipPlan]:
+    """The clips that were cut from all sources, in the order of the sources."""
+    return [plan for source in read_sources(work) for plan in read_plans(work, source)]
 
 
 def make_plans(track: FaceTrack, source: Source, config: ClipConfig) -> list[ClipPlan]:
@@ -143,7 +150,10 @@ def _objection(track: FaceTrack, frames: npt.NDArray[np.int64], config: ClipConf
 
 
 def dnet_window(landmarks: Floats) -> Floats:
-    """D-Net's view of a clip: one upright square around the anchored crops of all frames.
+    """D-Net's view of a clip: an upright square of the size and at the place of the typical anchored crop.
+
+    At run time D-Net sees every face in its own anchored crop, so training shows it at the same size; what the
+    fixed view leaves in is the movement of the head.
 
     Args:
         landmarks: [N, 68, 2] source pixels.
@@ -152,31 +162,30 @@ def dnet_window(landmarks: Floats) -> Floats:
         [4] x1, y1, x2, y2 in source pixels.
     """
     crops = [anchor_crop(points, DNET_SIZE) for points in landmarks]
-    middle = np.stack([crop.to_image([(DNET_SIZE - 1) / 2] * 2) for crop in crops])
-    side = np.median([DNET_SIZE / crop.scale for crop in crops])
-    low, high = middle.min(axis=0), middle.max(axis=0)
-    half = (side + (high - low).max()) / 2
-    center = (low + high) / 2 + 0.5  # pixel centre -> box coordinates
-    return np.concatenate([center - half, center + half])
+    center = np.median([crop.to_image([(DNET_SIZE - 1) / 2] * 2) for crop in crops], axis=0)
+    half = np.median([DNET_SIZE / crop.scale for crop in crops]) / 2
+    edge = center + 0.5  # pixel centre -> box coordinates
+    return np.concatenate([edge - half, edge + half])
 
 
-def stored_window(boxes: Floats, dnet: Floats) -> tuple[npt.NDArray[np.int64], int]:
+def stored_window(boxes: Floats, dnet: Floats, max_face: float) -> tuple[npt.NDArray[np.int64], int]:
     """The square of the source that a clip stores, and the side at which it is stored.
 
     Args:
         boxes: [N, 4] face boxes in source pixels.
         dnet: [4] D-Net's view.
+        max_face: largest side of a face box as stored.
 
     Returns:
         [4] whole source pixels, and the side in pixels: that of the source, or less where the largest face
-        box would exceed E-Net's size.
+        box would exceed ``max_face``.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     low = np.minimum((boxes[:, :2] - _BOX_MARGIN * sides).min(axis=0), dnet[:2])
     high = np.maximum((boxes[:, 2:] + _BOX_MARGIN * sides).max(axis=0), dnet[2:])
     side = int(np.ceil((high - low).max()))
     corner = np.floor((low + high - side) / 2).astype(np.int64)
-    scale = min(1.0, ENET_SIZE / float(sides.max()))
+    scale = min(1.0, max_face / float(sides.max()))
     return np.concatenate([corner, corner + side]), max(1, round(side * scale))
 
 
@@ -211,18 +220,18 @@ def cut_source(work: Path, root: Path, config: ClipConfig, source: Source) -> No
         images = (frame.image for frame in video)
         stream = frames_at(images, (number for plan in plans for number in plan.frames))
         for plan in plans:
-            _write_clip(root / plan.name, track, source, plan, stream)
+            _write_clip(root / plan.name, track, source, plan, stream, config.max_face)
     with atomic_path(plan_path(work, source)) as temporary:
         temporary.write_text(json.dumps([asdict(plan) for plan in plans]), encoding="utf-8")
 
 
 def _write_clip(
-    folder: Path, track: FaceTrack, source: Source, plan: ClipPlan, stream: Iterator[Frame]
+    folder: Path, track: FaceTrack, source: Source, plan: ClipPlan, stream: Iterator[Frame], max_face: float
 ) -> None:
     landmarks = track.landmarks[plan.frames].astype(np.float64)
     boxes = smooth_boxes(lipsync_box(landmarks))
     view = dnet_window(landmarks)
-    window, side = stored_window(boxes, view)
+    window, side = stored_window(boxes, view, max_face)
     crop = box_crop(window, (side, side))
     writer = ClipWriter(folder)
     count = writer.write_frames(extract(next(stream), crop, edge=False) for _ in plan.frames)
@@ -259,15 +268,17 @@ def main() -> None:
     parser.add_argument("--min-seconds", type=float, default=defaults.min_seconds)
     parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)
     parser.add_argument("--min-face", type=float, default=defaults.min_face, help="pixels")
+    parser.add_argument("--max-face", type=float, default=defaults.max_face, help="pixels as stored")
     parser.add_argument("--min-confidence", type=float, default=defaults.min_confidence)
     parser.add_argument("--max-repeats", type=float, default=defaults.max_repeats)
     arguments = parser.parse_args()
     config = ClipConfig(
-        arguments.min_seconds,
-        arguments.max_seconds,
-        arguments.min_face,
-        arguments.min_confidence,
-        arguments.max_repeats,
+        min_seconds=arguments.min_seconds,
+        max_seconds=arguments.max_seconds,
+        min_face=arguments.min_face,
+        max_face=arguments.max_face,
+        min_confidence=arguments.min_confidence,
+        max_repeats=arguments.max_repeats,
     )
     sources = [
         source for source in read_sources(arguments.work) if track_path(arguments.work, source).is_file()

@@ -1,0 +1,107 @@
+"""Step 4: 16 kHz sound and mel spectrogram of every clip that has sound.
+
+python -m scripts.preprocess.audio --work data/work --root data/prepared
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from core.constants import MEL_HOP, SAMPLE_RATE, TRAIN_FPS
+from core.errors import UserError, run_command
+from datasets.clips import ClipWriter
+from media.audio import audio_info, load_waveform
+from media.mel import FFT_SIZE, mel_spectrogram
+from scripts.preprocess.clips import ClipPlan, read_plans
+from scripts.preprocess.runner import Rejected, run_step, step_parser
+from scripts.preprocess.sources import Source, read_sources
+
+_log = logging.getLogger(__name__)
+
+Samples = npt.NDArray[np.float32]
+
+_CONTEXT = -(-FFT_SIZE // 2 // MEL_HOP)  # columns before and after a clip that its own columns reach into
+_MIN_PEAK = 1e-3  # of full scale; less is a muted recording
+
+
+@dataclass(frozen=True)
+class _SoundJob:
+    """A source with sound and its clips."""
+
+    source: Source
+    plans: list[ClipPlan]
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+def cut_sound(wave: Samples, start: float, num_frames: int) -> tuple[Samples, Samples]:
+    """Sound and spectrogram of a clip.
+
+    The spectrogram is that of the whole recording: its first and last columns see what lies before and after
+    the clip. Beyond the recording there is silence.
+
+    Args:
+        wave: [n] sound of the whole source.
+        start: second at which the clip starts; may be negative or beyond the end.
+        num_frames: frames of the clip, 25 a second.
+
+    Returns:
+        [samples] and [80, columns].
+    """
+    first = round(start * SAMPLE_RATE)
+    length = round(num_frames * SAMPLE_RATE / TRAIN_FPS)
+    context = _CONTEXT * MEL_HOP
+    around = np.zeros(length + 2 * context, np.float32)
+    low, high = max(first - context, 0), min(first + length + context, len(wave))
+    if low < high:
+        around[low - first + context : high - first + context] = wave[low:high]
+    return around[context : context + length], mel_spectrogram(around)[:, _CONTEXT:-_CONTEXT]
+
+
+def write_sounds(root: Path, job: _SoundJob) -> None:
+    """Write the sound of all clips of one source.
+
+    Raises:
+        Rejected: the source has no sound, or it is mute.
+    """
+    try:
+        audio_info(job.source.path)
+    except UserError as error:
+        raise Rejected(str(error)) from None
+    wave = load_waveform(job.source.path)
+    if float(np.abs(wave).max()) < _MIN_PEAK:
+        raise Rejected("the sound is mute")
+    for plan in job.plans:
+        ClipWriter(root / plan.name).write_audio(*cut_sound(wave, plan.start, len(plan.frames)))
+
+
+def main() -> None:
+    """Command line of step 4."""
+    parser = step_parser("Step 4: sound and mel spectrograms")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
+    arguments = parser.parse_args()
+    jobs = [
+        _SoundJob(source, plans)
+        for source in read_sources(arguments.work)
+        if not source.is_still and (plans := read_plans(arguments.work, source))
+    ]
+    run_step(
+        "audio",
+        jobs,
+        partial(write_sounds, arguments.root),
+        lambda job: all((arguments.root / plan.name / "mel.npy").is_file() for plan in job.plans),
+        arguments.work,
+        arguments.processes,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

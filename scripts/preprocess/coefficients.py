@@ -1,0 +1,76 @@
+"""Step 5: 3DMM rows of every clip, measured in D-Net's view of it.
+
+With the released regressor's weights they come from pixels, otherwise from the landmarks by fitting the bundled
+face model (``--reconstructor`` names one explicitly). All clips of a data set must use the same.
+
+    python -m scripts.preprocess.coefficients --work data/work --root data/prepared
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from core.constants import DNET_SIZE
+from core.errors import run_command
+from datasets.clips import ClipWriter, PreparedClip
+from faces.align import box_crop, extract
+from faces.reconstruct import FitReconstructor, NetworkReconstructor, Rows, choose_reconstructor
+from scripts.preprocess.clips import ClipPlan, all_plans
+from scripts.preprocess.runner import Rejected, run_step, step_parser
+
+
+def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitReconstructor) -> Rows:
+    """Rows of a clip.
+
+    Args:
+        clip: with frames and landmarks.
+        reconstructor: the regressor or the fit.
+
+    Returns:
+        [N, 262] float32.
+    """
+    view = box_crop(clip.meta.dnet_window, (DNET_SIZE, DNET_SIZE))
+    landmarks = view.to_crop(clip.landmarks)
+    if isinstance(reconstructor, FitReconstructor):
+        return reconstructor.rows(landmarks, view.size)
+    return np.stack(
+        [reconstructor(extract(clip.frame(index), view), points) for index, points in enumerate(landmarks)]
+    )
+
+
+def measure_clip(root: Path, name: str, plan: ClipPlan) -> None:
+    """Write the rows of one clip."""
+    clip = PreparedClip(root / plan.name)
+    rows = clip_rows(clip, _reconstructor(name))
+    if not np.isfinite(rows).all():
+        raise Rejected("no fit")
+    ClipWriter(clip.folder).write_per_frame("rows", rows)
+
+
+@cache
+def _reconstructor(name: str) -> NetworkReconstructor | FitReconstructor:
+    """One for each worker process."""
+    return choose_reconstructor(name)
+
+
+def main() -> None:
+    """Command line of step 5."""
+    parser = step_parser("Step 5: 3DMM rows")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
+    parser.add_argument("--reconstructor", choices=["auto", "reconnet", "fit"], default="auto")
+    arguments = parser.parse_args()
+    run_step(
+        "coefficients",
+        all_plans(arguments.work),
+        partial(measure_clip, arguments.root, arguments.reconstructor),
+        lambda plan: (arguments.root / plan.name / "rows.npy").is_file(),
+        arguments.work,
+        arguments.processes,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
