@@ -161,6 +161,7 @@ def _uniform(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
 def _fill_tensor(recipe: Mapping[str, Any], tag: str, seed: int, shape: tuple[int, ...]) -> Array:
     count = int(np.prod(shape, dtype=np.int64))
     kind = recipe["kind"]
+    values: Array
     if kind == "normal":
         values = recipe.get("mean", 0.0) + recipe["std"] * _near_normal(tag, seed, count)
     elif kind == "uniform":
