@@ -70,6 +70,8 @@ _MIN_POSE_SCALE = 0.1  # frame pixels per model unit; less is no face
 # Assumed: the paper names the anchors (section 3.1) but not their target; these are their usual places in the
 # VoxCeleb crops that D-Net trains on.
 _ANCHOR_TEMPLATE = np.array([[0.37, 0.40], [0.63, 0.40], [0.50, 0.56]])
+_ANCHOR_ACROSS = 0.26  # distance of the eyes
+_ANCHOR_DOWN = 0.16  # drop from the eyes to the nose
 
 # Assumed: extent of an S3FD box relative to the landmarks; it reaches from the middle of the forehead to the
 # chin and from cheek to cheek. The pad below is the published 20 pixels on a face of about 290 pixels.
@@ -142,9 +144,11 @@ def box_crop(box: npt.ArrayLike, size: tuple[int, int]) -> Crop:
 
 
 def anchor_crop(landmarks: npt.ArrayLike, size: int = DNET_SIZE) -> Crop:
-    """Upright square face crop anchored at the eye centres and the nose (paper, section 3.1).
+    """Square face crop anchored at the eye centres and the nose tip, eyes level (paper, section 3.1).
 
-    The anchors do not move when the mouth does, so the crop is steady while the face speaks.
+    The anchors do not move when the mouth does, so the crop is steady while the face speaks. The size follows from
+    both the distance of the eyes and the drop from the eyes to the nose, so that it changes little when the head
+    turns or nods.
 
     Args:
         landmarks: [68, 2] pixels.
@@ -152,7 +156,15 @@ def anchor_crop(landmarks: npt.ArrayLike, size: int = DNET_SIZE) -> Crop:
     """
     points = np.asarray(landmarks, dtype=np.float64)
     anchors = np.stack([points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0), points[NOSE_TIP]])
-    return Crop(fit_similarity(anchors, _ANCHOR_TEMPLATE * size - 0.5), (size, size))
+    across = anchors[1] - anchors[0]
+    angle = float(np.arctan2(across[1], across[0]))
+    down = np.array([-np.sin(angle), np.cos(angle)]) @ (anchors[2] - anchors[:2].mean(axis=0))
+    shares = np.linalg.norm(across) / _ANCHOR_ACROSS, max(down, 0.0) / _ANCHOR_DOWN
+    side = max(float(np.mean(shares)), 1.0)
+    # the anchors' centroid lands on the template's
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    center = anchors.mean(axis=0) + turned @ (0.5 - _ANCHOR_TEMPLATE.mean(axis=0)) * side
+    return square_crop(center, side, size, angle)
 
 
 def enhancer_template(size: int = RESTORER_SIZE) -> Floats:

@@ -40,7 +40,9 @@ _CHIN = slice(5, 12)
 _CHIN_WEIGHT = 0.5
 
 _POSE_STEPS = 4  # Gauss-Newton
-_ROUNDS = 4  # of pose, identity, expression
+_PERSON_FRAMES, _PERSON_ROUNDS = 64, 12  # sample of the clip that decides on the identity
+_FRAME_ROUNDS = 2  # of pose and expression once the identity is known
+_CHUNK = 512  # frames solved at once, which bounds the memory
 _INDEPENDENT_FRAMES = 25.0  # frames of one clip share their errors; more do not tell more about the identity
 
 
@@ -163,19 +165,50 @@ class FaceModel:
             points: [N, 68, 2] image points, y up.
             noise: standard deviation of a landmark in image units.
         """
-        count = len(points)
+        spread = np.linspace(0, len(points) - 1, min(len(points), _PERSON_FRAMES)).round().astype(int)
+        identity = self._fit_person(points[spread], noise)
+        parts = [
+            self._fit_frames(points[start : start + _CHUNK], identity, noise)
+            for start in range(0, len(points), _CHUNK)
+        ]
+        poses = [pose for _, pose in parts]
+        return FaceFit(
+            identity=identity,
+            expression=np.concatenate([expression for expression, _ in parts]),
+            pose=Pose(
+                rotation=np.concatenate([pose.rotation for pose in poses]),
+                scale=np.concatenate([pose.scale for pose in poses]),
+                shift=np.concatenate([pose.shift for pose in poses]),
+            ),
+        )
+
+    def _fit_person(self, points: Floats, noise: float) -> Floats:
+        """[K] identity from a sample of frames."""
         identity = np.zeros(len(self.identity_basis))
-        expression = np.zeros((count, len(self.expression_basis)))
-        shapes = np.broadcast_to(self.mean, (count, NUM_LANDMARKS, 3))
-        pose = fit_pose(shapes[:, RIGID], points[:, RIGID])
-        for _ in range(_ROUNDS):
-            without_identity = shapes - np.tensordot(identity, self.identity_basis, axes=1)
-            identity = self._fit_identity(points, without_identity, pose, noise)
-            person = self.mean + np.tensordot(identity, self.identity_basis, axes=1)
+        change = np.zeros((len(points), NUM_LANDMARKS, 3))
+        pose: Pose | None = None
+        for _ in range(_PERSON_ROUNDS):
+            person = self._person(identity)
+            pose = fit_pose((person + change)[:, RIGID], points[:, RIGID], pose)
+            identity = self._fit_identity(points, self.mean + change, pose, noise)
+            expression = self._fit_expression(points, self._person(identity), pose, noise)
+            change = np.tensordot(expression, self.expression_basis, axes=1)
+        return identity
+
+    def _fit_frames(self, points: Floats, identity: Floats, noise: float) -> tuple[Floats, Pose]:
+        """Expression [N, E] and pose of frames of a known person."""
+        person = self._person(identity)
+        shapes = np.broadcast_to(person, (len(points), NUM_LANDMARKS, 3))
+        pose: Pose | None = None
+        for _ in range(_FRAME_ROUNDS):
+            pose = fit_pose(shapes[:, RIGID], points[:, RIGID], pose)
             expression = self._fit_expression(points, person, pose, noise)
             shapes = person + np.tensordot(expression, self.expression_basis, axes=1)
-            pose = fit_pose(shapes[:, RIGID], points[:, RIGID], pose)
-        return FaceFit(identity, expression, pose)
+        assert pose is not None
+        return expression, pose
+
+    def _person(self, identity: Floats) -> Floats:
+        return np.asarray(self.mean + np.tensordot(identity, self.identity_basis, axes=1))
 
     def _fit_identity(self, points: Floats, base: Floats, pose: Pose, noise: float) -> Floats:
         """[K] ridge solution over all frames, for shapes that are ``base`` plus the identity."""

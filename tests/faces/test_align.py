@@ -94,6 +94,17 @@ def test_anchor_crop_ignores_the_mouth_and_centres_the_face(frontal: np.ndarray)
     assert inside.min() > 0 and inside.max() < 255
 
 
+def test_anchor_crop_stays_level_and_steady_when_the_head_turns(face3d: np.ndarray) -> None:
+    scales = []
+    for yaw in (-0.5, 0.0, 0.5):
+        x = face3d[:, 0] * np.cos(yaw) + face3d[:, 2] * np.sin(yaw)
+        crop = align.anchor_crop(np.stack([x, -face3d[:, 1]], 1) * 70 + [160, 120])
+        assert abs(crop.matrix[0, 1]) < 1e-9  # no roll
+        scales.append(crop.scale)
+    assert scales[0] == pytest.approx(scales[2], rel=1e-6)
+    assert scales[0] / scales[1] < 1.08
+
+
 def test_landmark_crop_levels_the_eyes(frontal: np.ndarray) -> None:
     turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
     upright = align.landmark_crop(frontal).to_crop(frontal)
