@@ -5,8 +5,20 @@ The dependencies live in one place, ``requirements.txt``, and are read from ther
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
+PACKAGES = (
+    "core",
+    "media",
+    "models",
+    "faces",
+    "losses",
+    "pipeline",
+    "datasets",
+    "metrics",
+    "train",
+    "scripts",
+)
 ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = [
     line
@@ -22,20 +34,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[
-        "core",
-        "media",
-        "models",
-        "models.official",
-        "faces",
-        "losses",
-        "pipeline",
-        "datasets",
-        "metrics",
-        "train",
-        "scripts",
-        "scripts.preprocess",
-    ],
+    packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
     py_modules=["inference"],
     install_requires=REQUIREMENTS,
     extras_require={
