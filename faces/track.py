@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from faces.detect import FaceDetector
 from faces.types import Face, FaceTrack
 
 Floats = npt.NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 # A row of numbers measured on a face while its frame is at hand: (frame, landmarks [68, 2]) -> [262].
 Measure = Callable[[Image, Floats], Floats]
 
@@ -307,7 +309,7 @@ def _filled(frames: npt.NDArray[np.int64], values: Floats) -> Floats:
     return np.asarray((1 - share) * values[left] + share * values[right], dtype=np.float32)
 
 
-def savgol(values: Floats, window: int, degree: int) -> Floats:
+def savgol(values: npt.NDArray[Real], window: int, degree: int) -> npt.NDArray[Real]:
     """Savitzky-Golay filter over time, with the polynomial of the end windows at the ends.
 
     Args:

@@ -1,0 +1,253 @@
+"""Tracking: cuts, gaps, several faces, smoothing; with a detector that reads scripted positions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from faces.align import landmarks_box, lipsync_box
+from faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
+from faces.types import Face, FaceTrack
+
+SIZE = (320, 240)
+Position = tuple[float, float, float]  # x, y, scale
+
+
+class ScriptedDetector:
+    """Knows where the faces of each frame are; follows those that moved by less than their size.
+
+    The number of the frame is written into its first pixels.
+    """
+
+    name = "scripted"
+    search_every = 12
+
+    def __init__(self, shape: np.ndarray, script: list[list[Position]], noise: float = 0.0) -> None:
+        self.shape = (shape - shape.mean(axis=0)) / 70.0
+        self.script = script
+        self.noise = noise
+        self.searches: list[int] = []
+        self.rng = np.random.default_rng(0)
+
+    def face(self, position: Position) -> Face:
+        x, y, scale = position
+        points = self.shape * scale + [x, y] + self.rng.normal(size=(68, 2)) * self.noise
+        points = points.astype(np.float32)
+        return Face(landmarks_box(points), 0.9, points)
+
+    def detect(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
+        self.searches.append(number_of(frame))
+        return [self.face(position) for position in self.script[number_of(frame)]]
+
+    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+        assert face.landmarks is not None
+        old = face.landmarks.mean(axis=0)
+        for position in self.script[number_of(frame)]:
+            if np.hypot(*(old - position[:2])) < position[2] * 0.5:
+                return self.face(position)
+        return None
+
+
+def frame_of(index: int, scene: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(scene)
+    frame = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((40, 40, 1))).astype(np.uint8)
+    frame[0, 0] = [index % 256, index // 256, 0]
+    return frame
+
+
+def number_of(frame: np.ndarray) -> int:
+    return int(frame[0, 0, 0]) + 256 * int(frame[0, 0, 1])
+
+
+def run(
+    shape: np.ndarray,
+    script: list[list[Position]],
+    scenes: list[int] | None = None,
+    noise: float = 0.0,
+    fps: float = 25.0,
+    **settings: float,
+) -> tuple[list[FaceTrack], ScriptedDetector]:
+    detector = ScriptedDetector(shape, script, noise)
+    tracker = FaceTracker(detector, TrackerConfig(**settings))  # type: ignore[arg-type]
+    for index in range(len(script)):
+        tracker.update(frame_of(index, scenes[index] if scenes else 0), index / fps)
+    return tracker.finish(), detector
+
+
+def test_one_search_then_following(frontal: np.ndarray) -> None:
+    script = [[(100 + 2.0 * index, 120.0, 70.0)] for index in range(30)]
+    tracks, detector = run(frontal, script)
+    assert len(tracks) == 1 and tracks[0].present.all()
+    assert detector.searches == [0, 12, 24]
+    centers = tracks[0].landmarks.mean(axis=1)
+    assert np.allclose(centers, [position[0][:2] for position in script], atol=0.05)  # lines stay lines
+    assert tracks[0].backend == "scripted" and tracks[0].frame_size == SIZE
+    assert np.allclose(tracks[0].times, np.arange(30) / 25)
+    assert np.allclose(tracks[0].boxes[5:25], lipsync_box(tracks[0].landmarks)[5:25], atol=0.1)
+
+
+def test_short_gaps_are_filled_and_long_ones_are_absence(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(100 + 2.0 * index, 120.0, 70.0)] for index in range(40)]
+    for index in (*range(8, 12), *range(22, 32)):
+        script[index] = []
+    tracks, _ = run(frontal, script)
+    assert len(tracks) == 1  # the same face before and after
+    track = tracks[0]
+    assert track.present.tolist() == [not 22 <= index < 32 for index in range(40)]
+    assert (track.scores[8:12] == 0).all() and (track.scores[:8] > 0).all()
+    centers = track.landmarks_raw.mean(axis=1)
+    assert np.allclose(centers[8:12, 0], 100 + 2.0 * np.arange(8, 12), atol=0.1)
+    assert not track.landmarks[22:32].any() and not track.boxes[22:32].any()
+    assert [(span.start, span.stop) for span in track.present_slices()] == [(0, 22), (32, 40)]
+
+
+def test_gap_of_exactly_the_limit(frontal: np.ndarray) -> None:
+    for missing, filled in ((5, True), (6, False)):
+        script: list[list[Position]] = [[(150.0, 120.0, 70.0)] for _ in range(30)]
+        script[10 : 10 + missing] = [[] for _ in range(missing)]
+        tracks, _ = run(frontal, script)
+        assert tracks[0].present[10 : 10 + missing].all() == filled
+        assert tracks[0].present[10 + missing :].all()
+
+
+def test_cut_starts_a_shot_and_stops_smoothing(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(100.0, 120.0, 60.0)]] * 20 + [[(130.0, 110.0, 66.0)]] * 20
+    tracks, detector = run(frontal, script, scenes=[0] * 20 + [1] * 20)
+    assert detector.searches[:3] == [0, 12, 20]
+    track = tracks[0]
+    assert track.shots.tolist() == [0] * 20 + [1] * 20
+    assert np.allclose(track.landmarks, track.landmarks_raw, atol=0.01)
+    assert np.allclose(track.boxes[19], track.boxes[0], atol=0.01)
+    assert not np.allclose(track.boxes[20], track.boxes[19], atol=1)
+
+
+def test_smoothing_removes_jitter_but_not_motion(frontal: np.ndarray) -> None:
+    time = np.arange(60) / 25
+    x, y = 150 + 20 * np.sin(2 * np.pi * 0.8 * time), 120 + 5 * np.sin(2 * np.pi * 1.5 * time)
+    script = [[(float(a), float(b), 70.0)] for a, b in zip(x, y, strict=True)]
+    tracks, detector = run(frontal, script, noise=1.0)
+    truth = detector.shape * 70 + np.stack([x, y], 1)[:, None]
+    raw = np.sqrt(((tracks[0].landmarks_raw - truth) ** 2).mean())
+    smooth = np.sqrt(((tracks[0].landmarks - truth) ** 2).mean())
+    assert 0.9 < raw < 1.1 and smooth < 0.65 * raw
+    off, _ = run(frontal, script, noise=1.0, smooth_seconds=0.0)
+    assert np.array_equal(off[0].landmarks, off[0].landmarks_raw)
+
+
+def test_two_faces_keep_their_tracks(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = []
+    for index in range(40):
+        large, small = (90 + 0.5 * index, 120.0, 60.0), (250 - 0.5 * index, 120.0, 40.0)
+        script.append([small, large] if index % 3 else [large, small])
+    for index in (10, 11):
+        script[index] = [position for position in script[index] if position[2] == 60.0]
+    tracks, _ = run(frontal, script)
+    assert len(tracks) == 2
+    assert np.allclose(tracks[0].landmarks.mean(axis=1)[:, 0], 90 + 0.5 * np.arange(40), atol=0.1)
+    assert np.allclose(tracks[1].landmarks.mean(axis=1)[:, 0], 250 - 0.5 * np.arange(40), atol=0.1)
+    assert select_tracks(tracks) == tracks[:1]
+    assert select_tracks(tracks, "all") == tracks
+    assert select_tracks(tracks, "1") == tracks[1:]
+    with pytest.raises(UserError, match="face 2 does not exist: the video has 2"):
+        select_tracks(tracks, 2)
+    with pytest.raises(UserError, match="unknown face choice"):
+        select_tracks(tracks, "biggest")
+    with pytest.raises(UserError, match="no face"):
+        select_tracks([])
+
+
+def test_newcomers_are_found_and_the_largest_of_each_shot_comes_first(frontal: np.ndarray) -> None:
+    first: list[list[Position]] = [[(90.0, 120.0, 60.0)]] * 5 + [
+        [(90.0, 120.0, 60.0), (240.0, 120.0, 40.0)]
+    ] * 20
+    second: list[list[Position]] = [[(240.0, 120.0, 70.0), (90.0, 120.0, 40.0)]] * 20
+    tracks, _ = run(frontal, first + second, scenes=[0] * 25 + [1] * 20)
+    assert len(tracks) == 2
+    assert np.allclose(tracks[0].landmarks.mean(axis=1)[:25, 0], 90, atol=0.1)
+    assert np.allclose(tracks[0].landmarks.mean(axis=1)[25:, 0], 240, atol=0.1)
+    assert tracks[1].present.tolist() == [False] * 12 + [True] * 33  # found by the search of frame 12
+
+
+def test_face_that_jumps_away_in_one_shot_is_not_interpolated(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(60.0, 120.0, 40.0)]] * 15 + [[(260.0, 120.0, 40.0)]] * 15
+    tracks, _ = run(frontal, script)
+    assert len(tracks) == 1 and tracks[0].present.all()
+    centers = tracks[0].landmarks.mean(axis=1)[:, 0]
+    assert np.allclose(centers[:15], 60, atol=0.1) and np.allclose(centers[15:], 260, atol=0.1)
+
+
+def test_flickers_are_dropped_but_stills_are_kept(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[] for _ in range(20)]
+    script[7] = [(150.0, 120.0, 60.0)]
+    assert run(frontal, script)[0] == []
+    still, _ = run(frontal, [[(150.0, 120.0, 60.0)]])
+    assert len(still) == 1 and still[0].present.tolist() == [True]
+    tiny, _ = run(frontal, [[(150.0, 120.0, 5.0)]] * 5)
+    assert tiny == []
+
+
+def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(150.0, 120.0, 60.0)] for _ in range(12)]
+    script[5] = []
+    seen: list[int] = []
+
+    def measure(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        assert landmarks.shape == (68, 2)
+        seen.append(number_of(frame))
+        return np.full(262, number_of(frame), dtype=np.float32)
+
+    tracker = FaceTracker(ScriptedDetector(frontal, script), measure=measure)
+    for index in range(12):
+        tracker.update(frame_of(index), index / 25)
+    rows = tracker.finish()[0].rows
+    assert seen == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    assert np.allclose(rows[:, 0], np.arange(12))
+
+
+def test_frames_of_another_size_are_refused(frontal: np.ndarray) -> None:
+    tracker = FaceTracker(ScriptedDetector(frontal, [[], []]))
+    tracker.update(frame_of(0), 0.0)
+    with pytest.raises(ValueError, match="the ones before"):
+        tracker.update(np.zeros((10, 10, 3), np.uint8), 0.04)
+
+
+def test_savgol_equals_scipy() -> None:
+    signal = pytest.importorskip("scipy.signal")
+    values = np.random.default_rng(0).normal(size=(31, 68, 2))
+    for window, degree in ((7, 2), (9, 3), (5, 2)):
+        ours = savgol(values, window, degree)
+        assert np.abs(ours - signal.savgol_filter(values, window, degree, axis=0)).max() < 1e-9
+    assert np.array_equal(savgol(values[:2], 7, 2), values[:2])
+    assert np.abs(savgol(values[:6], 7, 2) - signal.savgol_filter(values[:6], 5, 2, axis=0)).max() < 1e-9
+
+
+def test_window_follows_the_frame_rate(frontal: np.ndarray) -> None:
+    tracker = FaceTracker(ScriptedDetector(frontal, []))
+    assert [tracker._window(np.arange(50) / fps) for fps in (12.0, 25.0, 30.0, 60.0)] == [3, 7, 9, 17]
+    assert tracker._window(np.zeros(1)) == 1
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    reader = pytest.importorskip("media.video").VideoReader(path)
+    with reader as video:
+        return [frame.image for frame in video]
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("v_cut_between_people", [35]),
+        ("v_landscape_middle", [25, 50]),
+        ("v_black_middle", [25, 50]),
+        ("v_face_leaves", []),
+        ("v_mouth_covered", []),
+        ("v_face_turns", []),
+    ],
+)
+def test_cuts_of_real_videos(name: str, cuts: list[int], media_dir: Path) -> None:
+    detector = ShotDetector()
+    frames = frames_of(media_dir / "hostile" / f"{name}.mp4")
+    assert [index for index, frame in enumerate(frames) if detector.update(frame)] == cuts
