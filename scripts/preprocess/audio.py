@@ -5,8 +5,6 @@ python -m scripts.preprocess.audio --work data/work --root data/prepared
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,28 +16,13 @@ from core.errors import UserError, run_command
 from datasets.clips import ClipWriter
 from media.audio import audio_info, load_waveform
 from media.mel import FFT_SIZE, mel_spectrogram
-from scripts.preprocess.clips import ClipPlan, read_plans
-from scripts.preprocess.runner import Rejected, run_step, step_parser
-from scripts.preprocess.sources import Source, read_sources
-
-_log = logging.getLogger(__name__)
+from scripts.preprocess.clips import ClippedSource, clipped_sources
+from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 
 Samples = npt.NDArray[np.float32]
 
 _CONTEXT = -(-FFT_SIZE // 2 // MEL_HOP)  # columns before and after a clip that its own columns reach into
 _MIN_PEAK = 1e-3  # of full scale; less is a muted recording
-
-
-@dataclass(frozen=True)
-class _SoundJob:
-    """A source with sound and its clips."""
-
-    source: Source
-    plans: list[ClipPlan]
-
-    @property
-    def name(self) -> str:
-        return self.source.name
 
 
 def cut_sound(wave: Samples, start: float, num_frames: int) -> tuple[Samples, Samples]:
@@ -66,7 +49,7 @@ def cut_sound(wave: Samples, start: float, num_frames: int) -> tuple[Samples, Sa
     return around[context : context + length], mel_spectrogram(around)[:, _CONTEXT:-_CONTEXT]
 
 
-def write_sounds(root: Path, job: _SoundJob) -> None:
+def write_sounds(root: Path, job: ClippedSource) -> None:
     """Write the sound of all clips of one source.
 
     Raises:
@@ -83,24 +66,24 @@ def write_sounds(root: Path, job: _SoundJob) -> None:
         ClipWriter(root / plan.name).write_audio(*cut_sound(wave, plan.start, len(plan.frames)))
 
 
+def run(work: Path, root: Path, processes: int) -> Outcome:
+    """Give all clips of videos their sound."""
+    return run_step(
+        "audio",
+        [clipped for clipped in clipped_sources(work) if not clipped.source.is_still],
+        partial(write_sounds, root),
+        lambda job: all((root / plan.name / "mel.npy").is_file() for plan in job.plans),
+        work,
+        processes,
+    )
+
+
 def main() -> None:
     """Command line of step 4."""
     parser = step_parser("Step 4: sound and mel spectrograms")
     parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     arguments = parser.parse_args()
-    jobs = [
-        _SoundJob(source, plans)
-        for source in read_sources(arguments.work)
-        if not source.is_still and (plans := read_plans(arguments.work, source))
-    ]
-    run_step(
-        "audio",
-        jobs,
-        partial(write_sounds, arguments.root),
-        lambda job: all((arguments.root / plan.name / "mel.npy").is_file() for plan in job.plans),
-        arguments.work,
-        arguments.processes,
-    )
+    run(arguments.work, arguments.root, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from core.checkpoint import atomic_path
 from core.constants import DNET_SIZE, ENET_SIZE, TRAIN_FPS
 from core.errors import UserError, run_command
 from datasets.clips import ClipMeta, ClipWriter
-from faces.align import anchor_crop, box_crop, extract, lipsync_box
-from faces.boxes import smooth_boxes
+from faces.align import anchor_crop, box_crop, extract
 from faces.types import FaceTrack
 from media.reader import VideoReader
-from scripts.preprocess.runner import Rejected, run_step, step_parser
+from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 from scripts.preprocess.sources import Source, read_sources
 from scripts.preprocess.tracks import track_path
 
@@ -84,9 +83,28 @@ def read_plans(work: Path, source: Source) -> list[ClipPlan]:
     return [ClipPlan(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 
 
+@dataclass(frozen=True)
+class ClippedSource:
+    """A source and the clips that were cut from it."""
+
+    source: Source
+    plans: list[ClipPlan]
+
+    @property
+    def name(self) -> str:
+        """Name of the source."""
+        return self.source.name
+
+
+def clipped_sources(work: Path) -> list[ClippedSource]:
+    """All sources that gave clips."""
+    pairs = ((source, read_plans(work, source)) for source in read_sources(work))
+    return [ClippedSource(source, plans) for source, plans in pairs if plans]
+
+
 def all_plans(work: Path) -> list[ClipPlan]:
-    """The clips that were cut from all sources, in the order of the sources."""
-    return [plan for source in read_sources(work) for plan in read_plans(work, source)]
+    """All clips."""
+    return [plan for clipped in clipped_sources(work) for plan in clipped.plans]
 
 
 def make_plans(track: FaceTrack, source: Source, config: ClipConfig) -> list[ClipPlan]:
@@ -138,7 +156,7 @@ def _objection(track: FaceTrack, frames: npt.NDArray[np.int64], config: ClipConf
     """Why these frames make no clip, or nothing."""
     if len(frames) < config.min_seconds * TRAIN_FPS:
         return f"shorter than {config.min_seconds:g} s"
-    boxes = lipsync_box(track.landmarks[frames])
+    boxes = track.boxes[frames].astype(np.float64)
     side = float(np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).mean())
     if side < config.min_face:
         return f"face smaller than {config.min_face:g} pixels"
@@ -229,7 +247,7 @@ def _write_clip(
     folder: Path, track: FaceTrack, source: Source, plan: ClipPlan, stream: Iterator[Frame], max_face: float
 ) -> None:
     landmarks = track.landmarks[plan.frames].astype(np.float64)
-    boxes = smooth_boxes(lipsync_box(landmarks))
+    boxes = track.boxes[plan.frames].astype(np.float64)
     view = dnet_window(landmarks)
     window, side = stored_window(boxes, view, max_face)
     crop = box_crop(window, (side, side))
@@ -260,6 +278,18 @@ def _stored_box(boxes: Floats, window: npt.NDArray[np.int64], side: int) -> Floa
     return np.asarray((boxes - np.tile(window[:2], 2)) * scale)
 
 
+def run(work: Path, root: Path, config: ClipConfig, processes: int) -> Outcome:
+    """Cut all tracked sources of a work folder into clips below ``root``."""
+    return run_step(
+        "clips",
+        [source for source in read_sources(work) if track_path(work, source).is_file()],
+        partial(cut_source, work, root, config),
+        lambda source: plan_path(work, source).is_file(),
+        work,
+        processes,
+    )
+
+
 def main() -> None:
     """Command line of step 3."""
     parser = step_parser("Step 3: cut face tracks into clips")
@@ -280,17 +310,7 @@ def main() -> None:
         min_confidence=arguments.min_confidence,
         max_repeats=arguments.max_repeats,
     )
-    sources = [
-        source for source in read_sources(arguments.work) if track_path(arguments.work, source).is_file()
-    ]
-    run_step(
-        "clips",
-        sources,
-        partial(cut_source, arguments.work, arguments.root, config),
-        lambda source: plan_path(arguments.work, source).is_file(),
-        arguments.work,
-        arguments.processes,
-    )
+    run(arguments.work, arguments.root, config, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from datasets.clips import ClipWriter, PreparedClip
 from faces.align import box_crop, extract
 from faces.reconstruct import FitReconstructor, NetworkReconstructor, Rows, choose_reconstructor
 from scripts.preprocess.clips import ClipPlan, all_plans
-from scripts.preprocess.runner import Rejected, run_step, step_parser
+from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 
 
 def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitReconstructor) -> Rows:
@@ -56,20 +56,25 @@ def _reconstructor(name: str) -> NetworkReconstructor | FitReconstructor:
     return choose_reconstructor(name)
 
 
+def run(work: Path, root: Path, reconstructor: str, processes: int) -> Outcome:
+    """Measure all clips with the named reconstructor."""
+    return run_step(
+        "coefficients",
+        all_plans(work),
+        partial(measure_clip, root, reconstructor),
+        lambda plan: (root / plan.name / "rows.npy").is_file(),
+        work,
+        processes,
+    )
+
+
 def main() -> None:
     """Command line of step 5."""
     parser = step_parser("Step 5: 3DMM rows")
     parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     parser.add_argument("--reconstructor", choices=["auto", "reconnet", "fit"], default="auto")
     arguments = parser.parse_args()
-    run_step(
-        "coefficients",
-        all_plans(arguments.work),
-        partial(measure_clip, arguments.root, arguments.reconstructor),
-        lambda plan: (arguments.root / plan.name / "rows.npy").is_file(),
-        arguments.work,
-        arguments.processes,
-    )
+    run(arguments.work, arguments.root, arguments.reconstructor, arguments.processes)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,15 @@ def _uniform(identity: str) -> float:
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2.0**64
 
 
+def run(work: Path, root: Path, config: SplitConfig) -> Path:
+    """Write the manifest of all finished clips."""
+    entries = collect(root, read_sources(work), config)
+    path = write_manifest(root, entries)
+    counts = Counter(entry.split for entry in entries)
+    _log.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))
+    return path
+
+
 def main() -> None:
     """Command line of step 8."""
     parser = step_parser("Step 8: manifest with splits by identity")
@@ -108,10 +117,7 @@ def main() -> None:
         test_share=arguments.test_share,
         release_only=arguments.release_only,
     )
-    entries = collect(arguments.root, read_sources(arguments.work), config)
-    path = write_manifest(arguments.root, entries)
-    counts = Counter(entry.split for entry in entries)
-    _log.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))
+    run(arguments.work, arguments.root, config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Step 2: shot cuts and face tracks of every source, at the source's own frame times.
+"""Step 2: shot cuts and the track of the main face of every source, at the source's own frame times.
 
 The landmarks come from the project's own detector (:mod:`faces.track`), or from labels that
 ``scripts.preprocess.label_landmarks`` made beforehand (one face a file, no cuts).
@@ -9,16 +9,21 @@ The landmarks come from the project's own detector (:mod:`faces.track`), or from
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import fields, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from core.errors import run_command
-from faces.align import landmarks_box
+from faces.align import lipsync_box
+from faces.boxes import smooth_boxes
+from faces.detect import BACKENDS, FaceDetector, choose_detector
+from faces.track import FaceTracker
 from faces.types import FaceTrack
-from scripts.preprocess.runner import Rejected, run_step, step_parser
+from media.reader import VideoReader
+from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 from scripts.preprocess.sources import Source, read_sources
 
 
@@ -40,45 +45,89 @@ def track_from_labels(path: Path) -> FaceTrack:
         times, size = archive["time"], archive["size"].tolist()
     if not found.any():
         raise Rejected("no face")
-    return replace(
+    track = replace(
         FaceTrack.empty(times, (size[0], size[1]), backend="labels"),
         present=found,
         scores=found.astype(np.float32),
         landmarks=points,
         landmarks_raw=points,
-        boxes=landmarks_box(points),
     )
+    for span in track.present_slices():
+        track.boxes[span] = smooth_boxes(lipsync_box(points[span]))
+    return track
 
 
-def within(track: FaceTrack, source: Source) -> FaceTrack:
-    """The track with the face absent outside the source's seconds."""
-    if not source.end:
+def track_video(source: Source, detector: FaceDetector) -> FaceTrack:
+    """Track the largest face of a source between its first and last second.
+
+    Raises:
+        Rejected: no face is found.
+    """
+    tracker = FaceTracker(detector)
+    times: list[float] = []
+    skipped = 0
+    with VideoReader(source.path) as video:
+        for frame in video:
+            if source.end and frame.time >= source.end:
+                break
+            times.append(frame.time)
+            if frame.time < source.start:
+                skipped += 1
+            else:
+                tracker.update(frame.image, frame.time)
+    tracks = tracker.finish()
+    if not tracks:
+        raise Rejected("no face")
+    return _after(tracks[0], times[:skipped])
+
+
+def _after(track: FaceTrack, earlier: list[float]) -> FaceTrack:
+    """The track preceded by frames without a face, so that its indices count from the start of the video."""
+    if not earlier:
         return track
-    inside = (track.times >= source.start) & (track.times < source.end)
-    return replace(track, present=track.present & inside)
+    lead = FaceTrack.empty(earlier, track.frame_size)
+    joined: dict[str, Any] = {
+        field.name: np.concatenate([getattr(lead, field.name), getattr(track, field.name)])
+        for field in fields(FaceTrack)
+        if isinstance(getattr(track, field.name), np.ndarray)
+    }
+    return replace(track, **joined)
 
 
-def track_source(work: Path, labels: Path | None, source: Source) -> None:
+def track_source(work: Path, labels: Path | None, backend: str, source: Source) -> None:
     """Track one source and write the result."""
     if labels is None:
-        raise NotImplementedError
-    track = track_from_labels(labels / f"{source.name}.npz")
-    within(track, source).save(track_path(work, source))
+        track = track_video(source, _detector(backend))
+    else:
+        track = track_from_labels(labels / f"{source.name}.npz")
+    track.save(track_path(work, source))
+
+
+@cache
+def _detector(backend: str) -> FaceDetector:
+    """One for each worker process."""
+    return choose_detector(backend)
+
+
+def run(work: Path, labels: Path | None, backend: str, processes: int) -> Outcome:
+    """Track all sources of a work folder; ``labels`` replaces the detector named ``backend``."""
+    return run_step(
+        "tracks",
+        read_sources(work),
+        partial(track_source, work, labels, backend),
+        lambda source: track_path(work, source).is_file(),
+        work,
+        processes,
+    )
 
 
 def main() -> None:
     """Command line of step 2."""
     parser = step_parser("Step 2: shot cuts and face tracks")
-    parser.add_argument("--labels", type=Path, help="folder of label_landmarks instead of the detector")
+    parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="face detector")
     arguments = parser.parse_args()
-    run_step(
-        "tracks",
-        read_sources(arguments.work),
-        partial(track_source, arguments.work, arguments.labels),
-        lambda source: track_path(arguments.work, source).is_file(),
-        arguments.work,
-        arguments.processes,
-    )
+    run(arguments.work, arguments.labels, arguments.backend, arguments.processes)
 
 
 if __name__ == "__main__":

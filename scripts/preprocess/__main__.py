@@ -1,0 +1,53 @@
+"""All preprocessing steps in order: ``python -m scripts.preprocess --root VIDEOS --output data/prepared``.
+
+Runs what is not done yet, so the same command continues an interrupted run. Each step is also a command of its
+own with more options (docs/data.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from core.errors import run_command
+from faces.detect import BACKENDS
+from scripts.preprocess import audio, clips, coefficients, manifest, offsets, restore, sources, tracks
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.preprocess", description="Prepare videos")
+    parser.add_argument("--layout", choices=sorted(sources.LAYOUTS), default="folder")
+    parser.add_argument("--root", type=Path, required=True, help="root of the data set")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")
+    parser.add_argument("--work", type=Path, help="folder for what the steps hand on; default OUTPUT.work")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="face detector")
+    parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
+    parser.add_argument(
+        "--max-face", type=float, default=clips.ClipConfig().max_face, help="pixels as stored"
+    )
+    parser.add_argument("--reconstructor", choices=["auto", "reconnet", "fit"], default="auto")
+    parser.add_argument("--expert", help="name or path of a lip-sync expert: run the offset filter with it")
+    parser.add_argument("--restore", action="store_true", help="make E-Net's restored targets with GPEN")
+    parser.add_argument("--val-share", type=float, default=0.05, help="share of people that validate")
+    arguments = parser.parse_args()
+    root, processes = arguments.output, arguments.processes
+    work = arguments.work or root.with_name(f"{root.name}.work")
+
+    if not (work / sources.SOURCES).is_file():
+        sources.write_sources(work, sources.list_sources(arguments.layout, arguments.root))
+    tracks.run(work, arguments.labels, arguments.backend, processes)
+    clips.run(work, root, clips.ClipConfig(max_face=arguments.max_face), processes)
+    audio.run(work, root, processes)
+    coefficients.run(work, root, arguments.reconstructor, processes)
+    if arguments.expert:
+        offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), processes)
+    if arguments.restore:
+        restore.run(work, root, "auto", processes)
+    manifest.run(work, root, manifest.SplitConfig(val_share=arguments.val_share))
+
+
+if __name__ == "__main__":
+    run_command(main)

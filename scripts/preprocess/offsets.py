@@ -1,0 +1,170 @@
+"""Step 6: measure how far the sound of each source is from its picture, mend small shifts, reject the rest.
+
+A lip-sync expert that was trained on sound a few frames off stays at chance, so this filter comes before the
+trainings that listen. It needs an expert itself: the released SyncNet family cannot tell which of two data sets
+is right, so use one that was trained on clips known to be in sync (the bundled one, or the released one).
+
+    python -m scripts.preprocess.offsets --work data/work --root data/prepared --expert lipsync_expert
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core.checkpoint import atomic_path
+from core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
+from core.errors import run_command
+from datasets.clips import ClipWriter, PreparedClip
+from datasets.collection import mel_start, to_image
+from datasets.crops import cut, face_crop
+from media.audio import load_waveform
+from metrics.offset import SyncScore, sync_score
+from models.catalog import load_network
+from models.lipsync_expert import LipSyncExpert
+from scripts.preprocess.audio import cut_sound
+from scripts.preprocess.clips import ClippedSource, clipped_sources
+from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from scripts.preprocess.sources import Source
+
+Floats = npt.NDArray[np.float32]
+
+_BATCH = 32  # windows embedded at once
+
+
+@dataclass(frozen=True)
+class OffsetConfig:
+    """When a source passes.
+
+    Attributes:
+        expert: name or path of the lip-sync expert.
+        max_shift: frames searched to each side.
+        tolerance: offsets up to this many frames stay as they are.
+        min_confidence: least gap between the median and the smallest mean distance.
+    """
+
+    expert: str = "lipsync_expert"
+    max_shift: int = 15
+    tolerance: int = 0
+    min_confidence: float = 0.05
+
+
+@torch.inference_mode()
+def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats, Floats]:
+    """Embeddings of every window of a clip.
+
+    Args:
+        clip: with boxes and mel.
+        expert: in eval mode.
+
+    Returns:
+        Picture and sound, each [windows, D]; none for a clip too short.
+    """
+    starts = [
+        start
+        for start in range(len(clip) - SYNC_FRAMES + 1)
+        if mel_start(start) + MEL_WINDOW <= clip.mel.shape[1]
+    ]
+    halves = [
+        to_image(cut(clip, index, face_crop(clip, index, LNET_SIZE))[LNET_SIZE // 2 :])
+        for index in range(len(clip))
+    ]
+    seen, heard = [], []
+    for first in range(0, len(starts), _BATCH):
+        batch = starts[first : first + _BATCH]
+        faces = np.stack([np.concatenate(halves[start : start + SYNC_FRAMES]) for start in batch])
+        audio = np.stack([clip.mel[None, :, mel_start(start) :][..., :MEL_WINDOW] for start in batch])
+        seen.append(expert.embed_faces(torch.from_numpy(faces)).numpy())
+        heard.append(expert.embed_audio(torch.from_numpy(audio)).numpy())
+    empty = np.zeros((0, expert.config.audio_widths[-1]), np.float32)
+    return np.concatenate([empty, *seen]), np.concatenate([empty, *heard])
+
+
+def judge(score: SyncScore, config: OffsetConfig) -> int:
+    """Frames by which the sound has to move later.
+
+    Raises:
+        Rejected: the expert is not sure, or the best offset is the last one searched.
+    """
+    if score.confidence < config.min_confidence:
+        raise Rejected(f"no clear offset (confidence below {config.min_confidence:g})")
+    if abs(score.offset) >= config.max_shift:
+        raise Rejected(f"sound and picture are {config.max_shift} frames apart or more")
+    return score.offset if abs(score.offset) > config.tolerance else 0
+
+
+def mend_source(work: Path, root: Path, config: OffsetConfig, job: ClippedSource) -> None:
+    """Measure one source over all its clips and rewrite their sound where it is off."""
+    expert = _expert(config.expert)
+    clips = [PreparedClip(root / plan.name) for plan in job.plans]
+    pairs = [pair for pair in (embed_clip(clip, expert) for clip in clips) if len(pair[0])]
+    if not pairs:
+        raise Rejected("no window with sound")
+    video, audio = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    score = sync_score(video, audio, config.max_shift)
+    shift = judge(score, config)
+    if shift:
+        wave = load_waveform(job.source.path)
+        for plan, clip in zip(job.plans, clips, strict=True):
+            writer = ClipWriter(clip.folder)
+            writer.write_audio(*cut_sound(wave, plan.start - shift / TRAIN_FPS, len(plan.frames)))
+            writer.finish(replace(clip.meta, sync_offset=float(-shift)))
+    report = {**asdict(config), "offset": score.offset, "confidence": score.confidence, "shift": shift}
+    with atomic_path(offset_path(work, job.source)) as temporary:
+        temporary.write_text(json.dumps(report), encoding="utf-8")
+
+
+def offset_path(work: Path, source: Source) -> Path:
+    """Where the measured offset of a source is kept."""
+    return work / "offsets" / f"{source.name}.json"
+
+
+@cache
+def _expert(name: str) -> LipSyncExpert:
+    """One for each worker process."""
+    network = load_network(name, expected="lipsync_expert")
+    assert isinstance(network, LipSyncExpert)
+    return network
+
+
+def run(work: Path, root: Path, config: OffsetConfig, processes: int) -> Outcome:
+    """Measure and mend all sources whose clips have sound."""
+    _expert(config.expert)  # a missing file is reported once, before any work
+    return run_step(
+        "offsets",
+        [
+            clipped
+            for clipped in clipped_sources(work)
+            if all((root / plan.name / "mel.npy").is_file() for plan in clipped.plans)
+        ],
+        partial(mend_source, work, root, config),
+        lambda job: offset_path(work, job.source).is_file(),
+        work,
+        processes,
+    )
+
+
+def main() -> None:
+    """Command line of step 6."""
+    parser = step_parser("Step 6: audio-video offset filter")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
+    defaults = OffsetConfig()
+    parser.add_argument("--expert", default=defaults.expert, help="name or path of the lip-sync expert")
+    parser.add_argument("--max-shift", type=int, default=defaults.max_shift, help="frames")
+    parser.add_argument("--tolerance", type=int, default=defaults.tolerance, help="frames")
+    parser.add_argument("--min-confidence", type=float, default=defaults.min_confidence)
+    arguments = parser.parse_args()
+    config = OffsetConfig(
+        arguments.expert, arguments.max_shift, arguments.tolerance, arguments.min_confidence
+    )
+    run(arguments.work, arguments.root, config, arguments.processes)
+
+
+if __name__ == "__main__":
+    run_command(main)
