@@ -184,7 +184,10 @@ class Evaluation:
             return False
         if "error" in record:
             return not self.retry_failed
-        video = self.method.result(pair, self.folder / "videos").video
+        try:
+            video = self.method.result(pair, self.folder / "videos").video
+        except UserError:
+            return True  # made elsewhere and since removed
         return not video.is_file() or file_hash(video) == record["sha256"]
 
     def missing(self, pairs: Sequence[Pair]) -> list[Pair]:

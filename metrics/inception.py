@@ -78,16 +78,15 @@ class RandomFeatures(nn.Module):
         for width in _STAND_IN_WIDTHS:
             scale = (2.0 / (9 * channels)) ** 0.5
             weight = torch.randn(width, channels, 3, 3, generator=generator) * scale
-            self.weights.append(
-                nn.Parameter(weight - weight.mean(dim=(1, 2, 3), keepdim=True), requires_grad=False)
-            )
+            weight -= weight.mean(dim=(1, 2, 3), keepdim=True)  # structure counts, brightness does not
+            self.weights.append(nn.Parameter(weight, requires_grad=False))
             channels = width
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[N, 3, H, W] in [0, 1] -> [N, 416]: mean response of every filter of every layer."""
+        """[N, 3, H, W] in [0, 1] -> [N, 419]: mean colour and mean response of every filter of every layer."""
         scale = STAND_IN_SIZE / max(images.shape[-2:])
         features = images if scale >= 1 else F.interpolate(images, scale_factor=scale, mode="bilinear")
-        pooled = []
+        pooled = [images.mean(dim=(2, 3))]
         for weight in self.weights:
             features = F.relu(F.conv2d(features, weight, stride=2, padding=1))
             pooled.append(features.mean(dim=(2, 3)))

@@ -1,0 +1,181 @@
+"""Score a method over a pair list.
+
+``python -m scripts.evaluate --pairs pairs.csv --method ours`` dubs every pair, scores it, and prints the averages;
+``--method`` may also be ``wav2lip``, ``wav2lip-gan``, ``copy`` or a folder of results made elsewhere. A run that is
+stopped goes on where it was when started again. ``--shard 2/8`` does one of eight parts, on any machine that sees
+the output folder; ``--engine ray`` spreads the pairs over a Ray cluster. See docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from core.config import load_config
+from core.errors import UserError, run_command
+from metrics.config import EvaluationConfig, build_measures
+from metrics.evaluation import Evaluation
+from metrics.pairs import Pair, read_pairs, shard
+from scripts.cluster import run_on_ray
+from scripts.methods import make_method
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path("configs/evaluation.yaml")
+CACHE = Path("results/cache")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one evaluation is made from; plain values, so that it travels to other processes.
+
+    Attributes:
+        method: see :func:`scripts.methods.make_method`.
+        name: of the method in tables; None for the usual one.
+        settings: of the main job, dotted keys.
+        config: what is measured.
+        folder: output.
+        cache: face tracks and FID features of source videos, shared by evaluations.
+        retry_failed: try failed pairs again.
+    """
+
+    method: str
+    name: str | None
+    settings: dict[str, Any]
+    config: EvaluationConfig
+    folder: Path
+    cache: Path
+    retry_failed: bool = False
+
+    def build(self) -> Evaluation:
+        """Load the networks.
+
+        Raises:
+            UserError: weights are missing, or the folder holds results of other settings.
+        """
+        method = make_method(self.method, self.settings, self.name)
+        measures = build_measures(self.config, self.cache / "faces")
+        reference = self.cache / "fid"
+        return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)
+
+
+def run_locally(plan: Plan, pairs: Sequence[Pair]) -> Evaluation:
+    """Evaluate pairs one after the other in this process."""
+    evaluation = plan.build()
+    for pair in tqdm(pairs, desc=evaluation.method.name, unit="video"):
+        evaluation.evaluate(pair)
+    return evaluation
+
+
+def build_worker(plan: Plan) -> Callable[[Pair], None]:
+    """What a process of the cluster runs for each pair."""
+    return plan.build().evaluate
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The averages, remarks and failures of an evaluation, on standard output."""
+    print(f"{summary['method']}: {summary['videos']} videos")
+    for name, value in summary["values"].items():
+        print(f"  {name:20s} {value:.4f}")
+    for name, note in summary["notes"].items():
+        print(f"  note on {name}: {note}")
+    for name in summary["failed"]:
+        print(f"  failed: {name}")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` -> (2, 8)."""
+    try:
+        number, total = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected NUMBER/TOTAL such as 2/8, got {text!r}") from None
+    return number, total
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Command line."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--pairs", type=Path, required=True, help="CSV of pairs, or one of Wav2Lip's file lists"
+    )
+    parser.add_argument("--data-root", type=Path, help="folder that names in the list refer to")
+    parser.add_argument(
+        "--method", required=True, help="ours, wav2lip, wav2lip-gan, copy, or a folder of results"
+    )
+    parser.add_argument("--name", help="name of the method in tables")
+    parser.add_argument("--out", type=Path, help="output folder (default: results/evaluation/METHOD)")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="what is measured (YAML)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
+    parser.add_argument("--job", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the main job")
+    parser.add_argument("--limit", type=int, help="only the first pairs of the list")
+    parser.add_argument(
+        "--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="one part of the list"
+    )
+    parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument(
+        "--workers", type=int, help="processes of the cluster (default: one per GPU, or per CPU)"
+    )
+    parser.add_argument("--gpus-per-worker", type=float, default=0.0)
+    parser.add_argument("--retry-failed", action="store_true", help="try pairs again that failed before")
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, help="face tracks and FID features of source videos"
+    )
+    return parser.parse_args(arguments)
+
+
+def parse_settings(items: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` items of ``--job``, values read as YAML.
+
+    Raises:
+        UserError: an item is not of that form.
+    """
+    settings = {}
+    for item in items:
+        key, separator, text = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"--job {item!r} is not of the form key=value")
+        settings[key] = yaml.safe_load(text)
+    return settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns 1 if pairs failed or are still missing."""
+    options = parse_arguments(arguments)
+    config_file = options.config if options.config != DEFAULT_CONFIG or DEFAULT_CONFIG.is_file() else None
+    plan = Plan(
+        method=options.method,
+        name=options.name,
+        settings=parse_settings(options.job),
+        config=load_config(EvaluationConfig, config_file, options.set),
+        folder=options.out or Path("results/evaluation") / Path(options.method).name,
+        cache=options.cache,
+        retry_failed=options.retry_failed,
+    )
+    pairs = read_pairs(options.pairs, options.data_root)[: options.limit]
+    part = shard(pairs, *options.shard)
+    if options.engine == "ray":
+        evaluation = plan.build()
+        waiting = [pair for pair in part if not evaluation.is_finished(pair)]
+        run_on_ray(partial(build_worker, plan), waiting, options.workers, options.gpus_per_worker)
+    else:
+        evaluation = run_locally(plan, part)
+    missing = evaluation.missing(pairs)
+    if missing:
+        logger.info("%d of %d pairs are still to be done by other shards", len(missing), len(pairs))
+        return 0
+    summary = evaluation.summarize(pairs)
+    print_summary(summary)
+    return 1 if summary["failed"] else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sample_media import write_clip
+
+from core.errors import UserError
+from media.audio import load_waveform
+from media.reader import VideoReader
+from metrics.pairs import read_pairs
+from scripts.make_pairs import cut_video, find_videos, make_pair_list
+
+
+def _levels(path: Path) -> list[int]:
+    with VideoReader(path) as video:
+        return [int(frame.image.mean().round()) for frame in video]
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    for index in range(3):
+        write_clip(
+            folder / f"speaker{index}" / "clip.mp4", levels=range(20, 220, 4), frequency=300 + 200 * index
+        )
+    (folder / "notes.txt").write_text("not a video")
+    (folder / "broken.mp4").write_bytes(b"not a video either")
+    return folder
+
+
+def test_cut_keeps_picture_and_sound_together(videos: Path, tmp_path: Path) -> None:
+    source = videos / "speaker0" / "clip.mp4"
+    cut_video(source, tmp_path / "cut.mp4", start=0.4, seconds=1.0)
+    assert _levels(tmp_path / "cut.mp4") == pytest.approx(_levels(source)[10:35], abs=2)
+    wave, part = load_waveform(source), load_waveform(tmp_path / "cut.mp4")
+    expected = wave[6400 : 6400 + 16000]
+    assert abs(len(part) - 16000) <= 1200
+    middle = slice(2000, 14000)
+    assert np.corrcoef(part[middle], expected[middle])[0, 1] > 0.95
+
+
+def test_list_is_drawn_cut_and_kept(videos: Path, tmp_path: Path) -> None:
+    path = make_pair_list(videos, tmp_path / "out", num_pairs=4, seconds=1.0, seed=1, group="folder")
+    pairs = read_pairs(path)
+    assert len(pairs) == 4
+    for pair in pairs:
+        assert pair.audio is not None and pair.audio != pair.video
+        assert len(_levels(pair.video)) == 25
+    text = path.read_text()
+    make_pair_list(videos, tmp_path / "out", num_pairs=2, seconds=1.0, seed=9, group="folder")
+    assert path.read_text() == text
+    again = make_pair_list(videos, tmp_path / "again", num_pairs=4, seconds=1.0, seed=1, group="folder")
+    assert again.read_text() == text
+
+
+def test_videos_must_be_long_enough(videos: Path) -> None:
+    assert len(find_videos(videos, 1.5)) == 3
+    with pytest.raises(UserError, match="at least 5 s"):
+        find_videos(videos, 5.0)
+    with pytest.raises(UserError, match="does not exist"):
+        find_videos(videos / "nowhere")
