@@ -147,7 +147,7 @@ def _parts(times: Floats, max_seconds: float) -> list[tuple[int, int]]:
 
 def _nearest(times: Floats, fps: float) -> npt.NDArray[np.int64]:
     """Index of the frame nearest to each tick of a clock of ``fps`` that starts with the first frame."""
-    count = int((times[-1] - times[0]) * fps + 0.5) + 1
+    count = int((times[-1] - times[0]) * fps + 1e-6) + 1
     ticks = times[0] + np.arange(count) / fps
     return np.abs(times[:, None] - ticks).argmin(axis=0)
 

@@ -57,6 +57,14 @@ def track_from_labels(path: Path) -> FaceTrack:
     return track
 
 
+def within(track: FaceTrack, source: Source) -> FaceTrack:
+    """The track with the face absent outside the source's seconds."""
+    if not source.end:
+        return track
+    inside = (track.times >= source.start) & (track.times < source.end)
+    return replace(track, present=track.present & inside)
+
+
 def track_video(source: Source, detector: FaceDetector) -> FaceTrack:
     """Track the largest face of a source between its first and last second.
 
@@ -99,7 +107,7 @@ def track_source(work: Path, labels: Path | None, backend: str, source: Source) 
     if labels is None:
         track = track_video(source, _detector(backend))
     else:
-        track = track_from_labels(labels / f"{source.name}.npz")
+        track = within(track_from_labels(labels / f"{source.name}.npz"), source)
     track.save(track_path(work, source))
 
 

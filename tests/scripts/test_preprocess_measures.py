@@ -1,0 +1,104 @@
+"""Steps that measure or restore finished clips: 3DMM rows, offset filter, restored targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.coefficients import ANGLES, ROW_LENGTH
+from datasets.clips import PreparedClip
+from datasets.synthetic import write_synthetic_clip
+from faces.reconstruct import FitReconstructor, load_face_model
+from metrics.offset import SyncScore, sync_score
+from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
+from scripts.preprocess.coefficients import clip_rows
+from scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
+from scripts.preprocess.restore import enlargement, restore_frame
+from scripts.preprocess.runner import Rejected
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> PreparedClip:
+    write_synthetic_clip(tmp_path / "clip", seed=1, num_frames=12)
+    return PreparedClip(tmp_path / "clip")
+
+
+def test_rows_describe_the_face_in_dnets_view(clip: PreparedClip) -> None:
+    fit = FitReconstructor(load_face_model())
+    rows = clip_rows(clip, fit)
+    assert rows.shape == (12, ROW_LENGTH) and np.isfinite(rows).all()
+    # the drawn view is the whole frame of 128 pixels, shown at 256: the rows' landmarks are twice as far
+    found = fit.landmarks(rows)
+    assert np.abs(found.mean(axis=1) - (clip.landmarks.mean(axis=1) * 2 + 0.5)).max() < 12.0
+    assert np.abs(rows[:, ANGLES][:, 2]).max() < 0.05  # upright
+    # a view turned into half the size gives the same coefficients
+    clip.meta = replace(clip.meta, dnet_window=(-64.0, -64.0, 192.0, 192.0))
+    assert np.abs(clip_rows(clip, fit)[:, :144] - rows[:, :144]).max() < 1e-3
+
+
+def _embeddings(shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random picture embeddings, and sound that comes ``shift`` windows later."""
+    video = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    return video, np.roll(video, shift, axis=0)
+
+
+@pytest.mark.parametrize("late", [-3, 0, 2])
+def test_late_sound_has_to_move_earlier(late: int) -> None:
+    config = OffsetConfig(max_shift=6, min_confidence=0.5)
+    assert judge(sync_score(*_embeddings(late), max_shift=6), config) == -late
+
+
+def test_unclear_and_far_offsets_are_rejected() -> None:
+    config = OffsetConfig(max_shift=6, min_confidence=0.5)
+    noise = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float32)
+    with pytest.raises(Rejected, match="no clear offset"):
+        judge(sync_score(_embeddings(0)[0], noise, 6), config)
+    with pytest.raises(Rejected, match="6 frames apart or more"):
+        judge(sync_score(*_embeddings(6), max_shift=6), config)
+    score = SyncScore(1.0, 2.0, 1, np.zeros(13, np.float32), np.zeros(60, np.float32))
+    assert judge(score, replace(config, tolerance=1)) == 0
+
+
+def test_embeddings_are_those_of_the_networks_own_windows(clip: PreparedClip) -> None:
+    expert = LipSyncExpert(
+        LipSyncExpertConfig(
+            audio_widths=(4, 4, 4, 4, 8),
+            audio_residual=(0, 0, 0, 0),
+            face_widths=(4, 4, 4, 4, 8),
+            face_residual=(0, 0, 0, 0, 0),
+        )
+    ).eval()
+    video, audio = embed_clip(clip, expert)
+    assert video.shape == audio.shape == (8, 8)
+    with torch.inference_mode():
+        window = torch.from_numpy(clip.mel[None, None, :, 9:25].copy())  # frame 3 starts at column 9.6
+        assert np.abs(expert.embed_audio(window)[0].numpy() - audio[3]).max() < 1e-5
+
+
+class _Brighten(nn.Module):
+    """A restorer whose work is easy to see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * self.gain
+
+
+def test_restored_frames_are_enlarged_and_changed_around_the_face_only(clip: PreparedClip) -> None:
+    factor = enlargement(clip)
+    side = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(axis=1).min()
+    assert factor == int(np.ceil(384 / side))
+    frame, landmarks = clip.frame(0), clip.landmarks[0]
+    restored = restore_frame(frame, landmarks, _Brighten(), factor=3)
+    assert restored.shape == (384, 384, 3)
+    x, y = (landmarks[30] * 3 + 1).round().astype(int)
+    brighter = np.minimum(1.5 * frame[y // 3, x // 3], 255.0)
+    assert np.abs(restored[y, x] - brighter).max() < 6
+    assert np.abs(restored[2::3, 2].astype(int) - frame[:, 0]).max() < 12  # the left border is only enlarged
