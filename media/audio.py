@@ -96,11 +96,7 @@ def load_waveform(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Samples:
     if not blocks or sum(block.shape[1] for block in blocks) == 0:
         raise UserError(f"{path} has an audio stream without samples")
     wave = _mix(np.concatenate(blocks, axis=1), path)
-    peak = float(np.abs(wave).max(initial=0.0))
-    if peak > _MAX_PEAK:
-        _log.warning("%s: samples reach %.1f times full scale; scaled to it", path, peak)
-        wave = wave / peak
-    return wave.astype(np.float32)
+    return wave * np.float32(full_scale_gain(path, audio_info(path)))
 
 
 def read_audio(path: str | Path, max_channels: int = 8) -> Iterator[tuple[Samples, int]]:
@@ -151,6 +147,17 @@ def read_audio(path: str | Path, max_channels: int = 8) -> Iterator[tuple[Sample
 def layout_name(channels: int) -> str:
     """The layout that :func:`read_audio` gives a track of so many channels: mono, stereo or 5.1."""
     return {1: "mono", 6: "5.1"}.get(channels, "stereo")
+
+
+def full_scale_gain(path: str | Path, info: AudioInfo) -> float:
+    """Factor for a file of floating-point samples that reach far above full scale; 1 for all others."""
+    if not info.codec.startswith(("pcm_f32", "pcm_f64")):
+        return 1.0
+    peak = max((float(np.abs(block).max(initial=0.0)) for block, _ in read_audio(path)), default=0.0)
+    if peak <= _MAX_PEAK:
+        return 1.0
+    _log.warning("%s: samples reach %.1f times full scale; scaled down to it", path, peak)
+    return 1.0 / peak
 
 
 def make_frame(block: Samples, rate: int) -> av.AudioFrame:

@@ -2,13 +2,14 @@
 
 The scaler of FFmpeg is exact on the way to RGB once its accurate flags are set; its defaults darken pictures by
 more than one level. On the way back it shifts the chroma of full-range pictures by half a level, and it places
-subsampled chroma between two columns while H.264 and its relatives decode it as lying on the even columns. Both
-errors would cost up to 10 dB on pixels that nobody edited, so :func:`rgb_to_planes` does that direction itself.
+subsampled chroma between two columns, while H.264 and HEVC decode it as lying on the even columns. Both errors
+would cost up to 10 dB on pixels that nobody edited, so :func:`rgb_to_planes` does that direction itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import av
 import cv2
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
 RGBImage = npt.NDArray[np.uint8]  # [height, width, 3], contiguous
+
+Chroma = Literal["full", "left", "center"]
 
 # ITU-T H.273 code points, as FFmpeg numbers them.
 MATRIX_RGB = 0
@@ -111,28 +114,31 @@ def flatten_alpha(image: npt.NDArray[np.uint8]) -> RGBImage:
     return np.rint(blended).astype(np.uint8)
 
 
-def rgb_to_planes(image: RGBImage, tags: ColorTags, subsample: bool) -> npt.NDArray[np.uint8]:
+def rgb_to_planes(image: RGBImage, tags: ColorTags, chroma: Chroma) -> npt.NDArray[np.uint8]:
     """RGB -> planar YUV, the inverse of :func:`frame_to_rgb`.
 
     Args:
-        image: [height, width, 3]; both even if ``subsample``.
+        image: [height, width, 3]; both even unless ``chroma`` is ``full``.
         tags: matrix and range to use.
-        subsample: 4:2:0 with chroma on the even columns and between rows, where H.264, HEVC, VP9 and AV1 decoders
-            expect it; else 4:4:4.
+        chroma: ``full`` for 4:4:4; for 4:2:0 where its columns lie: ``left``, on the even columns, where decoders
+            expect it in H.264 and HEVC, or ``center``, between two columns, as in VP9 and AV1 without a tag.
 
     Returns:
         uint8, [height * 3 / 2, width] (planes one after the other) or [3, height, width], as PyAV wants them.
     """
     height, width = image.shape[:2]
     matrix = _rgb_to_yuv_matrix(tags)
-    if not subsample:
+    if chroma == "full":
         return np.ascontiguousarray(cv2.transform(image, matrix).transpose(2, 0, 1))
     luma = cv2.transform(image, matrix[:1])
     rows = image.astype(np.float32)
     rows = (rows[0::2] + rows[1::2]) * 0.5
-    columns = cv2.filter2D(rows, -1, _HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
-    chroma = np.rint(cv2.transform(columns, matrix[1:])).clip(0, 255).astype(np.uint8)
-    planes = np.concatenate([luma.ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()])
+    if chroma == "left":
+        half = cv2.filter2D(rows, -1, _HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
+    else:
+        half = (rows[:, 0::2] + rows[:, 1::2]) * 0.5
+    differences = np.rint(cv2.transform(half, matrix[1:])).clip(0, 255).astype(np.uint8)
+    planes = np.concatenate([luma.ravel(), differences[..., 0].ravel(), differences[..., 1].ravel()])
     return planes.reshape(height * 3 // 2, width)
 
 

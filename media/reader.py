@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.skipped = 0
-        self._running: list[Generator[Frame]] = []
+        self._running: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
         if self.path.is_file() and is_still_image(self.path):
             height, width = load_image(self.path).shape[:2]
             self.info = VideoInfo(width, height, is_still=True)
@@ -128,12 +129,12 @@ class VideoReader:
 
     def close(self) -> None:
         """Stop iterations that are under way and close their files."""
-        while self._running:
-            self._running.pop().close()
+        for frames in list(self._running):
+            frames.close()
 
     def __iter__(self) -> Iterator[Frame]:
         frames = self._still() if self.info.is_still else self._decode()
-        self._running.append(frames)
+        self._running.add(frames)
         return frames
 
     def _still(self) -> Generator[Frame]:
@@ -141,28 +142,27 @@ class VideoReader:
 
     def _decode(self) -> Generator[Frame]:
         info, self.skipped = self.info, 0
-        step = max(1, round(1 / (info.fps * info.time_base)))
+        index = concealed = 0
         with open_media(self.path) as container:
             stream = _video_stream(container, self.path)
-            origin = round(timeline_origin(container) / info.time_base)
-            index, last, mended, concealed = 0, -1, 0, 0
+            announced = stream.frames
+            clock = _Clock(
+                origin=round(timeline_origin(container) / info.time_base),
+                step=max(1, round(1 / (info.fps * info.time_base))),
+            )
             for decoded in self._decodable(container, stream):
-                pts = last + step if decoded.pts is None else decoded.pts - origin
-                if pts < 0 or (index and pts <= last):
-                    pts, mended = max(0, last + step), mended + 1
-                concealed += decoded.is_corrupt
+                pts = clock.read(decoded.pts)
                 image = self._orientation.apply(frame_to_rgb(decoded, info.color, *self._stored_size))
                 yield Frame(index, float(pts * info.time_base), pts, max(0, decoded.duration or 0), image)
-                index, last = index + 1, pts
-        if self.skipped or concealed:
+                index += 1
+                concealed += decoded.is_corrupt
+        if self.skipped or concealed or index < announced:
             _log.warning(
-                "%s: damaged; %d packets could not be decoded, %d frames were concealed by the decoder",
-                self.path, self.skipped, concealed,
+                "%s is damaged: %d frames of %d announced; %d packets could not be decoded, %d frames were patched "
+                "up by the decoder", self.path, index, announced, self.skipped, concealed,
             )  # fmt: skip
-        if mended:
-            _log.warning("%s: %d frames had no usable time stamp; spaced evenly", self.path, mended)
-        if index < info.num_frames * 0.99 - 1:
-            _log.warning("%s: announces %d frames, has %d", self.path, info.num_frames, index)
+        if clock.mended:
+            _log.warning("%s: %d frames had no usable time stamp; spaced evenly", self.path, clock.mended)
 
     def _decodable(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         stream.thread_type = "AUTO"
@@ -171,6 +171,25 @@ class VideoReader:
                 yield from stream.decode(packet)
             except av.FFmpegError:
                 self.skipped += 1
+
+
+class _Clock:
+    """Time stamps on the file's time line, in ticks, that always advance."""
+
+    def __init__(self, origin: int, step: int) -> None:
+        self.mended = 0  # stamps that were missing, negative or not after the one before
+        self._origin = origin
+        self._step = step
+        self._last: int | None = None
+
+    def read(self, stamp: int | None) -> int:
+        earliest = 0 if self._last is None else self._last + 1
+        if stamp is None or stamp - self._origin < earliest:
+            self.mended += 1
+            self._last = 0 if self._last is None else self._last + self._step
+        else:
+            self._last = stamp - self._origin
+        return self._last
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:

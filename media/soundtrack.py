@@ -6,12 +6,21 @@ from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
 from core.errors import UserError
-from media.audio import audio_info, audio_stream, layout_name, make_frame, read_audio
+from media.audio import (
+    AudioInfo,
+    audio_info,
+    audio_stream,
+    full_scale_gain,
+    layout_name,
+    make_frame,
+    read_audio,
+)
 from media.container import open_media, read_packets, timeline_origin
 
 Span = tuple[float, float]
@@ -20,8 +29,8 @@ WHOLE: Span = (0.0, float("inf"))
 # Formats that take AAC packets as they are. Matroska would also need the encoder's delay, which packets lack.
 _COPIES_AAC = {"mp4", "mov"}
 _AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
-_OPUS_RATES = (48_000, 24_000, 16_000, 12_000, 8_000)
-_BITS_PER_CHANNEL = 112_000  # a second; transparent for speech and for most music
+_OPUS_RATE = 48_000  # what it decodes to in any case; the others shift the sound by their delay
+_BITS_PER_CHANNEL = 128_000  # a second; transparent for speech and for most music
 _MAX_BITS_PER_SAMPLE = 6  # of AAC
 
 
@@ -48,14 +57,8 @@ class Soundtrack:
         if uncut and info.codec == "aac" and file_format in _COPIES_AAC:
             self._packets = _copied(container, path)
         else:
-            codec, rates = ("libopus", _OPUS_RATES) if file_format == "webm" else ("aac", _AAC_RATES)
-            rate = max((rate for rate in rates if rate <= info.sample_rate), default=rates[-1])
-            rate = rates[0] if codec == "libopus" and info.sample_rate not in rates else rate
-            stream = container.add_stream(codec, rate=rate, layout=layout_name(info.channels))
-            assert isinstance(stream, AudioStream)
-            channels = len(stream.layout.channels)
-            stream.bit_rate = min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * rate) * channels
-            self._packets = _encoded(stream, path, span)
+            stream = _add_stream(container, info)
+            self._packets = _encoded(stream, path, span, full_scale_gain(path, info))
         self._next = next(self._packets, None)
         if self._next is None:
             raise UserError(f"{path} has no audio samples between {span[0]:g} s and {span[1]:g} s")
@@ -91,7 +94,21 @@ def _copied(container: OutputContainer, path: Path) -> Generator[Packet]:
             yield packet
 
 
-def _encoded(stream: AudioStream, path: Path, span: Span) -> Generator[Packet]:
+def _add_stream(container: OutputContainer, info: AudioInfo) -> AudioStream:
+    layout = layout_name(info.channels)
+    if container.format.name == "webm":
+        stream = container.add_stream("libopus", rate=_OPUS_RATE, layout=layout)
+    else:
+        rate = max((rate for rate in _AAC_RATES if rate <= info.sample_rate), default=_AAC_RATES[-1])
+        # FFmpeg's other search leaves audible holes in some speech at high bit rates
+        stream = container.add_stream("aac", rate=rate, layout=layout, options={"aac_coder": "fast"})
+    assert isinstance(stream, AudioStream)
+    per_channel = min(_BITS_PER_CHANNEL, _MAX_BITS_PER_SAMPLE * stream.rate)
+    stream.bit_rate = per_channel * len(stream.layout.channels)
+    return stream
+
+
+def _encoded(stream: AudioStream, path: Path, span: Span, gain: float) -> Generator[Packet]:
     position = 0  # of the next sample of the input
     written = 0
     for block, rate in read_audio(path):
@@ -100,7 +117,7 @@ def _encoded(stream: AudioStream, path: Path, span: Span) -> Generator[Packet]:
         position += block.shape[1]
         block = block[:, first:last]
         if block.shape[1]:
-            frame = make_frame(block, rate)
+            frame = make_frame(block * np.float32(gain), rate)
             frame.pts, frame.time_base = written, Fraction(1, rate)
             written += block.shape[1]
             yield from stream.encode(frame)

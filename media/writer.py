@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from core.checkpoint import atomic_path
 from core.errors import UserError
-from media.color import RGBImage, rgb_to_planes
+from media.color import Chroma, RGBImage, rgb_to_planes
 from media.reader import VideoInfo
 from media.soundtrack import WHOLE, Soundtrack, Span
 
@@ -35,6 +35,7 @@ class _Codec:
     speed_option: str = "preset"
     speeds: tuple[str, ...] = _PRESETS  # its words for our presets
     full_chroma: bool = True  # whether it can keep colour at full resolution
+    half_chroma: Chroma = "left"  # where decoders take subsampled colour to lie
 
 
 # The defaults give 46 dB or more in RGB over the whole picture against what was decoded: pixels that nobody edited
@@ -51,23 +52,25 @@ _CODECS = {
     "hevc": _Codec(
         encoder="libx265",
         formats=frozenset({"mp4", "mov", "matroska"}),
-        crf=14,
+        crf=12,
         options={"x265-params": "log-level=error:cutree=0:psy-rd=0:aq-mode=0:cbqpoffs=-4:crqpoffs=-4"},
     ),
     "vp9": _Codec(
         encoder="libvpx-vp9",
         formats=frozenset({"webm", "matroska", "mp4"}),
-        crf=14,
+        crf=6,
         options={"b:v": "0", "row-mt": "1"},
         speed_option="cpu-used",
         speeds=("8", "7", "6", "5", "4", "3", "2", "1", "0"),
+        half_chroma="center",
     ),
     "av1": _Codec(
         encoder="libsvtav1",
         formats=frozenset({"mp4", "matroska", "webm"}),
-        crf=14,
+        crf=5,
         speeds=("12", "11", "10", "9", "8", "7", "5", "4", "3"),
         full_chroma=False,
+        half_chroma="center",
     ),
     "ffv1": _Codec(encoder="ffv1", formats=frozenset({"matroska"}), speed_option="", speeds=("",) * 9),
 }
@@ -121,6 +124,7 @@ class VideoWriter:
         self._closed = False
         settings = _settings(codec, preset, self.path, like)
         full_chroma = settings.full_chroma and (like.full_chroma or _is_odd(like))
+        self._chroma: Chroma = "full" if full_chroma else settings.half_chroma
         self._pixel_format = "bgr0" if settings.crf is None else "yuv444p" if full_chroma else "yuv420p"
         with self._write_errors(), ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
@@ -217,7 +221,7 @@ class VideoWriter:
         if self._pixel_format == "bgr0":
             return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")
         color = self.info.color
-        planes = rgb_to_planes(image, color, subsample=self._pixel_format == "yuv420p")
+        planes = rgb_to_planes(image, color, self._chroma)
         frame = av.VideoFrame.from_ndarray(planes, format=self._pixel_format)
         frame.colorspace, frame.color_range = color.matrix, color.range
         return frame
