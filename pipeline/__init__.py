@@ -1,1 +1,6 @@
-"""The main job in two passes: analyse a video once, then render it from speech."""
+"""The main job: analyse a video once, then render it with any speech (paper, figure 3)."""
+
+from pipeline.options import InferenceConfig
+from pipeline.retalker import Retalker
+
+__all__ = ["InferenceConfig", "Retalker"]

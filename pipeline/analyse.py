@@ -38,11 +38,13 @@ Reconstructor = NetworkReconstructor | FitReconstructor
 class FaceTools(Protocol):
     """What pass 1 works with; loaded only when a video was not analysed before.
 
-    Attributes:
-        identity: text that changes whenever the tools would give other results (part of the cache key).
+    ``identity`` is a text that changes whenever the tools would give other results (part of the cache key).
     """
 
-    identity: str
+    @property
+    def identity(self) -> str:
+        """See the class."""
+        ...
 
     def load(self) -> tuple[FaceDetector, Reconstructor]:
         """The detector and what makes 3DMM rows."""
@@ -110,12 +112,21 @@ def analyse(
 
 def cache_key(path: Path, options: AnalysisOptions, tools_identity: str) -> str:
     """Hash of the video's content and of everything that shapes its tracks."""
+    settings = {
+        "version": CACHE_VERSION,
+        "content": file_digest(path),
+        "options": asdict(options),
+        "tools": tools_identity,
+    }
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal hash of a file's content."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-    settings = {"version": CACHE_VERSION, "options": asdict(options), "tools": tools_identity}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
-from faces.align import place
+from faces.align import Placed, place
 from faces.masks import face_polygon_mask
 from pipeline.blend import blend_into
 from pipeline.work import FaceWork, Image
@@ -49,13 +50,13 @@ class Compositor:
         height = len(mask)
         weights = mask if self.whole_face else mask * _rise(height, _TAKEOVER)
         alike = mask * _rise(height, _ALIKE) * (1.0 - _rise(height, _TAKEOVER))
-        stack: Image = np.dstack([face.patch, weights, alike]).astype(np.float32)
-        placed = place(stack, face.crop, (frame.shape[1], frame.shape[0]))
+        frame_size = (frame.shape[1], frame.shape[0])
+        placed = place(np.dstack([weights, alike]), face.crop, frame_size)
         if placed is None:
             return
         region = frame[placed.rows, placed.columns]
-        content: Image = placed.pixels
-        patch, weights, alike = np.split(content, [3, 4], axis=2)
+        patch = cast(Placed, place(face.patch, face.crop, frame_size)).pixels
+        weights, alike = np.split(np.asarray(placed.pixels), 2, axis=2)
         patch = patch + self.color_match * _color_shift(region, patch, alike)
         blend_into(region, patch, np.ascontiguousarray(weights[..., 0]), placed.coverage)
 

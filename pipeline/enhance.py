@@ -2,45 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
 
 from core.constants import ENET_SIZE
 from core.devices import autocast
 from models.blocks import resize
+from models.enet import ENet
 from pipeline.batching import BatchRunner
+from pipeline.work import FaceWork
 
 
 class Enhancer:
-    """Enlarges L-Net's faces under the identity of the frame.
+    """Enlarges L-Net's faces under the identity of the person.
+
+    Differs from paper: the style code is not taken from each frame anew but is the mean over the frames of the
+    person seen so far, of which every ``identity_every``-th is encoded. In training the reference is another frame
+    of the clip too; a steady code does not flicker, and the encoder is nearly half of E-Net's work.
 
     Args:
         enet: E-Net on its device; None enlarges bilinearly (ablation of table 3).
-        runner: batches.
+        identity_every: frames between encodings; 1 encodes each frame and uses its own code, as published.
+        batch_size: faces in one call.
         dtype: number format of the network.
     """
 
-    def __init__(self, enet: nn.Module | None, runner: BatchRunner, dtype: torch.dtype) -> None:
+    def __init__(self, enet: ENet | None, identity_every: int, batch_size: int, dtype: torch.dtype) -> None:
         self.enet = enet
-        self.runner = runner
+        self.every = identity_every
+        self.encode_batch = BatchRunner(batch_size)
+        self.paint_batch = BatchRunner(batch_size)
         self.dtype = dtype
+        self._people: dict[tuple[int, int], _Person] = {}
 
-    def __call__(self, low_res: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, faces: Sequence[FaceWork], low_res: torch.Tensor, identity: torch.Tensor
+    ) -> torch.Tensor:
         """Enhance.
 
         Args:
-            low_res: [N, 3, 96, 96] in [0, 1], L-Net's faces.
-            identity: [N, 3, 384, 384] in [0, 1], sharp crops of the same person.
+            faces: the faces.
+            low_res: [N, 3, 96, 96] in [0, 1], L-Net's images of them.
+            identity: [N, 3, 384, 384] in [0, 1], sharp crops of the same frames.
 
         Returns:
             [N, 3, 384, 384] in [0, 1].
         """
         if self.enet is None:
             return resize(low_res, ENET_SIZE)
-        return self.runner(self._run, low_res, identity)
+        codes = (
+            self.encode_batch(self._encode, identity)
+            if self.every <= 1
+            else self._shared_codes(faces, identity)
+        )
+        return self.paint_batch(self._paint, low_res, codes)
 
-    def _run(self, low_res: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+    def _shared_codes(self, faces: Sequence[FaceWork], identity: torch.Tensor) -> torch.Tensor:
+        """[N, style_size]: the mean code of each person when the frame comes."""
+        due = [place for place, face in enumerate(faces) if self._person(face).wants(face.index, self.every)]
+        fresh = dict(zip(due, self.encode_batch(self._encode, identity[due]) if due else (), strict=True))
+        codes = []
+        for place, face in enumerate(faces):
+            person = self._person(face)
+            if place in fresh:
+                person.add(fresh[place])
+            assert person.mean is not None
+            codes.append(person.mean)
+        return torch.stack(codes)
+
+    def _person(self, face: FaceWork) -> _Person:
+        return self._people.setdefault((face.track, face.stretch), _Person())
+
+    def _encode(self, identity: torch.Tensor) -> torch.Tensor:
+        assert self.enet is not None
+        with torch.inference_mode(), autocast(identity.device, self.dtype):
+            code: torch.Tensor = self.enet.identity_encoder(identity)
+        return code.float()
+
+    def _paint(self, low_res: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         assert self.enet is not None
         with torch.inference_mode(), autocast(low_res.device, self.dtype):
-            image: torch.Tensor = self.enet(low_res, identity)
+            image = self.enet.paint(low_res, codes)
         return image.float().clamp(0.0, 1.0)
+
+
+class _Person:
+    """Running mean of the style codes of one face in one stretch of frames."""
+
+    def __init__(self) -> None:
+        self.mean: torch.Tensor | None = None
+        self._frames: set[int] = set()
+        self._count = 0
+
+    def wants(self, index: int, every: int) -> bool:
+        """Whether frame ``index`` is to be encoded; each is at most once."""
+        if index in self._frames or (self._frames and index % every):
+            return False
+        self._frames.add(index)
+        return True
+
+    def add(self, code: torch.Tensor) -> None:
+        self._count += 1
+        self.mean = code if self.mean is None else self.mean + (code - self.mean) / self._count

@@ -84,10 +84,8 @@ FLAGS = (
     Flag(("static",), "analysis.still", "use the first frame as a still image", bool),
     Flag(("fps",), "analysis.still_fps", "frames a second for a still image", float),
     Flag(("crop",), "analysis.region", "look for faces in this part only: top bottom left right", int, 4),
-    Flag(("codec",), "output.codec", "video codec: h264, hevc, ..."),
+    Flag(("codec",), "output.codec", "h264, hevc, vp9, av1 or ffv1"),
     Flag(("quality", "crf"), "output.quality", "constant rate factor, lower is better", int),
-    Flag(("audio-codec",), "output.audio_codec", "audio codec"),
-    Flag(("audio-bitrate",), "output.audio_bitrate", "kilobits a second", int),
     Flag(("device",), "runtime.device", "auto, cpu, cuda, cuda:N or mps"),
     Flag(("dtype",), "runtime.dtype", "auto, float32, bfloat16 or float16"),
     Flag(

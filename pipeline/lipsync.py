@@ -16,13 +16,13 @@ class LipSyncer:
 
     Args:
         lnet: L-Net, or a Wav2Lip generator (the baseline), on its device.
-        runner: batches.
+        batch_size: faces in one call.
         dtype: number format of the network.
     """
 
-    def __init__(self, lnet: nn.Module, runner: BatchRunner, dtype: torch.dtype) -> None:
+    def __init__(self, lnet: nn.Module, batch_size: int, dtype: torch.dtype) -> None:
         self.lnet = lnet
-        self.runner = runner
+        self.runner = BatchRunner(batch_size)
         self.dtype = dtype
         self.device = next(lnet.parameters()).device
 

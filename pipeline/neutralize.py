@@ -56,10 +56,6 @@ class DrivingWindows:
         self._starts = np.array([span.start for span in self.spans])
         self._ratios: dict[int, float] = {}
 
-    def source(self, index: int) -> int:
-        """Number of the frame that D-Net warps to make frame ``index``."""
-        return self._span(index).start if self.one_shot else index
-
     def __call__(self, index: int, view: Crop) -> Floats:
         """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
         span = self._span(index)
@@ -91,19 +87,22 @@ class Neutralizer:
     Args:
         dnet: D-Net on its device.
         windows: coefficient windows of each face track.
-        runner: batches.
+        batch_size: faces in one call.
         dtype: number format of the network.
     """
 
     def __init__(
-        self, dnet: nn.Module, windows: Sequence[DrivingWindows], runner: BatchRunner, dtype: torch.dtype
+        self, dnet: nn.Module, windows: Sequence[DrivingWindows], batch_size: int, dtype: torch.dtype
     ) -> None:
         self.dnet = dnet
         self.windows = windows
-        self.runner = runner
+        self.runner = BatchRunner(batch_size)
         self.dtype = dtype
         self.device = next(dnet.parameters()).device
-        self._sources: dict[tuple[int, int], Image] = {}
+        self._sources: dict[
+            tuple[int, int], Image
+        ] = {}  # (track, first frame) -> D-Net's source in one-shot mode
+        self._last: dict[tuple[int, int], Image] = {}  # (track, frame) -> reference, of the call before
 
     def __call__(self, faces: Sequence[FaceWork], originals: Sequence[Image]) -> list[Image]:
         """Reference crops.
@@ -115,6 +114,22 @@ class Neutralizer:
         Returns:
             [S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
         """
+        new = {(face.track, face.index): place for place, face in enumerate(faces)}
+        for key in new.keys() & self._last.keys():
+            del new[key]
+        places = sorted(new.values())
+        made = self._references([faces[place] for place in places], [originals[place] for place in places])
+        # a still image, or a frame that is held, is rendered once
+        known = self._last | {
+            (faces[place].track, faces[place].index): image for place, image in zip(places, made, strict=True)
+        }
+        references = [known[face.track, face.index] for face in faces]
+        self._last = {(face.track, face.index): image for face, image in zip(faces, references, strict=True)}
+        return references
+
+    def _references(self, faces: Sequence[FaceWork], originals: Sequence[Image]) -> list[Image]:
+        if not faces:
+            return []
         crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
         sources = [self._source(face, crop) for face, crop in zip(faces, crops, strict=True)]
         windows = np.stack(
@@ -130,13 +145,12 @@ class Neutralizer:
 
     def _source(self, face: FaceWork, crop: Crop) -> Image:
         """The image to warp: the frame's own face, or in one-shot mode the first of its stretch."""
-        first = self.windows[face.track].source(face.index)
-        if first == face.index:
-            image = extract(face.frame, crop)
-            if self.windows[face.track].one_shot:
-                self._sources[face.track, first] = image
-            return image
-        return self._sources[face.track, first]
+        if not self.windows[face.track].one_shot:
+            return extract(face.frame, crop)
+        key = (face.track, face.stretch)
+        if key not in self._sources:
+            self._sources[key] = extract(face.frame, crop)
+        return self._sources[key]
 
     def _run(self, image: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), autocast(self.device, self.dtype):

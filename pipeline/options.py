@@ -62,6 +62,7 @@ class RenderOptions:
         enhance: run E-Net; without it L-Net's image is enlarged (ablation of table 3).
         expression: template for D-Net: ``neutral``, ``smile``, an image of a face, or a file of coefficients.
         expression_blend: 0 neutral .. 1 the template (table 4; smile if it is neutral); None is 1.
+        identity_every: frames between encodings of the identity for E-Net; 1 is as published.
         one_shot: D-Net warps the first frame of every shot instead of each frame (appendix B).
         upper_face: emotion of the upper face through GANimation.
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.
@@ -75,6 +76,7 @@ class RenderOptions:
     enhance: bool = True
     expression: str = "neutral"
     expression_blend: float | None = None
+    identity_every: int = 5
     one_shot: bool = False
     upper_face: UpperFace = "original"
     restore: float = 1.0
@@ -88,18 +90,14 @@ class OutputOptions:
     """How the result is encoded.
 
     Attributes:
-        codec: video codec.
-        quality: constant rate factor; lower is better and larger.
-        speed: encoder preset.
-        audio_codec: audio codec.
-        audio_bitrate: kilobits a second.
+        codec: ``h264``, ``hevc``, ``vp9``, ``av1`` or ``ffv1``.
+        quality: constant rate factor, lower is better and larger; None is visually lossless.
+        speed: encoder preset in the words of x264.
     """
 
     codec: str = "h264"
-    quality: int = 16
+    quality: int | None = None
     speed: str = "medium"
-    audio_codec: str = "aac"
-    audio_bitrate: int = 192
 
 
 @dataclass(frozen=True)
@@ -138,5 +136,5 @@ class InferenceConfig:
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"render.restore": 0.0, "output.speed": "veryfast", "output.quality": 18},
     "balanced": {},
-    "best": {"runtime.dtype": "float32", "output.speed": "slow", "output.quality": 14},
+    "best": {"render.identity_every": 1, "runtime.dtype": "float32", "output.speed": "slow"},
 }

@@ -26,14 +26,14 @@ class MouthRestorer:
     Args:
         restorer: GFPGAN on its device.
         strength: 0 keeps the mouth .. 1 takes the restorer's.
-        runner: batches.
+        batch_size: faces in one call.
         dtype: number format of the network.
     """
 
-    def __init__(self, restorer: nn.Module, strength: float, runner: BatchRunner, dtype: torch.dtype) -> None:
+    def __init__(self, restorer: nn.Module, strength: float, batch_size: int, dtype: torch.dtype) -> None:
         self.restorer = restorer
         self.strength = strength
-        self.runner = runner
+        self.runner = BatchRunner(batch_size)
         self.dtype = dtype
         self.device = next(restorer.parameters()).device
         self.size = int(getattr(restorer.config, "image_size", RESTORER_SIZE))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -17,7 +17,7 @@ _END = object()
 _POLL = 0.1  # seconds between looks at the stop flag while a queue is full
 
 
-def threaded(source: Iterable[Item], depth: int = 1) -> Iterator[Item]:
+def threaded(source: Iterable[Item], depth: int = 1) -> Generator[Item, None, None]:
     """Iterate over ``source`` in a thread, at most ``depth`` items ahead of the consumer.
 
     An exception in the source appears at the consumer. When the consumer stops early (error, interrupt,

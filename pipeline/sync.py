@@ -20,12 +20,12 @@ class SyncScorer:
 
     Args:
         expert: lip-sync expert on its device.
-        runner: batches.
+        batch_size: faces in one call.
     """
 
-    def __init__(self, expert: nn.Module, runner: BatchRunner) -> None:
+    def __init__(self, expert: nn.Module, batch_size: int) -> None:
         self.expert = expert
-        self.runner = runner
+        self.runner = BatchRunner(batch_size)
         self.device = next(expert.parameters()).device
         self._history: dict[int, list[tuple[float, torch.Tensor, torch.Tensor]]] = {}
 

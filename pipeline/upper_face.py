@@ -27,15 +27,15 @@ class UpperFaceEditor:
     Args:
         ganimation: generator on its device.
         emotion: not ``original``.
-        runner: batches.
+        batch_size: faces in one call.
         dtype: number format of the network.
     """
 
     def __init__(
-        self, ganimation: nn.Module, emotion: UpperFace, runner: BatchRunner, dtype: torch.dtype
+        self, ganimation: nn.Module, emotion: UpperFace, batch_size: int, dtype: torch.dtype
     ) -> None:
         self.ganimation = ganimation
-        self.runner = runner
+        self.runner = BatchRunner(batch_size)
         self.dtype = dtype
         units = [_SAD.get(unit, 0.0) for unit in ACTION_UNITS] if emotion == "sad" else action_units(emotion)
         self.units = torch.from_numpy(np.asarray(units, dtype=np.float32))

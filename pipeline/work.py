@@ -23,6 +23,7 @@ class FaceWork:
         frame: [H, W, 3] uint8 RGB, the decoded frame (shared by the faces in it; never changed).
         track: number of the face track.
         index: number of the source frame.
+        stretch: first frame of the stretch, without cut or gap, that the frame lies in: one person.
         time: time in the output in seconds, which places the audio window.
         landmarks: [68, 2] pixels of the frame.
         crop: frame -> L-Net's and E-Net's face crop.
@@ -33,6 +34,7 @@ class FaceWork:
     frame: Image
     track: int
     index: int
+    stretch: int
     time: float
     landmarks: npt.NDArray[np.float32]
     crop: Crop

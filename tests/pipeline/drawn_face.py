@@ -46,4 +46,4 @@ def face_work(
     frame: np.ndarray, landmarks: np.ndarray, size: int = 96, index: int = 0, track: int = 0
 ) -> FaceWork:
     """The work item of a face."""
-    return FaceWork(frame, track, index, index * 0.04, landmarks, lipsync_crop(landmarks, size))
+    return FaceWork(frame, track, index, 0, index * 0.04, landmarks, lipsync_crop(landmarks, size))

@@ -74,8 +74,8 @@ def test_switches_can_be_negated_and_values_keep_their_case() -> None:
 def test_single_flags_outrank_preset_and_preset_outranks_file(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("output: {quality: 30, codec: hevc}\nrender: {pad: cut}\n")
-    config = parse([*NEEDED, "--config", str(path), "--preset", "best", "--pad", "hold"]).config
-    assert config.output.quality == PRESETS["best"]["output.quality"]
+    config = parse([*NEEDED, "--config", str(path), "--preset", "fast", "--pad", "hold"]).config
+    assert config.output.quality == PRESETS["fast"]["output.quality"]
     assert config.output.codec == "hevc"
     assert config.render.pad == "hold"
 

@@ -1,0 +1,97 @@
+"""The networks of pass 2, loaded and prepared for the device."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from core.devices import choose_device, choose_dtype
+from core.errors import UserError
+from models.enet import ENet
+from pipeline.options import RenderOptions, RuntimeOptions
+from pipeline.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+_BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What pass 2 runs.
+
+    Attributes:
+        dnet: None leaves the expression as it is.
+        lnet: L-Net or the Wav2Lip baseline.
+        enet: None enlarges bilinearly.
+        restorer: GFPGAN for the mouth; None without weights or wish.
+        ganimation: for upper-face emotions; None without wish.
+        expert: lip-sync expert for the report; None without weights.
+        device: where they are.
+        dtype: number format under autocast.
+        batch_size: faces in one call.
+    """
+
+    dnet: nn.Module | None
+    lnet: nn.Module
+    enet: ENet | None
+    restorer: nn.Module | None
+    ganimation: nn.Module | None
+    expert: nn.Module | None
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+
+
+def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptions) -> Networks:
+    """Load what the settings need.
+
+    Raises:
+        UserError: missing, damaged or wrong checkpoints; a device that is not there.
+    """
+    device = choose_device(runtime.device)
+    dtype = choose_dtype(runtime.dtype, device)
+    batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
+    logger.info(
+        "networks on %s in %s, %d faces a batch", device, str(dtype).removeprefix("torch."), batch_size
+    )
+
+    def load(name: str, wanted: bool = True) -> nn.Module | None:
+        return prepare(weights.load(name, device), runtime.compile) if wanted else None
+
+    restore = render.restore > 0.0 and weights.path("gfpgan") is not None
+    if render.restore > 0.0 and not restore:
+        logger.info("no mouth restorer: gfpgan.safetensors is not there, teeth stay as E-Net paints them")
+    if render.upper_face != "original" and weights.path("ganimation") is None:
+        raise UserError(
+            f"--up-face {render.upper_face} needs ganimation.safetensors in {weights.folder}; "
+            "see checkpoints/README.md"
+        )
+    lnet = load("lnet")
+    assert lnet is not None
+    return Networks(
+        dnet=load("dnet", render.neutralize),
+        lnet=lnet,
+        enet=cast("ENet | None", load("enet", render.enhance)),
+        restorer=load("gfpgan", restore),
+        ganimation=load("ganimation", render.upper_face != "original"),
+        expert=load("lipsync_expert", weights.path("lipsync_expert") is not None),
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+
+
+def prepare(network: nn.Module, compiled: bool = False) -> nn.Module:
+    """Channels-last weights, which convolutions read fastest, and on demand torch.compile."""
+    network = network.to(memory_format=torch.channels_last)
+    if compiled and isinstance(network, ENet):
+        network.identity_encoder.compile()
+        network.paint = torch.compile(network.paint)  # type: ignore[method-assign]
+    elif compiled:
+        network.compile()
+    return network
