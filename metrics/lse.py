@@ -57,15 +57,16 @@ def sync_values(scores: Sequence[SyncScore]) -> dict[str, float]:
     """The values of one video from the scores of its tracks.
 
     Returns:
-        ``lse_d``, ``lse_c`` (means over tracks), ``sync_tracks``, and of the most confident track ``av_offset``
-        (frames) and ``av_in_sync`` (1 if the offset is at most one frame, else 0). Without tracks only their
-        number.
+        ``lse_d``, ``lse_c`` (means over tracks), ``lse_d_unshifted`` (LSE-D without the search for the best
+        offset, to which LSE-D is blind), ``sync_tracks``, and of the most confident track ``av_offset`` (frames)
+        and ``av_in_sync`` (1 if the offset is at most one frame, else 0). Without tracks only their number.
     """
     values = {"sync_tracks": float(len(scores))}
     if scores:
         best = max(scores, key=lambda score: score.confidence)
         values["lse_d"] = float(np.mean([score.min_distance for score in scores]))
         values["lse_c"] = float(np.mean([score.confidence for score in scores]))
+        values["lse_d_unshifted"] = float(np.mean([score.unshifted_distance for score in scores]))
         values["av_offset"] = float(best.offset)
         values["av_in_sync"] = float(abs(best.offset) <= OFFSET_TOLERANCE)
     return values
@@ -119,9 +120,9 @@ class LipSync(Metric):
                     self._streams[key] = _TrackStream(step, self._embed_video)
                 self._streams[key].push(crop)
 
-    def scores(self) -> list[SyncScore]:
-        """One score for each track that is long enough."""
-        scores = []
+    def embeddings(self) -> list[tuple[Floats, Floats]]:
+        """Picture and sound of each track that is long enough, both [windows, features]."""
+        pairs = []
         for stream in self._streams.values():
             video = stream.features()
             assert self._clip.speech is not None
@@ -130,8 +131,12 @@ class LipSync(Metric):
             ]
             audio = self._embed_audio(speech, stream.length)
             if video is not None and len(audio):
-                scores.append(sync_score(video[: len(audio)], audio[: len(video)]))
-        return scores
+                pairs.append((video[: len(audio)], audio[: len(video)]))
+        return pairs
+
+    def scores(self) -> list[SyncScore]:
+        """One score for each track that is long enough."""
+        return [sync_score(video, audio) for video, audio in self.embeddings()]
 
     def compute(self) -> dict[str, float]:
         """See :func:`sync_values`; nothing for a video without sound."""

@@ -39,6 +39,11 @@ class SyncScore:
     frame_confidence: Floats
 
     @property
+    def unshifted_distance(self) -> float:
+        """Mean distance of picture and sound where they stand."""
+        return float(self.mean_distance[len(self.mean_distance) // 2])
+
+    @property
     def num_windows(self) -> int:
         """Windows of five frames that were scored."""
         return len(self.frame_confidence)

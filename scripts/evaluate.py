@@ -61,7 +61,8 @@ class Plan:
         Raises:
             UserError: weights are missing, or the folder holds results of other settings.
         """
-        method = make_method(self.method, self.settings, self.name)
+        settings = {"runtime.cache_dir": str(self.cache / "analysis"), **self.settings}
+        method = make_method(self.method, settings, self.name)
         measures = build_measures(self.config, self.cache / "faces")
         reference = self.cache / "fid"
         return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)

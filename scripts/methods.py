@@ -16,6 +16,7 @@ from metrics.manifest import file_hash
 from metrics.pairs import Pair
 from models.catalog import find_checkpoint
 from pipeline.options import InferenceConfig
+from pipeline.retalker import Retalker
 from pipeline.weights import choose_weights
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
@@ -36,6 +37,8 @@ NAMED: Mapping[str, tuple[str, Settings, str | None]] = {
     "wav2lip-gan": ("Wav2Lip", WAV2LIP, "wav2lip_gan"),
 }
 COPY = "copy"
+# Where and how fast the main job runs says nothing about its results.
+_WITHOUT_EFFECT = {f"runtime.{key}" for key in ("device", "batch_size", "compile", "cache_dir", "refresh")}
 
 
 class RetalkerMethod:
@@ -54,11 +57,11 @@ class RetalkerMethod:
         self.settings = dict(settings)
         self.config = from_dict(InferenceConfig, _nested(self.settings), where=f"settings of {name}")
         self.weights = choose_weights(self.config.weights)
-        self._retalker: Any = None
+        self._retalker: Retalker | None = None
 
     def describe(self) -> dict[str, Any]:
         """Settings and hashes of weights."""
-        shaping = {key: value for key, value in self.settings.items() if not key.startswith("runtime.")}
+        shaping = {key: value for key, value in self.settings.items() if key not in _WITHOUT_EFFECT}
         hashes = {network: file_hash(path) for network, path in self.weights.describe().items()}
         return {"kind": "retalker", "settings": shaping, "weights": hashes}
 
@@ -70,8 +73,6 @@ class RetalkerMethod:
     def dub(self, pair: Pair, video: Path) -> None:
         """Run the main job."""
         if self._retalker is None:
-            from pipeline.run import Retalker
-
             self._retalker = Retalker.from_pretrained(self.config)
         self._retalker.dub(pair.video, driving_audio(pair, video.parent.parent), video)
 

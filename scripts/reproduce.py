@@ -143,7 +143,10 @@ class Reproduction:
             if name in ("fid", "lse"):
                 self.note(f"{name.upper()}: {remark}")
         if summary["failed"]:
-            self.note(f"{job.row} on {dataset}: {len(summary['failed'])} of {len(pairs)} pairs failed")
+            self.note(
+                f"{job.row} on {dataset}: {len(summary['failed'])} of {len(pairs)} pairs failed, see "
+                f"{plan.folder / 'scores' / summary['failed'][0]}.json"
+            )
         values: dict[str, float] = summary["values"]
         return values
 

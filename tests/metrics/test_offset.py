@@ -35,6 +35,7 @@ def test_score_by_hand() -> None:
     assert score.mean_distance == pytest.approx([1.0, 3.5, 3.0], abs=2e-6)
     assert (score.min_distance, score.offset) == (pytest.approx(1.0, abs=2e-6), 1)
     assert score.confidence == pytest.approx(3.0 - 1.0, abs=4e-6)
+    assert score.unshifted_distance == pytest.approx(3.5, abs=2e-6)
 
 
 def test_median_filter_pads_with_zeros() -> None:
