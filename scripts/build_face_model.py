@@ -295,8 +295,8 @@ def _padded(values: Floats) -> Floats:
     return np.pad(values, (0, NUM_EXPRESSION - len(values)))
 
 
-def save(model: FaceModel, path: Path, facts: dict[str, object]) -> None:
-    """Write the model as a checkpoint of the network name ``face_model``."""
+def save(model: FaceModel, path: Path, num_people: int, num_stills: int) -> None:
+    """Write the model, made from so many people, as a checkpoint of the network name ``face_model``."""
     state = {name: torch.tensor(values, dtype=torch.float32) for name, values in vars(model).items()}
     described = {
         "num_identity": len(model.identity_basis),
@@ -311,8 +311,32 @@ def save(model: FaceModel, path: Path, facts: dict[str, object]) -> None:
         extra={
             "unit": "distance of the outer eye corners",
             "axes": "x right, y up, z to the viewer",
-            **facts,
+            "num_people": num_people,
+            "num_stills": num_stills,
         },
+    )
+
+
+def read_shapes(media: Path, labels: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Shapes of the people in publishable videos, and of those in stills.
+
+    Raises:
+        UserError: no labels of such videos.
+    """
+    people: dict[str, list[Floats]] = {}
+    stills: dict[str, list[Floats]] = {}
+    for source in list_table(media):
+        path = labels / f"{source.name}.npz"
+        if source.release_training and path.is_file() and len(shapes := load_shapes(path)):
+            (stills if source.is_still else people).setdefault(source.identity, []).append(shapes)
+    if not people:
+        raise UserError(
+            f"{labels} has no labels of publishable videos of {media}: "
+            "run scripts.preprocess.label_landmarks first"
+        )
+    return (
+        {name: np.concatenate(parts) for name, parts in people.items()},
+        {name: np.concatenate(parts) for name, parts in stills.items()},
     )
 
 
@@ -323,23 +347,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True, help="folder written by label_landmarks")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     arguments = parser.parse_args()
-    people: dict[str, list[Floats]] = {}
-    stills: dict[str, list[Floats]] = {}
-    for source in list_table(arguments.media):
-        path = (arguments.labels / source.path.relative_to(arguments.media)).with_suffix(".npz")
-        if source.release_training and path.is_file() and len(shapes := load_shapes(path)):
-            (stills if source.is_still else people).setdefault(source.identity, []).append(shapes)
-    if not people:
-        raise UserError(
-            f"no labels in {arguments.labels} for videos of {arguments.media} with release_training yes"
-        )
-    model = build(
-        {name: np.concatenate(parts) for name, parts in people.items()},
-        {name: np.concatenate(parts) for name, parts in stills.items()},
-        FaceModelConfig(),
-    )
-    facts: dict[str, object] = {"num_people": len(people), "num_stills": len(stills)}
-    save(model, arguments.output, facts)
+    people, stills = read_shapes(arguments.media, arguments.labels)
+    save(build(people, stills, FaceModelConfig()), arguments.output, len(people), len(stills))
     _log.info("%s from %d people and %d stills", arguments.output, len(people), len(stills))
 
 

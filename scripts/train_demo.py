@@ -1,0 +1,133 @@
+"""From raw clips to the bundled weights: ``python -m scripts.train_demo --media MEDIA``.
+
+Does every step that is not done yet, in this order: face model, prepared clips (a small set for the networks that
+see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net, D-Net,
+E-Net, Wav2Lip, figures. Interrupted runs continue. The finished weights go to ``checkpoints/demo`` in half
+precision; the trainings themselves stay in ``runs/demo`` and are the ones of ``configs/demo``.
+
+``MEDIA`` holds ``manifest.csv`` with the columns file, identity, licence and release_training. Only files whose
+``release_training`` is yes train; the others, and the people named below, validate.
+
+The labels come first and by hand, because their tool needs an environment of its own
+(``scripts/preprocess/label_landmarks.py`` says how).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from core.checkpoint import read_metadata
+from core.errors import UserError, run_command
+from models.catalog import load_network, save_network
+from scripts import build_face_model
+from scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
+from train.__main__ import read_training_config
+from train.loop import train
+
+_log = logging.getLogger(__name__)
+
+CONFIGS = Path("configs/demo")
+RUNS = Path("runs/demo")
+CHECKPOINTS = Path("checkpoints/demo")
+DATA = Path("data/demo")
+
+# In the order in which they need each other.
+NETWORKS = ("landmarks", "lipsync_expert", "lnet", "dnet", "enet", "wav2lip")
+
+LICENCE = (
+    "trained by this project on clips from repositories under Apache-2.0, MIT and CC BY 4.0 (GRID); "
+    "research and demonstration only, see MODEL_CARD.md"
+)
+
+# Parts of the corpus that are used: clips in sync, stills, and one video without sound but with strong turns.
+_PATTERNS = ("clips/*", "portraits/*", "inputs/noaudio*")
+# People who may train but validate, beside all who may not.
+_VALIDATION = ("id07_may", "id32_gridH", "p_hallo_3", "p_sadtalker_art_5", "p_liveportrait_s10")
+# Data sets: name -> largest face as stored, in pixels.
+_MAX_FACE = {"small": 128.0, "large": 384.0}
+_MAX_SECONDS = 6.0  # long takes become several clips, so that each trains as often as its length deserves
+
+
+def check_labels(media: Path, labels: Path) -> None:
+    """Whether every file that is used has been labelled.
+
+    Raises:
+        UserError: some are missing; the message says how to make them.
+    """
+    missing = [
+        source.name
+        for source in sources.list_sources("table", media, _PATTERNS)
+        if not (labels / f"{source.name}.npz").is_file()
+    ]
+    if missing:
+        raise UserError(
+            f"{len(missing)} files have no labels in {labels} (first: {missing[0]}): run "
+            f"'python -m scripts.preprocess.label_landmarks --root {media} --output {labels} "
+            "--folders clips inputs portraits' in the environment that this script's text describes"
+        )
+
+
+def make_face_model(media: Path, labels: Path) -> None:
+    """Write the face model; it takes seconds and comes out the same each time."""
+    people, stills = build_face_model.read_shapes(media, labels)
+    model = build_face_model.build(people, stills, build_face_model.FaceModelConfig())
+    build_face_model.save(model, CHECKPOINTS / "face_model.safetensors", len(people), len(stills))
+
+
+def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
+    """Prepare one of the two data sets."""
+    root, work = DATA / name, DATA / f"{name}.work"
+    if not (work / sources.SOURCES).is_file():
+        sources.write_sources(work, sources.list_sources("table", media, _PATTERNS))
+    tracks.run(work, labels, "bundled", processes)
+    config = clips.ClipConfig(max_face=_MAX_FACE[name], max_seconds=_MAX_SECONDS)
+    clips.run(work, root, config, processes)
+    audio.run(work, root, processes)
+    coefficients.run(work, root, "fit", processes)
+    manifest.run(work, root, manifest.SplitConfig(val=_VALIDATION, release_only=True))
+
+
+def train_network(name: str, overrides: list[str]) -> None:
+    """Train one network as far as its config says and write its bundled file."""
+    config = read_training_config(CONFIGS / f"{name}.yaml", overrides)
+    trained = Path(config.loop.folder) / f"{name}.safetensors"
+    if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
+        train(config)
+    export(name, trained)
+
+
+def export(name: str, trained: Path) -> None:
+    """Write the bundled half-precision file of a training, if it is not there."""
+    target = CHECKPOINTS / f"{name}.safetensors"
+    extra = read_metadata(trained)["extra"]
+    if target.is_file() and read_metadata(target)["extra"] == extra:
+        return
+    save_network(target, load_network(trained, fold=False), LICENCE, extra, dtype=torch.float16)
+    _log.info("%s: %.2f MiB", target, target.stat().st_size / 2**20)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Train the bundled weights from raw clips")
+    parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--labels", type=Path, default=Path("data/labels"), help="of label_landmarks")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for preparing the clips")
+    parser.add_argument("--only", nargs="*", choices=NETWORKS, default=NETWORKS, help="networks to train")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every training config")
+    arguments = parser.parse_args()
+    check_labels(arguments.media, arguments.labels)
+    make_face_model(arguments.media, arguments.labels)
+    for name in _MAX_FACE:
+        prepare(arguments.media, arguments.labels, name, arguments.processes)
+    for name in NETWORKS:
+        if name in arguments.only:
+            train_network(name, arguments.overrides)
+
+
+if __name__ == "__main__":
+    run_command(main)
