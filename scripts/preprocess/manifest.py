@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError, run_command
 from datasets.clips import META, PreparedClip
 from datasets.manifest import ManifestEntry, write_manifest
-from scripts.preprocess.runner import step_parser
+from scripts.preprocess.runner import read_rejects, step_parser
 from scripts.preprocess.sources import Source, read_sources
 
 _log = logging.getLogger(__name__)
@@ -65,8 +66,16 @@ def choose_split(given: str, identity: str, release_training: bool, config: Spli
     return "test" if draw < config.val_share + config.test_share else "train"
 
 
-def collect(root: Path, sources: list[Source], config: SplitConfig) -> list[ManifestEntry]:
+def collect(
+    root: Path, sources: list[Source], config: SplitConfig, rejected: Collection[str] = ()
+) -> list[ManifestEntry]:
     """Manifest entries of all finished clips below ``root``.
+
+    Args:
+        root: folder of the prepared clips.
+        sources: where they come from.
+        config: rules of the splits.
+        rejected: names of sources whose clips are left out.
 
     Raises:
         UserError: there is none, or a clip comes from no known source.
@@ -78,6 +87,8 @@ def collect(root: Path, sources: list[Source], config: SplitConfig) -> list[Mani
         source = by_name.get(clip.rpartition("/")[0])
         if source is None:
             raise UserError(f"clip {root / clip} comes from no source of this work folder: remove it")
+        if source.name in rejected:
+            continue
         meta = PreparedClip(path.parent).meta
         split = choose_split(source.split, meta.identity, meta.release_training, config)
         entries.append(ManifestEntry(clip, split, meta.identity, meta.num_frames, meta.release_training))
@@ -92,8 +103,8 @@ def _uniform(identity: str) -> float:
 
 
 def run(work: Path, root: Path, config: SplitConfig) -> Path:
-    """Write the manifest of all finished clips."""
-    entries = collect(root, read_sources(work), config)
+    """Write the manifest of all finished clips whose sound the offset filter, if it ran, did not reject."""
+    entries = collect(root, read_sources(work), config, read_rejects(work, "offsets"))
     path = write_manifest(root, entries)
     counts = Counter(entry.split for entry in entries)
     _log.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))

@@ -36,5 +36,7 @@ def test_collect_lists_finished_clips_only(tmp_path: Path) -> None:
     write_manifest(tmp_path, collect(tmp_path, sources, SplitConfig()))
     listed = read_manifest(tmp_path)
     assert [(entry.clip, entry.num_frames) for entry in listed] == [("clips/a/000", 6), ("clips/a/001", 8)]
+    with pytest.raises(UserError, match="no finished clip"):
+        collect(tmp_path, sources, SplitConfig(), rejected={"clips/a"})
     with pytest.raises(UserError, match="no source"):
         collect(tmp_path, sources[1:], SplitConfig())
