@@ -90,15 +90,20 @@ class Renderer:
         batch, dtype = networks.batch_size, networks.dtype
         self._device, self._batch = networks.device, batch
         windows = [DrivingWindows(track, expression, options.one_shot, window) for track in self.tracks]
-        self._neutralize = networks.dnet and Neutralizer(networks.dnet, windows, batch, dtype)
+        self._neutralize = None
+        if networks.dnet and options.neutralize:
+            self._neutralize = Neutralizer(networks.dnet, windows, batch, dtype)
         self._lipsync = LipSyncer(networks.lnet, batch, dtype)
-        self._enhance = Enhancer(networks.enet, options.identity_every, batch, dtype)
-        self._restore = networks.restorer and MouthRestorer(networks.restorer, options.restore, batch, dtype)
-        self._edit_upper_face = networks.ganimation and UpperFaceEditor(
-            networks.ganimation, options.upper_face, batch, dtype
-        )
-        self._score_sync = networks.expert and SyncScorer(networks.expert, batch)
-        self._composite = Compositor(options.upper_face != "original", options.color_match)
+        enet = networks.enet if options.enhance else None
+        self._enhance = Enhancer(enet, options.identity_every, batch, dtype)
+        self._restore = None
+        if networks.restorer and options.restore > 0.0:
+            self._restore = MouthRestorer(networks.restorer, options.restore, batch, dtype)
+        self._edit_upper_face = None
+        if networks.ganimation and options.upper_face != "original":
+            self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face, batch, dtype)
+        self._score_sync = SyncScorer(networks.expert, batch) if networks.expert else None
+        self._composite = Compositor(self._edit_upper_face is not None, options.color_match)
 
     def __len__(self) -> int:
         return len(self.schedule)
