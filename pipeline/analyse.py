@@ -176,6 +176,7 @@ class _RegionDetector:
         self.detector = detector
         self.name = detector.name
         self.search_every = detector.search_every
+        self.credible = detector.credible
         self.region = region
 
     def detect(self, frame: Image, thorough: bool = False) -> list[Face]:

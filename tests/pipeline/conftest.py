@@ -60,6 +60,7 @@ class FakeDetector:
 
     name = "fake"
     search_every = 1
+    credible = 0.5
 
     def __init__(self) -> None:
         self.calls = 0
