@@ -5,6 +5,8 @@ Boxes are x1, y1, x2, y2 in pixels unless a function says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,15 +21,32 @@ CONFIDENT = 0.5
 def iou(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
     """Intersection over union of boxes: [..., 4] and [..., 4], broadcast against each other, to [...]."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    shared = _intersection(a, b)
+    return np.asarray(shared / np.maximum(_area(a) + _area(b) - shared, 1e-12))
+
+
+def overlap(first: npt.ArrayLike, second: npt.ArrayLike) -> Floats:
+    """Intersection over the smaller of two boxes, which also tells a box inside another; shapes as in iou."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    smaller = np.minimum(_area(a), _area(b))
+    return np.asarray(_intersection(a, b) / np.maximum(smaller, 1e-12))
+
+
+def _intersection(a: Floats, b: Floats) -> Floats:
     size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.clip(size, 0, None).prod(axis=-1)
-    area_a = np.clip(a[..., 2:] - a[..., :2], 0, None).prod(axis=-1)
-    area_b = np.clip(b[..., 2:] - b[..., :2], 0, None).prod(axis=-1)
-    return np.asarray(shared / np.maximum(area_a + area_b - shared, 1e-12))
+    return np.asarray(np.clip(size, 0, None).prod(axis=-1))
+
+
+def _area(box: Floats) -> Floats:
+    return np.asarray(np.clip(box[..., 2:] - box[..., :2], 0, None).prod(axis=-1))
 
 
 def suppress(
-    boxes: npt.ArrayLike, scores: npt.ArrayLike, threshold: float, inclusive: bool = False
+    boxes: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    threshold: float,
+    measure: Callable[[Floats, Floats], Floats] = iou,
+    inclusive: bool = False,
 ) -> list[int]:
     """Greedy non-maximum suppression.
 
@@ -35,6 +54,7 @@ def suppress(
         boxes: [N, 4].
         scores: [N].
         threshold: boxes that overlap a better one by more than this are dropped.
+        measure: of the overlap.
         inclusive: count x2 and y2 as part of the box (widths + 1), as the published detector does.
 
     Returns:
@@ -46,7 +66,7 @@ def suppress(
     keep: list[int] = []
     while len(order):
         keep.append(int(order[0]))
-        order = order[1:][iou(boxes[order[0]], boxes[order[1:]]) <= threshold]
+        order = order[1:][measure(boxes[order[0]], boxes[order[1:]]) <= threshold]
     return keep
 
 

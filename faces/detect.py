@@ -32,7 +32,7 @@ from faces.align import (
     landmark_crop,
     landmarks_box,
 )
-from faces.boxes import suppress
+from faces.boxes import overlap, suppress
 from faces.types import Crop, Face
 from models.catalog import load_network
 
@@ -80,7 +80,7 @@ class BundledConfig:
     """
 
     side: int = 320
-    min_score: float = 0.6
+    min_score: float = 0.8
     keep_score: float = 0.4
     max_candidates: int = 12
 
@@ -113,7 +113,7 @@ class BundledDetector:
     """
 
     name = "bundled"
-    search_every = 12
+    search_every = 25
 
     def __init__(
         self,
@@ -150,7 +150,8 @@ class BundledDetector:
         faces = self._locate(frame, crops, self.config.min_score)
         if not faces:
             return []
-        keep = suppress([face.box for face in faces], [face.score for face in faces], _SAME_FACE)
+        found = np.stack([face.box for face in faces])
+        keep = suppress(found, [face.score for face in faces], _SAME_FACE, overlap)
         return [faces[index] for index in keep]
 
     def _candidates(self, frame: Image, side: int, step: float) -> list[npt.NDArray[np.float64]]:
@@ -214,7 +215,8 @@ _WEIGHT_FILES = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
 _WEIGHT_HOST = "https://www.adrianbulat.com/downloads/python-fan/"
 _PROBE_SECONDS = 3.0
 _S3FD_SIDE = 640  # longest side of the copy that is searched
-_FAN_MIN_SCORE = 0.25  # mean height of the heatmaps' peaks
+_FAN_FULL_PEAK = 0.5  # mean height of the heatmaps' peaks that counts as full confidence
+_FAN_KEEP_SCORE = 0.5
 
 
 class FaceAlignmentDetector:
@@ -232,7 +234,7 @@ class FaceAlignmentDetector:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         device = torch.device(device)
         # S3FD takes seconds a frame on a CPU
-        self.search_every = 12 if device.type == "cuda" else 100
+        self.search_every = 25 if device.type == "cuda" else 100
         try:
             import face_alignment
 
@@ -272,8 +274,8 @@ class FaceAlignmentDetector:
         points, scores, _ = self._aligner.get_landmarks_from_image(frame, boxes, return_landmark_score=True)
         faces = []
         for landmarks, peaks in zip(points, scores, strict=True):
-            score = float(np.clip(np.mean(peaks), 0.0, 1.0))
-            if score >= _FAN_MIN_SCORE:
+            score = min(float(np.mean(peaks)) / _FAN_FULL_PEAK, 1.0)
+            if score >= _FAN_KEEP_SCORE:
                 landmarks = np.asarray(landmarks, dtype=np.float32)
                 faces.append(Face(landmarks_box(landmarks), score, landmarks))
         return faces

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from core.errors import UserError
 from faces.align import Image, lipsync_box
-from faces.boxes import iou, smooth_boxes
+from faces.boxes import overlap, smooth_boxes
 from faces.detect import FaceDetector
 from faces.types import Face, FaceTrack
 
@@ -32,7 +32,7 @@ Measure = Callable[[Image, Floats], Floats]
 # Assumed: the paper gives neither window nor degree. A quarter of a second of quadratics removes the jitter
 # of single frames and keeps lips and nods, which move more slowly.
 _SMOOTH_DEGREE = 2
-_EAGERNESS = 12  # searches are this much more frequent while a face is missing
+_EAGERNESS = 25  # searches are this much more frequent while a face is missing
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,17 @@ class TrackerConfig:
         smooth_seconds: span of the Savitzky-Golay window; 0 switches smoothing off.
         max_gap: frames that may be missing in a row and are interpolated.
         min_length: frames a face must be seen in a shot (or throughout it, if the shot is shorter).
+        min_score: least mean confidence of a face over the frames it was seen in.
         min_face: least side of the landmarks' box in pixels.
-        same_face: overlap of boxes from which two faces are taken for one.
+        same_face: share of the smaller box from which two faces that overlap are taken for one.
     """
 
     smooth_seconds: float = 0.28
     max_gap: int = 5
     min_length: int = 3
+    min_score: float = 0.8
     min_face: float = 16.0
-    same_face: float = 0.3
+    same_face: float = 0.4
 
 
 class ShotDetector:
@@ -178,7 +180,7 @@ class FaceTracker:
         """All tracks of the video, the one with the largest faces first; empty if there never was a face."""
         self._end_shot()
         times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
-        chosen = [item for item in self._done if len(item.frames) >= self._needed(item, shots)]
+        chosen = [item for item in self._done if self._credible(item, shots)]
         template = FaceTrack.empty(times, self._size or (0, 0), self.detector.name)
         template = replace(template, shots=shots)
         return [self._build(chain, template) for chain in _chains(chosen)]
@@ -238,12 +240,16 @@ class FaceTracker:
         return bool((face.box[2:] - face.box[:2]).max() >= self.config.min_face)
 
     def _overlaps(self, face: Face, seen: list[tuple[_Tracklet, Face]]) -> bool:
-        return any(iou(face.box, other.box) > self.config.same_face for _, other in seen)
+        return any(overlap(face.box, other.box) > self.config.same_face for _, other in seen)
 
-    def _needed(self, tracklet: _Tracklet, shots: npt.NDArray[np.int64]) -> int:
-        """Frames that make a tracklet credible."""
+    def _credible(self, tracklet: _Tracklet, shots: npt.NDArray[np.int64]) -> bool:
+        """Whether a tracklet was seen long and surely enough to be a face."""
         shot_length = int((shots == shots[tracklet.frames[0]]).sum())
-        return min(self.config.min_length, shot_length)
+        score = float(np.mean([face.score for face in tracklet.faces]))
+        return (
+            len(tracklet.frames) >= min(self.config.min_length, shot_length)
+            and score >= self.config.min_score
+        )
 
     # ---------------------------------------------------------------------------------- building
 

@@ -190,7 +190,9 @@ def _boxes(case: Case) -> Result:
             sizes = [(y2 - y1, x2 - x1) for y1, y2, x1, x2 in coords]
             result[name] = {"coords": np.array(coords), "crop_hw": np.array(sizes)}
     detections = case["suppression"]["x1y1x2y2score"]
-    keep = boxes.suppress(detections[:, :4], detections[:, 4], float(case["suppression"]["threshold"]), True)
+    keep = boxes.suppress(
+        detections[:, :4], detections[:, 4], float(case["suppression"]["threshold"]), inclusive=True
+    )
     result["suppression"] = {
         "keep": np.array(keep),
         "confident": np.array([index for index in keep if detections[index, 4] > boxes.CONFIDENT]),

@@ -12,6 +12,8 @@ def test_iou_by_hand() -> None:
     assert boxes.iou([0, 0, 4, 4], [2, 0, 6, 4]) == pytest.approx(1 / 3)
     assert boxes.iou([0, 0, 4, 4], [4, 0, 8, 4]) == 0
     assert boxes.iou([0, 0, 0, 0], [0, 0, 0, 0]) == 0
+    assert boxes.overlap([0, 0, 4, 4], [1, 1, 3, 2]) == 1
+    assert boxes.overlap([0, 0, 4, 4], [3, 0, 7, 4]) == pytest.approx(1 / 4)
     assert boxes.iou(np.zeros((3, 1, 4)), np.zeros((1, 2, 4))).shape == (3, 2)
 
 
@@ -20,6 +22,9 @@ def test_suppress_keeps_the_best_of_each_cluster() -> None:
     assert boxes.suppress(found, [0.5, 0.9, 0.3, 0.8], 0.3) == [1, 2]
     assert boxes.suppress(found, [0.5, 0.9, 0.3, 0.8], 0.99) == [1, 3, 0, 2]
     assert boxes.suppress([], [], 0.3) == []
+    nested = [[0, 0, 10, 10], [4, 4, 7, 7]]
+    assert boxes.suppress(nested, [0.9, 0.8], 0.4) == [0, 1]
+    assert boxes.suppress(nested, [0.9, 0.8], 0.4, boxes.overlap) == [0]
 
 
 def test_smoothing_is_centred_and_keeps_lines() -> None:

@@ -189,12 +189,12 @@ def test_face_alignment_backend_scales_boxes_and_scores(
         ) -> tuple[list[np.ndarray], list[np.ndarray], None]:
             shape = (frontal - [160, 120]) / 140
             points = [shape * (box[3] - box[1]) + (box[:2] + box[2:]) / 2 for box in boxes]
-            return points, [np.full(68, 0.7 if box[3] - box[1] > 100 else 0.1) for box in boxes], None
+            return points, [np.full(68, 0.45 if box[3] - box[1] > 100 else 0.1) for box in boxes], None
 
     monkeypatch.setattr(package, "FaceAlignment", Aligner)
     detector = choose_detector("face-alignment")
     faces = detector.detect(np.zeros((720, 1280, 3), np.uint8))
-    assert len(faces) == 1 and faces[0].score == pytest.approx(0.7)
+    assert len(faces) == 1 and faces[0].score == pytest.approx(0.9)
     assert faces[0].landmarks is not None
     assert np.allclose(faces[0].landmarks[:, 0].mean(), 400, atol=20)  # 200 in the half-size copy
     followed = detector.follow(np.zeros((720, 1280, 3), np.uint8), faces[0])

@@ -30,13 +30,14 @@ class ScriptedDetector:
         self.script = script
         self.noise = noise
         self.searches: list[int] = []
+        self.score = 0.9
         self.rng = np.random.default_rng(0)
 
     def face(self, position: Position) -> Face:
         x, y, scale = position
         points = self.shape * scale + [x, y] + self.rng.normal(size=(68, 2)) * self.noise
         points = points.astype(np.float32)
-        return Face(landmarks_box(points), 0.9, points)
+        return Face(landmarks_box(points), self.score, points)
 
     def detect(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
         self.searches.append(number_of(frame))
@@ -187,6 +188,19 @@ def test_flickers_are_dropped_but_stills_are_kept(frontal: np.ndarray) -> None:
     assert len(still) == 1 and still[0].present.tolist() == [True]
     tiny, _ = run(frontal, [[(150.0, 120.0, 5.0)]] * 5)
     assert tiny == []
+
+
+def test_faces_of_low_score_and_faces_within_faces_are_dropped(frontal: np.ndarray) -> None:
+    detector = ScriptedDetector(frontal, [[(150.0, 120.0, 60.0), (150.0, 140.0, 25.0)]] * 20)
+    tracker = FaceTracker(detector)
+    for index in range(20):
+        assert len(tracker.update(frame_of(index), index / 25)) == 1
+    assert len(tracker.finish()) == 1
+    detector.score = 0.7
+    tracker = FaceTracker(detector)
+    for index in range(20):
+        tracker.update(frame_of(index), index / 25)
+    assert tracker.finish() == []
 
 
 def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) -> None:
