@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sample_media import write_clip
+from tiny_weights import make_tiny_weights
 
 from core.errors import UserError
 from metrics.pairs import Pair, read_pairs
 from scripts import evaluate
 from scripts.evaluate import main, parse_settings
+from scripts.make_pairs import cut_video
 from scripts.methods import CopyMethod, FolderMethod, driving_audio, make_method
 
 PLAIN = ["fid.features=stand-in", "sync.network=none", "identity=none", "lpips=none", "face_backend=bundled"]
@@ -27,7 +32,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _no_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     """These clips have none; the real detector has its own tests."""
 
@@ -49,6 +54,7 @@ def _evaluate(data: Path, *arguments: str) -> int:
     return main([*common, *arguments])
 
 
+@pytest.mark.usefixtures("_no_faces")
 def test_copying_scores_as_the_source(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _evaluate(data, "--method", "copy", "--out", str(data / "copy")) == 0
     summary = json.loads((data / "copy" / "summary.json").read_text())
@@ -60,6 +66,7 @@ def test_copying_scores_as_the_source(data: Path, capsys: pytest.CaptureFixture[
     assert "Source video: 3 videos" in printed and "note on fid" in printed
 
 
+@pytest.mark.usefixtures("_no_faces")
 def test_folder_by_name_or_by_index_and_missing_results(data: Path) -> None:
     results = data / "results"
     results.mkdir()
@@ -77,6 +84,7 @@ def test_folder_by_name_or_by_index_and_missing_results(data: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("_no_faces")
 def test_shards_meet_in_one_table(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = data / "parts"
     assert _evaluate(data, "--method", "copy", "--out", str(out), "--shard", "2/2") == 0
@@ -118,7 +126,66 @@ def test_shard_argument(text: str, expected: tuple[int, int]) -> None:
     assert evaluate.parse_shard(text) == expected
 
 
+@pytest.mark.usefixtures("_no_faces")
 def test_cluster_needs_ray(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"\.\[cluster\]"):
         _evaluate(data, "--method", "copy", "--out", str(data / "ray"), "--engine", "ray")
+
+
+def _read_scores(folder: Path) -> dict[str, Any]:
+    return {path.name: json.loads(path.read_text()) for path in sorted((folder / "scores").glob("*.json"))}
+
+
+def test_a_killed_run_goes_on_with_identical_numbers(data: Path) -> None:
+    weights = make_tiny_weights(data / "weights")
+    write_clip(data / "3.mp4", levels=[90] * 60, size=160)
+    with (data / "pairs.csv").open("a") as handle:
+        handle.write("\nlast,3.mp4,3.mp4\n")
+    settings = ["fid.features=stand-in", "identity=none", "lpips=none", "face_backend=bundled"]
+    settings.append(f"sync.weights={weights / 'lipsync_expert.safetensors'}")
+    arguments = ["--pairs", str(data / "pairs.csv"), "--method", "copy", "--cache", str(data / "cache")]
+    arguments += ["--set", *settings, "--out"]
+
+    process = subprocess.Popen([sys.executable, "-m", "scripts.evaluate", *arguments, str(data / "cut")])
+    while len(_read_scores(data / "cut")) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -9, "the run ended before it could be killed"
+    finished = {path: path.stat().st_mtime_ns for path in (data / "cut" / "scores").glob("*.json")}
+    assert 0 < len(finished) < 4
+
+    assert main([*arguments, str(data / "cut")]) == 0
+    assert main([*arguments, str(data / "whole")]) == 0
+    assert all(path.stat().st_mtime_ns == time_written for path, time_written in finished.items())
+    assert _read_scores(data / "cut") == _read_scores(data / "whole")
+    summaries = [json.loads((data / name / "summary.json").read_text()) for name in ("cut", "whole")]
+    assert summaries[0] == summaries[1] and summaries[0]["videos"] == 4
+
+
+def test_ours_end_to_end(media_dir: Path, tmp_path: Path) -> None:
+    weights = make_tiny_weights(tmp_path / "weights")
+    for name in ("edtalk_1", "avec_1"):
+        cut_video(media_dir / "clips" / f"{name}.mp4", tmp_path / f"{name}.mp4", start=0.4, seconds=0.6)
+    (tmp_path / "pairs.csv").write_text("video,audio\nedtalk_1.mp4,avec_1.mp4\n")
+    status = main(
+        [
+            *("--pairs", str(tmp_path / "pairs.csv"), "--method", "ours", "--out", str(tmp_path / "out")),
+            *(
+                "--cache",
+                str(tmp_path / "cache"),
+                "--job",
+                f"weights.family={weights}",
+                "analysis.backend=bundled",
+            ),
+            *("--set", "fid.features=stand-in", "lpips=none", "identity=none", "face_backend=bundled"),
+            f"sync.weights={weights / 'lipsync_expert.safetensors'}",
+        ]
+    )
+    assert status == 0
+    values = json.loads((tmp_path / "out" / "summary.json").read_text())["values"]
+    assert values["frames"] == 15.0 and values["sync_tracks"] == 1.0
+    assert 10.0 < values["psnr"] < 60.0  # random networks spoil the mouth and nothing else
+    assert values["fid"] > 1e-4 and values["seam"] > 0.0 and values["flicker"] > 0.0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {"dnet", "lnet", "enet"} <= set(manifest["settings"]["method"]["weights"])
