@@ -46,6 +46,8 @@ _SCALER_MATRIX = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
 # missing from the enumeration of older PyAV).
 _ACCURATE = 0x4 | 0x40000 | 0x2000
 
+_LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0).clip(0, 219) * (255.0 / 219.0)).astype(np.uint8)
+
 # Half-band low-pass for chroma columns: keeps what bicubic upsampling made, stops what would alias.
 _HALF_BAND = np.array([[-1, 0, 9, 16, 9, 0, -1]], dtype=np.float32) / 32
 
@@ -68,6 +70,8 @@ def read_tags(frame: av.VideoFrame) -> ColorTags:
     if frame.format.is_rgb or "pal8" in frame.format.name:
         return ColorTags()
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    if _is_gray(frame.format):  # FFmpeg's gray has full range unless a stream says otherwise
+        full = frame.color_range != ColorRange.MPEG
     return ColorTags(
         int(frame.colorspace),
         FULL_RANGE if full else LIMITED_RANGE,
@@ -104,7 +108,13 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
         **options,
     )
     image = np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
+    if _is_gray(frame.format) and tags.range == LIMITED_RANGE:  # the scaler takes gray for full range
+        image = _LIMITED_TO_FULL[image]
     return flatten_alpha(image) if has_alpha else image
+
+
+def _is_gray(pixel_format: av.VideoFormat) -> bool:
+    return pixel_format.name.startswith("gray")
 
 
 def flatten_alpha(image: npt.NDArray[np.uint8]) -> RGBImage:

@@ -14,6 +14,7 @@ from media.color import RGBImage, flatten_alpha
 # Named, because Pillow would also claim some video files (MPEG among them).
 Image.init()
 _FORMATS = tuple({"JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "PPM", "GIF", "AVIF"}.intersection(Image.OPEN))
+_ALPHA_MODES = {"RGBA", "RGBa", "LA", "La", "PA"}
 _ANIMATED_FORMATS = {"GIF", "PNG"}  # the ones that the video reader can play
 
 
@@ -58,16 +59,9 @@ def save_image(path: str | Path, image: RGBImage) -> None:
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
-        return _gray_to_rgb(np.asarray(image, dtype=np.float64))
-    if "A" in image.mode or "transparency" in image.info:
+    if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip instead of scaling
+        gray = np.rint(np.asarray(image, dtype=np.float64).clip(0, 65535) / 257.0).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
         return flatten_alpha(np.asarray(image.convert("RGBA")))
     return np.asarray(image.convert("RGB"))
-
-
-def _gray_to_rgb(gray: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Deep gray of unknown scale: 16-bit unless every value fits a smaller full scale (8-bit, then 0..1)."""
-    peak = gray.max(initial=0.0)
-    scale = 65535.0 if peak > 255.0 else 255.0 if peak > 1.0 else 1.0
-    level = np.rint(gray.clip(0.0, scale) * (255.0 / scale)).astype(np.uint8)
-    return np.repeat(level[..., None], 3, axis=2)

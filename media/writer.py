@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from types import TracebackType
 import av
 import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from core.checkpoint import atomic_path
@@ -122,6 +124,7 @@ class VideoWriter:
         self.info = like
         self._last_pts = -1
         self._closed = False
+        self._durations: dict[int, int] = {}  # of frames inside the encoder, by time stamp
         settings = _settings(codec, preset, self.path, like)
         full_chroma = settings.full_chroma and (like.full_chroma or _is_odd(like))
         self._chroma: Chroma = "full" if full_chroma else settings.half_chroma
@@ -154,7 +157,7 @@ class VideoWriter:
         Args:
             image: [height, width, 3] uint8 RGB.
             time: seconds; later than that of the frame before.
-            duration: seconds that the frame is shown, 0 if unknown; matters for the last frame only.
+            duration: seconds that the frame is shown, 0 if unknown; only the last frame's matters.
 
         Raises:
             ValueError: wrong shape or type, or a time that does not advance by a tick.
@@ -169,9 +172,9 @@ class VideoWriter:
             raise ValueError(f"frame time {time} s is not after that of the frame before")
         frame = self._to_frame(image)
         frame.pts, frame.time_base = pts, time_base
-        frame.duration = round(Fraction(duration) / time_base)
+        self._durations[pts] = round(Fraction(duration) / time_base)
         with self._write_errors():
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
             if self._soundtrack is not None:
                 self._soundtrack.advance(time)
         self._last_pts = pts
@@ -189,7 +192,7 @@ class VideoWriter:
         with self._write_errors(), self._resources:
             if self._last_pts < 0:
                 raise ValueError(f"no frame was written to {self.path}")
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
             if self._soundtrack is not None:
                 self._soundtrack.advance(float("inf"))
 
@@ -200,6 +203,7 @@ class VideoWriter:
             options["crf"] = str(crf)
         if settings.speed_option:
             options[settings.speed_option] = settings.speeds[_PRESETS.index(preset)]
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its whole configuration otherwise
         stream = self._container.add_stream(settings.encoder, rate=info.fps, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = info.width, info.height
@@ -216,6 +220,12 @@ class VideoWriter:
             context.color_primaries = info.color.primaries
             context.color_trc = info.color.transfer
         return stream
+
+    def _mux(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            assert packet.pts is not None  # the frame's own
+            packet.duration = self._durations.pop(packet.pts)  # encoders forget it
+            self._container.mux(packet)
 
     def _to_frame(self, image: RGBImage) -> av.VideoFrame:
         if self._pixel_format == "bgr0":
