@@ -149,9 +149,10 @@ def _stream(tag: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
 
 def _near_normal(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
     words = _stream(tag, seed, count)
-    lanes = sum(((words >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64) for shift in _LANES)
-    values: npt.NDArray[np.float64] = (lanes - _LANE_SUM_MEAN) / _LANE_SUM_STD
-    return values
+    total = np.zeros(count, dtype=np.int64)
+    for shift in _LANES:
+        total += ((words >> np.uint64(shift)) & np.uint64(0xFFFF)).astype(np.int64)
+    return (total - _LANE_SUM_MEAN) / _LANE_SUM_STD
 
 
 def _uniform(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
