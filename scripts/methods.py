@@ -14,7 +14,7 @@ from media.reader import VideoReader
 from metrics.evaluation import Method, Result
 from metrics.manifest import file_hash
 from metrics.pairs import Pair
-from models.catalog import find_checkpoint
+from models.catalog import CHECKPOINT_FOLDERS
 from pipeline.options import InferenceConfig
 from pipeline.retalker import Retalker
 from pipeline.weights import choose_weights
@@ -162,25 +162,26 @@ def make_method(choice: str, settings: Settings | None = None, name: str | None 
         return CopyMethod()
     if choice in NAMED:
         usual_name, preset, network = NAMED[choice]
-        replaced = {"weights.lnet": str(find_wav2lip(network))} if network else {}
-        return RetalkerMethod(name or usual_name, {**preset, **replaced, **(settings or {})})
+        merged = {**preset, **(settings or {})}
+        if network is not None and "weights.lnet" not in merged:
+            merged["weights.lnet"] = str(find_baseline(network, merged.get("weights.family", "auto")))
+        return RetalkerMethod(name or usual_name, merged)
     if not Path(choice).is_dir():
         raise UserError(f"--method {choice}: neither {', '.join([*NAMED, COPY])} nor a folder of results")
     return FolderMethod(name or Path(choice).name, Path(choice))
 
 
-def find_wav2lip(network: str) -> Path:
-    """Checkpoint of the baseline.
+def find_baseline(network: str, family: str) -> Path:
+    """Checkpoint of a Wav2Lip generator: in the family's folder, else among the converted or bundled weights.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is nowhere.
     """
-    if network == "wav2lip":
-        return find_checkpoint(network)
-    path = Path("checkpoints/official") / f"{network}.safetensors"
-    if not path.is_file():
-        raise UserError(f"no weights {path}; see checkpoints/README.md for how to get them")
-    return path
+    for folder in (Path(family), *CHECKPOINT_FOLDERS):
+        path = folder / f"{network}.safetensors"
+        if path.is_file():
+            return path
+    raise UserError(f"no weights {network}.safetensors; see checkpoints/README.md for how to get them")
 
 
 def _nested(settings: Settings) -> dict[str, Any]:

@@ -13,11 +13,19 @@ from sample_media import write_clip
 from tiny_weights import make_tiny_weights
 
 from core.errors import UserError
+from metrics.manifest import file_hash
 from metrics.pairs import Pair, read_pairs
 from scripts import evaluate
 from scripts.evaluate import main, parse_settings
 from scripts.make_pairs import cut_video
-from scripts.methods import CopyMethod, FolderMethod, driving_audio, make_method
+from scripts.methods import (
+    CopyMethod,
+    FolderMethod,
+    RetalkerMethod,
+    driving_audio,
+    find_baseline,
+    make_method,
+)
 
 PLAIN = ["fid.features=stand-in", "sync.network=none", "identity=none", "lpips=none", "face_backend=bundled"]
 
@@ -109,6 +117,18 @@ def test_methods_by_name(data: Path) -> None:
     assert isinstance(method, FolderMethod) and method.name == "X"
     with pytest.raises(UserError, match="neither ours, wav2lip, wav2lip-gan, copy nor a folder"):
         make_method("nothing")
+
+
+def test_baseline_takes_the_place_of_lnet(tmp_path: Path) -> None:
+    weights = make_tiny_weights(tmp_path)
+    baseline = find_baseline("lnet", str(weights))
+    method = make_method("wav2lip", {"weights.family": str(weights), "weights.lnet": str(baseline)})
+    assert isinstance(method, RetalkerMethod) and method.name == "Wav2Lip w/o GAN"
+    render = method.config.render
+    assert (render.neutralize, render.enhance, render.restore, render.pad) == (False, False, 0.0, "cut")
+    assert method.describe()["weights"]["lnet"] == file_hash(weights / "lnet.safetensors")
+    with pytest.raises(UserError, match=r"no weights wav2lip_gan\.safetensors"):
+        find_baseline("wav2lip_gan", str(weights))
 
 
 def test_settings_of_the_job() -> None:
