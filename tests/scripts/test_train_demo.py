@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.checkpoint import read_checkpoint
+from core.errors import UserError
+from models.catalog import load_network, save_network
+from models.landmarks import LandmarkNet, LandmarkNetConfig
+from scripts import train_demo
+from train.__main__ import read_training_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_missing_labels_are_named_with_the_way_to_make_them(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "file,identity,release_training\nclips/a.mp4,anna,yes\nhostile/b.mp4,ben,yes\naudio/c.wav,carl,yes\n"
+    )
+    with pytest.raises(UserError, match=r"1 files have no labels .*first: clips/a.*label_landmarks"):
+        train_demo.check_labels(tmp_path, tmp_path / "labels")
+    (tmp_path / "labels/clips").mkdir(parents=True)
+    np.savez(tmp_path / "labels/clips/a.npz", found=np.array([True]))
+    train_demo.check_labels(tmp_path, tmp_path / "labels")
+
+
+def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_demo, "CHECKPOINTS", tmp_path / "bundled")
+    network = LandmarkNet(LandmarkNetConfig(width_multiplier=0.25)).eval()
+    trained = tmp_path / "landmarks.safetensors"
+    save_network(trained, network, "none", {"step": 7})
+    train_demo.export("landmarks", trained)
+    bundled = tmp_path / "bundled/landmarks.safetensors"
+    tensors, metadata = read_checkpoint(bundled)
+    assert metadata["extra"]["step"] == 7 and "MODEL_CARD" in metadata["licence"]
+    assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
+    image = torch.rand(2, 3, 128, 128)
+    assert (load_network(bundled)(image).points - network(image).points).abs().max() < 0.05
+    before = bundled.stat().st_mtime_ns
+    train_demo.export("landmarks", trained)
+    assert bundled.stat().st_mtime_ns == before  # nothing new, nothing written
+
+
+@pytest.mark.parametrize("name", train_demo.NETWORKS)
+def test_demo_configs_are_valid_and_publishable(name: str) -> None:
+    config = read_training_config(ROOT / f"configs/demo/{name}.yaml", [])
+    assert config.network == name
+    assert config.data.release_only, "only clips whose weights may be published may train"
+    assert Path(config.loop.folder) == train_demo.RUNS / name
+    assert Path(config.data.root) in {train_demo.DATA / "small", train_demo.DATA / "large"}
