@@ -86,7 +86,7 @@ class FaceTrack:
         scores: [N] float32 confidence of the landmarks in [0, 1].
         landmarks: [N, 68, 2] float32 pixels, smoothed over time.
         landmarks_raw: [N, 68, 2] float32 pixels as the detector gave them (gaps filled).
-        boxes: [N, 4] float32 x1, y1, x2, y2 in pixels.
+        boxes: [N, 4] float32 x1, y1, x2, y2 in pixels: the lip-sync boxes of the landmarks, smoothed.
         rows: [N, 262] float32 stored 3DMM rows (layout: :mod:`core.coefficients`), zeros until reconstructed.
         shots: [N] int64 number of the shot that the frame belongs to, counting from 0.
         frame_size: (width, height) of the video in pixels.
