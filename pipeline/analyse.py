@@ -176,7 +176,6 @@ class _RegionDetector:
         self.detector = detector
         self.name = detector.name
         self.search_every = detector.search_every
-        self.credible = detector.credible
         self.region = region
 
     def detect(self, frame: Image, thorough: bool = False) -> list[Face]:

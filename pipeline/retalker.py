@@ -20,7 +20,7 @@ from pipeline.networks import Networks, load_networks
 from pipeline.options import InferenceConfig
 from pipeline.render import RenderedFrame, Renderer
 from pipeline.report import Report
-from pipeline.speech import load_speech
+from pipeline.speech import Speech, load_speech
 from pipeline.tools import LocalTools
 from pipeline.weights import Weights, choose_weights
 
@@ -89,14 +89,15 @@ class Retalker:
         Raises:
             UserError: unusable input, or no face in the video.
         """
-        yield from self._renderer(video if isinstance(video, Analysis) else self.analyse(video), audio)
+        speech = self._speech(audio)
+        yield from self._renderer(video if isinstance(video, Analysis) else self.analyse(video), speech)
 
-    def render(self, analysis: Analysis, audio: str | Path, outfile: str | Path) -> Report:
+    def render(self, analysis: Analysis, audio: str | Path | Speech, outfile: str | Path) -> Report:
         """Pass 2 into a file.
 
         Args:
             analysis: pass 1 of the video.
-            audio: file with the speech; becomes the sound of the result.
+            audio: file with the speech, which becomes the sound of the result, or what was loaded from it.
             outfile: result; the suffix chooses the container.
 
         Returns:
@@ -106,18 +107,19 @@ class Retalker:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
         started = time.monotonic()
-        renderer = self._renderer(analysis, audio)
-        report = self._new_report(analysis, audio, outfile)
+        speech = audio if isinstance(audio, Speech) else self._speech(audio)
+        renderer = self._renderer(analysis, speech)
+        report = self._new_report(analysis, speech.path, outfile)
         output = self.config.output
         duration = renderer.schedule.duration
-        cut = self.config.render.pad == "cut" and renderer.speech.duration > duration
+        cut = self.config.render.pad == "cut" and speech.duration > duration
         with VideoWriter(
             outfile,
             self._output_info(analysis.info),
             codec=output.codec,
             crf=output.quality,
             preset=output.speed,
-            audio=audio,
+            audio=speech.path,
             **({"audio_span": (0.0, duration)} if cut else {}),
         ) as writer:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
@@ -140,11 +142,12 @@ class Retalker:
         Raises:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
-        self._check(video, audio, outfile)
+        speech = self._speech(audio)
+        self._check(video, outfile)
         started = time.monotonic()
         analysis = self.analyse(video)
         seconds = time.monotonic() - started
-        report = self.render(analysis, audio, outfile)
+        report = self.render(analysis, speech, outfile)
         report.seconds["analyse"] = round(seconds, 3)
         summary = report.summary()
         logger.info(
@@ -158,11 +161,14 @@ class Retalker:
         )
         return report
 
-    def _renderer(self, analysis: Analysis, audio: str | Path) -> Renderer:
+    def _speech(self, audio: str | Path) -> Speech:
+        return load_speech(audio, self.config.render.silence_gate)
+
+    def _renderer(self, analysis: Analysis, speech: Speech) -> Renderer:
         render = self.config.render
         return Renderer(
             analysis,
-            load_speech(audio, render.silence_gate),
+            speech,
             self.networks,
             choose_expression(render, self.weights.templates, self.tools),
             render,
@@ -170,14 +176,12 @@ class Retalker:
             self.weights.window,
         )
 
-    def _check(self, video: str | Path, audio: str | Path, outfile: str | Path) -> None:
+    def _check(self, video: str | Path, outfile: str | Path) -> None:
         """Find mistakes in files and settings before the long work begins."""
         with VideoReader(video) as reader:
             info = self._output_info(reader.info)
         output = self.config.output
-        writer = VideoWriter(
-            outfile, info, codec=output.codec, crf=output.quality, preset=output.speed, audio=audio
-        )
+        writer = VideoWriter(outfile, info, codec=output.codec, crf=output.quality, preset=output.speed)
         with suppress(_Discard), writer:
             raise _Discard
 

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from media.video import VideoReader
+from pipeline import source
+
+FRAMES = [np.full((16, 16, 3), 10 * index, np.uint8) for index in range(8)]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        list(range(8)),
+        [0, 0, 0],
+        [0, 1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1, 0, 1, 2],
+        [0, 1, 2, 0, 1, 2],
+        [7, 7, 6, 6, 7],
+        [3, 5, 2],
+    ],
+)
+@pytest.mark.parametrize("buffered", [2, 100])
+def test_any_order(
+    order: list[int], buffered: int, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_BUFFER_BYTES", buffered * 16 * 16 * 3)
+    with VideoReader(make_video(FRAMES)) as reader:
+        shades = [int(image[0, 0, 0]) // 10 for image in source.frames_in_order(reader, np.array(order))]
+    assert shades == order
+
+
+def test_a_video_that_lost_frames_is_refused(make_video: Callable[..., Path]) -> None:
+    with VideoReader(make_video(FRAMES)) as reader, pytest.raises(UserError, match="no frame 8"):
+        list(source.frames_in_order(reader, np.arange(9)))

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import TINY
+
+from core.checkpoint import save_checkpoint
+from core.errors import UserError
+from models.catalog import build_network, save_network
+from pipeline.options import WeightsOptions
+from pipeline.weights import choose_weights
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """``demo`` is complete, ``official`` lacks L-Net."""
+    for family, names in (("demo", ("dnet", "lnet", "enet")), ("official", ("dnet", "enet"))):
+        for name in names:
+            save_network(tmp_path / family / f"{name}.safetensors", build_network(name, TINY[name]), "test")
+        templates = {"neutral": torch.zeros(64), "smile": torch.ones(64)}
+        for name in ("expressions", "reconnet") if family == "official" else ("face_model",):
+            save_checkpoint(
+                tmp_path / family / f"{name}.safetensors", templates, network=name, config={}, licence="test"
+            )
+    return tmp_path
+
+
+def _complete(root: Path) -> None:
+    lnet = root / "official" / "lnet.safetensors"
+    lnet.write_bytes((root / "demo" / "lnet.safetensors").read_bytes())
+
+
+def test_auto_takes_the_official_set_once_it_is_complete(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose_weights(WeightsOptions(), root).family == "demo"
+    assert "bundled demo set" in caplog.text
+    _complete(root)
+    weights = choose_weights(WeightsOptions(), root)
+    assert weights.family == "official"
+    assert weights.window == 26
+    assert choose_weights(WeightsOptions(family="demo"), root).window == 27
+
+
+def test_a_set_that_is_not_complete_is_refused_by_name(root: Path) -> None:
+    with pytest.raises(UserError, match=r"official lacks lnet\.safetensors"):
+        choose_weights(WeightsOptions(family="official"), root)
+    with pytest.raises(UserError, match="does not exist"):
+        choose_weights(WeightsOptions(family=str(root / "nowhere")), root)
+    with pytest.raises(UserError, match=r"no complete set.*dnet\.safetensors"):
+        choose_weights(WeightsOptions(), root / "empty")
+
+
+def test_a_single_file_replaces_that_of_the_family(root: Path) -> None:
+    given = root / "demo" / "lnet.safetensors"
+    weights = choose_weights(WeightsOptions(family="official", lnet=str(given)), root)
+    assert weights.path("lnet") == given
+    assert weights.path("dnet") == root / "official" / "dnet.safetensors"
+    assert type(weights.load("lnet", torch.device("cpu"))).__name__ == "LNet"
+
+
+def test_the_wrong_network_is_refused(root: Path) -> None:
+    wrong = str(root / "demo" / "dnet.safetensors")
+    weights = choose_weights(WeightsOptions(family="demo", lnet=wrong, enet=wrong), root)
+    with pytest.raises(UserError, match="needed is L-Net or Wav2Lip"):
+        weights.load("lnet", torch.device("cpu"))
+    with pytest.raises(UserError, match="needed is 'enet'"):
+        weights.load("enet", torch.device("cpu"))
+
+
+def test_templates(root: Path) -> None:
+    templates = choose_weights(WeightsOptions(family="demo"), root).templates()
+    assert np.array_equal(templates["neutral"], np.zeros(64, np.float32))
+    assert np.array_equal(templates["smile"], np.ones(64, np.float32))
