@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import run_command
+from core.errors import UserError, run_command
 from faces.align import lipsync_box
 from faces.boxes import smooth_boxes
 from faces.detect import BACKENDS, FaceDetector, choose_detector
@@ -69,20 +69,23 @@ def track_video(source: Source, detector: FaceDetector) -> FaceTrack:
     """Track the largest face of a source between its first and last second.
 
     Raises:
-        Rejected: no face is found.
+        Rejected: the file cannot be read, or no face is found.
     """
     tracker = FaceTracker(detector)
     times: list[float] = []
     skipped = 0
-    with VideoReader(source.path) as video:
-        for frame in video:
-            if source.end and frame.time >= source.end:
-                break
-            times.append(frame.time)
-            if frame.time < source.start:
-                skipped += 1
-            else:
-                tracker.update(frame.image, frame.time)
+    try:
+        with VideoReader(source.path) as video:
+            for frame in video:
+                if source.end and frame.time >= source.end:
+                    break
+                times.append(frame.time)
+                if frame.time < source.start:
+                    skipped += 1
+                else:
+                    tracker.update(frame.image, frame.time)
+    except UserError as error:
+        raise Rejected(str(error)) from None
     tracks = tracker.finish()
     if not tracks:
         raise Rejected("no face")
@@ -119,6 +122,8 @@ def _detector(backend: str) -> FaceDetector:
 
 def run(work: Path, labels: Path | None, backend: str, processes: int) -> Outcome:
     """Track all sources of a work folder; ``labels`` replaces the detector named ``backend``."""
+    if labels is None:
+        _detector(backend)  # missing weights are reported once, before any work
     return run_step(
         "tracks",
         read_sources(work),

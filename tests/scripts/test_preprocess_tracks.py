@@ -1,0 +1,78 @@
+"""The detector route of the tracks step, with a detector that knows where the drawn face is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.clips import PreparedClip
+from datasets.synthetic import write_synthetic_clip
+from faces.align import landmarks_box
+from faces.types import Face
+from media.reader import VideoInfo
+from media.writer import VideoWriter
+from scripts.preprocess.runner import Rejected
+from scripts.preprocess.sources import Source
+from scripts.preprocess.tracks import track_video
+
+
+class _Oracle:
+    """Finds the same landmarks in every frame."""
+
+    name = "oracle"
+    search_every = 4
+
+    def __init__(self, landmarks: np.ndarray | None) -> None:
+        self.landmarks = landmarks
+        self.seen = 0
+
+    def detect(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
+        self.seen += 1
+        if self.landmarks is None:
+            return []
+        return [Face(landmarks_box(self.landmarks), 0.9, self.landmarks)]
+
+    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+        self.seen += 1
+        return self.detect(frame)[0]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    write_synthetic_clip(tmp_path / "drawn", seed=3, num_frames=20)
+    clip = PreparedClip(tmp_path / "drawn")
+    with VideoWriter(tmp_path / "video.mp4", VideoInfo(128, 128)) as writer:
+        for index in range(20):
+            writer.write(clip.frame(index), index / 25.0)
+    return Source("video", tmp_path / "video.mp4", "anna")
+
+
+def _landmarks() -> np.ndarray:
+    from datasets.synthetic import _landmarks as drawn
+
+    return drawn(0.0, 0.2)
+
+
+def test_the_whole_video_is_tracked(source: Source) -> None:
+    track = track_video(source, _Oracle(_landmarks()))
+    assert len(track) == 20 and track.present.all() and track.backend == "oracle"
+    assert np.allclose(track.times, np.arange(20) / 25.0, atol=1e-4)
+
+
+def test_a_stretch_keeps_the_frame_numbers_of_the_video(source: Source) -> None:
+    part = Source(source.name, source.path, source.identity, start=0.2, end=0.6)
+    oracle = _Oracle(_landmarks())
+    track = track_video(part, oracle)
+    assert np.flatnonzero(track.present).tolist() == list(range(5, 15))
+    assert len(track) == 15 and oracle.seen < 30  # frames outside were not looked at
+    assert np.allclose(track.landmarks[7], _landmarks(), atol=1e-3)
+
+
+def test_unreadable_and_faceless_files_are_rejected(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="no face"):
+        track_video(source, _Oracle(None))
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(Rejected, match="is empty"):
+        track_video(Source("empty", tmp_path / "empty.mp4", "anna"), _Oracle(None))
