@@ -22,15 +22,13 @@ RGBImage = npt.NDArray[np.uint8]  # [height, width, 3], contiguous
 Chroma = Literal["full", "left", "center"]
 
 # ITU-T H.273 code points, as FFmpeg numbers them.
-MATRIX_RGB = 0
-MATRIX_BT709 = 1
+BT709 = 1
 UNSPECIFIED = 2
-MATRIX_BT601 = 6
 LIMITED_RANGE = 1
 FULL_RANGE = 2
 
-# H.273 matrix -> (red weight, blue weight) of luma, and -> FFmpeg's scaler. Unspecified is BT.601 there, at every
-# picture size, as it is for OpenCV and all other FFmpeg-based readers.
+# H.273 matrix -> (red weight, blue weight) of luma. Unspecified is BT.601 at every picture size, as it is for
+# FFmpeg's scaler, OpenCV and all other readers built on FFmpeg.
 _BT601_WEIGHTS = (0.299, 0.114)
 _LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),
@@ -39,11 +37,9 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),
     10: (0.2627, 0.0593),
 }
-_SCALER_BT601 = 5
-_SCALER_MATRIX = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}
 
-# Bicubic chroma, exact rounding, chroma interpolated for every pixel (libswscale's numbers: the names of some are
-# missing from the enumeration of older PyAV).
+# Bicubic chroma, exact rounding, chroma interpolated for every pixel: SWS_BICUBIC, SWS_ACCURATE_RND and
+# SWS_FULL_CHR_H_INT of libswscale; PyAV 17 has no names for the last two.
 _ACCURATE = 0x4 | 0x40000 | 0x2000
 
 _LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0).clip(0, 219) * (255.0 / 219.0)).astype(np.uint8)
@@ -59,15 +55,15 @@ class ColorTags:
     ``range`` is never unspecified: 1 limited (16..235), 2 full (0..255).
     """
 
-    matrix: int = MATRIX_BT709
+    matrix: int = BT709
     range: int = LIMITED_RANGE
-    primaries: int = 1
-    transfer: int = 1
+    primaries: int = BT709
+    transfer: int = BT709
 
 
-def read_tags(frame: av.VideoFrame) -> ColorTags:
-    """Tags of a decoded frame; RGB frames get BT.709, limited, which is what they should be encoded with."""
-    if frame.format.is_rgb or "pal8" in frame.format.name:
+def read_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags:
+    """Tags of a decoded frame and its decoder; RGB gets BT.709, limited, which it should be encoded with."""
+    if frame.format.is_rgb:
         return ColorTags()
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     if _is_gray(frame.format):  # FFmpeg's gray has full range unless a stream says otherwise
@@ -75,8 +71,8 @@ def read_tags(frame: av.VideoFrame) -> ColorTags:
     return ColorTags(
         int(frame.colorspace),
         FULL_RANGE if full else LIMITED_RANGE,
-        int(frame.color_primaries),
-        int(frame.color_trc),
+        int(context.color_primaries),
+        int(context.color_trc),
     )
 
 
@@ -92,20 +88,11 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
     Returns:
         [height, width, 3] uint8; transparency is flattened onto white.
     """
-    has_alpha = any(component.is_alpha for component in frame.format.components)
-    has_alpha = has_alpha or frame.format.name == "pal8"
-    options = {}
-    if not frame.format.is_rgb and frame.format.name != "pal8":
-        options = {
-            "src_colorspace": _SCALER_MATRIX.get(tags.matrix, _SCALER_BT601),
-            "src_color_range": tags.range,
-        }
+    has_alpha = frame.format.has_palette or any(part.is_alpha for part in frame.format.components)
+    if not frame.format.is_rgb:
+        frame.colorspace, frame.color_range = tags.matrix, tags.range
     converted = frame.reformat(
-        width=width,
-        height=height,
-        format="rgba" if has_alpha else "rgb24",
-        interpolation=_ACCURATE,
-        **options,
+        width=width, height=height, format="rgba" if has_alpha else "rgb24", interpolation=_ACCURATE
     )
     image = np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
     if _is_gray(frame.format) and tags.range == LIMITED_RANGE:  # the scaler takes gray for full range

@@ -229,7 +229,7 @@ def _describe(
         num_frames=stream.frames or round(duration * fps),
         rotation=orientation.rotation,
         sample_aspect_ratio=aspect,
-        color=read_tags(first),
+        color=read_tags(first, stream.codec_context),
         full_chroma=first.format.name.startswith("yuv444"),
         has_audio=bool(container.streams.audio),
     )

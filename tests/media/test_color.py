@@ -89,11 +89,12 @@ def test_alpha_is_flattened_onto_white() -> None:
 def test_gray_frames_keep_their_levels() -> None:
     levels = np.tile(np.arange(16, 236, dtype=np.uint8), (4, 1))
     frame = av.VideoFrame.from_ndarray(levels, format="gray")
-    assert read_tags(frame).range == FULL_RANGE
-    full = frame_to_rgb(frame, read_tags(frame), 220, 4)
+    context = av.CodecContext.create("ffv1", "r")
+    assert read_tags(frame, context).range == FULL_RANGE
+    full = frame_to_rgb(frame, read_tags(frame, context), 220, 4)
     assert (full == levels[..., None]).all()
     frame.color_range = LIMITED_RANGE
-    limited = frame_to_rgb(frame, read_tags(frame), 220, 4)
+    limited = frame_to_rgb(frame, read_tags(frame, context), 220, 4)
     expected = (levels.astype(np.float64) - 16) * 255 / 219
     assert np.abs(limited - expected[..., None]).max() <= 0.5
 
