@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
@@ -16,6 +17,11 @@ from av.video.stream import VideoStream
 from core.errors import UserError
 
 _log = logging.getLogger(__name__)
+
+# Titles that are no UTF-8 are no reason to refuse a file; PyAV 19 reads them without being asked.
+_OPEN_OPTIONS: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 
 # Transport and program streams run on a broadcaster's clock that starts anywhere; every other container's clock
 # starts at the beginning of the programme, so a stream that starts late there is late on purpose.
@@ -36,7 +42,7 @@ def open_media(path: str | Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
     try:
-        return av.open(str(path), metadata_errors="ignore")
+        return av.open(str(path), **_OPEN_OPTIONS)
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None
     except (av.FFmpegError, OSError, ValueError) as error:

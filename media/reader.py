@@ -206,7 +206,7 @@ def _describe(
     container: InputContainer, stream: VideoStream, first: av.VideoFrame, orientation: _Orientation
 ) -> VideoInfo:
     assert stream.time_base is not None  # every demuxed stream has one
-    fps = stream.average_rate or stream.guessed_rate or _DEFAULT_FPS
+    fps = Fraction(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
     if not 0 < fps <= _MAX_FPS:
         fps = _DEFAULT_FPS
     start = max(0.0, float((first.pts or 0) * stream.time_base - timeline_origin(container)))
@@ -216,14 +216,14 @@ def _describe(
         duration = (container.duration or 0) / 1e6 - start
     duration = max(duration, float(1 / fps))
     width, height = first.width, first.height
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
     if orientation.transpose:
         width, height, aspect = height, width, 1 / aspect
     return VideoInfo(
         width=width,
         height=height,
         fps=fps,
-        time_base=stream.time_base,
+        time_base=Fraction(stream.time_base),  # PyAV 19 has a type of its own
         start=start,
         duration=duration,
         num_frames=stream.frames or round(duration * fps),
