@@ -128,14 +128,14 @@ def rgb_to_planes(image: RGBImage, tags: ColorTags, chroma: Chroma) -> npt.NDArr
     if chroma == "full":
         return np.ascontiguousarray(cv2.transform(image, matrix).transpose(2, 0, 1))
     luma = cv2.transform(image, matrix[:1])
-    rows = image.astype(np.float32)
-    rows = (rows[0::2] + rows[1::2]) * 0.5
+    rows = cv2.addWeighted(image[0::2], 0.5, image[1::2], 0.5, 0.0, dtype=cv2.CV_32F)
+    differences = cv2.transform(rows, matrix[1:])
     if chroma == "left":
-        half = cv2.filter2D(rows, -1, _HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
+        half = cv2.filter2D(differences, -1, _HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
     else:
-        half = (rows[:, 0::2] + rows[:, 1::2]) * 0.5
-    differences = np.rint(cv2.transform(half, matrix[1:])).clip(0, 255).astype(np.uint8)
-    planes = np.concatenate([luma.ravel(), differences[..., 0].ravel(), differences[..., 1].ravel()])
+        half = (differences[:, 0::2] + differences[:, 1::2]) * 0.5
+    blue, red = np.moveaxis(np.rint(half).clip(0, 255).astype(np.uint8), -1, 0)
+    planes = np.concatenate([luma.ravel(), blue.ravel(), red.ravel()])
     return planes.reshape(height * 3 // 2, width)
 
 
