@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from core.devices import choose_device
@@ -147,5 +146,21 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def _world_mean(values: torch.Tensor) -> torch.Tensor:
-    total: Any = all_reduce(values)  # differentiable: the gradient is summed over processes as well
+    total: torch.Tensor = _WorldSum.apply(values)
     return total / dist.get_world_size()
+
+
+class _WorldSum(torch.autograd.Function):
+    """Sum over all processes; so is the gradient, because every process used the sum."""
+
+    @staticmethod
+    def forward(context: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total

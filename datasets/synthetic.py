@@ -56,7 +56,12 @@ def write_synthetic_clip(folder: Path, seed: int, num_frames: int) -> None:
     sway = 0.03 * SIZE * np.sin(np.arange(num_frames) / 6.0 + rng.uniform(0.0, 6.0))
     skin, hair = rng.integers(90, 230, 3), rng.integers(10, 120, 3)
     landmarks = np.stack([_landmarks(shift, gap) for shift, gap in zip(sway, opening, strict=True)])
-    frames = [_draw(points, gap, skin, hair) for points, gap in zip(landmarks, opening, strict=True)]
+    # grain, because losses have ties and kinks on perfectly flat colour
+    grain = rng.normal(0.0, 8.0, (SIZE, SIZE, 3))
+    frames = [
+        np.clip(_draw(points, gap, skin, hair) + grain, 0, 255).astype(np.uint8)
+        for points, gap in zip(landmarks, opening, strict=True)
+    ]
     rows = np.zeros((num_frames, ROW_LENGTH), np.float32)
     rows[:, EXPRESSION.start] = opening
     rows[:, ANGLES.start + 1] = sway / SIZE

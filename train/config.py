@@ -17,6 +17,8 @@ class OptimizerConfig:
     Attributes:
         lr: learning rate.
         betas: Adam's averaging factors.
+        eps: Adam's least denominator. Biases before a normalisation have no effect and a gradient of pure
+            rounding noise, which 1e-8 turns into steps; 1e-6 keeps runs comparable across numbers of processes.
         warmup_steps: steps of linear warm-up from 0.
         decay: ``constant``, or ``cosine`` to 0 at the last step.
         clip_norm: largest norm of all gradients together; 0 for no limit.
@@ -24,6 +26,7 @@ class OptimizerConfig:
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
     warmup_steps: int = 0
     decay: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 0.0

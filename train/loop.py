@@ -110,6 +110,8 @@ def _train(config: TrainingConfig, world: World) -> None:
         clips = [clip for batch in micro_batches for clip in batch["clip"]]
         logged: dict[str, float] = {}
         generator.train()
+        if discriminator is not None:
+            discriminator.train()
 
         # Generator (the network itself where there is no adversary).
         logged["lr"] = set_learning_rate(generator_optimizer, config.optimizer, step, loop.steps)
@@ -137,7 +139,6 @@ def _train(config: TrainingConfig, world: World) -> None:
             settings_d = task.discriminator_optimizer()
             set_learning_rate(discriminator_optimizer, settings_d, step, loop.steps)
             discriminator.requires_grad_(True)
-            discriminator.train()
             discriminator_optimizer.zero_grad()
             for output, synchronise in _micro_steps(outputs, discriminator_parallel):
                 with synchronise:
@@ -199,6 +200,8 @@ def _validate(
     """Mean losses and metrics over the fixed validation batches; grid and video of the first one."""
     loop = config.loop
     network.eval()
+    if task.discriminator is not None:
+        task.discriminator.eval()
     keys = ValidationKeys(_length(val_set), loop, world)
     sums: dict[str, float] = {}
     shown = board is not None and loop.image_every > 0

@@ -13,7 +13,7 @@ from train.config import OptimizerConfig
 def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:
     """Adam over the parameters that are trained."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, lr=config.lr, betas=config.betas)
+    return torch.optim.Adam(trained, lr=config.lr, betas=config.betas, eps=config.eps)
 
 
 def set_learning_rate(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.dnet import DNetPairs
@@ -46,6 +47,7 @@ class DNetTraining:
         weights: loss weights.
         perceptual: feature network.
         warp_steps: steps of the first stage.
+        size: side of the images in pixels.
         model: sizes.
         augment: augmentation (colour only).
         network: name in the catalog.
@@ -57,6 +59,7 @@ class DNetTraining:
     weights: DNetWeights
     perceptual: PerceptualConfig
     warp_steps: int
+    size: int = DNET_SIZE
     model: DNetConfig = field(default_factory=DNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     network: Literal["dnet"] = "dnet"
@@ -89,6 +92,7 @@ class DNetStep(Step):
             self.config.augment if training else AugmentConfig(),
             self.config.loop.seed,
             data.release_only and training,
+            self.config.size,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:

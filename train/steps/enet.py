@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.constants import SYNC_FRAMES
+from core.constants import LNET_SIZE, SYNC_FRAMES
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.degradations import degrade
@@ -38,7 +38,6 @@ class ENetWeights:
         adversarial: adversarial loss (eq. 13); 0 trains without a discriminator.
         identity: ArcFace distance (eq. 12); 0 trains without ArcFace.
         sync: lip-sync loss; section 4.1.3 has it, equation 14 does not. 0 switches it off.
-        r1: gradient penalty of the discriminator on real images.
     """
 
     l1: float
@@ -46,7 +45,6 @@ class ENetWeights:
     adversarial: float
     identity: float
     sync: float
-    r1: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,6 @@ class ENetTraining:
         targets: ``restored`` for the restored set of the paper, ``original`` for the stored frames.
         num_frames: frames of a window; five with the sync loss.
         jpeg_quality: range of the quality of the inputs' compression.
-        r1_every: steps between gradient penalties; the penalty is scaled up accordingly.
         model: sizes.
         discriminator: sizes.
         augment: augmentation.
@@ -83,7 +80,6 @@ class ENetTraining:
     targets: Literal["restored", "original"] = "restored"
     num_frames: int = SYNC_FRAMES
     jpeg_quality: tuple[int, int] = (60, 100)
-    r1_every: int = 16
     model: ENetConfig = field(default_factory=ENetConfig)
     discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -100,8 +96,7 @@ class ENetStep(Step):
 
     def __init__(self, config: ENetTraining, device: torch.device) -> None:
         self.config = config
-        weights = dataclasses.asdict(config.weights)
-        self.weights = {name: weight for name, weight in weights.items() if name != "r1"}
+        self.weights = dataclasses.asdict(config.weights)
         self.network = ENet(config.model).to(device)
         self.lnet = load_frozen(config.lnet, "lnet", device)
         features = load_features(config.perceptual, device)
@@ -112,10 +107,7 @@ class ENetStep(Step):
         )
         if config.weights.adversarial:
             self.discriminator = ENetDiscriminator(config.discriminator).to(device)
-            self.discriminator_weights = {
-                "discriminator": 1.0,
-                "r1": 0.5 * config.weights.r1 * config.r1_every,
-            }
+            self.discriminator_weights = {"discriminator": 1.0}
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
         """:class:`ENetClips`."""
@@ -144,7 +136,7 @@ class ENetStep(Step):
         if self.identity is not None:
             losses["identity"] = self.identity(output, target)
         if self.expert is not None:
-            clip = roll_clip(resize(output, self.config.model.low_size), self.config.num_frames)
+            clip = roll_clip(resize(output, LNET_SIZE), self.config.num_frames)
             losses["sync"], metrics["sync_probability"] = judge_sync(self.expert, clip, batch["sync_audio"])
         first = slice(0, len(batch["target"]))  # time-major: the first frame of every clip
         images = {
@@ -158,16 +150,10 @@ class ENetStep(Step):
     def discriminate(
         self, discriminator: nn.Module, output: StepOutput, step: int
     ) -> dict[str, torch.Tensor]:
-        """Loss ``discriminator``, and ``r1`` in every ``r1_every``-th step (Mescheder et al. 2018)."""
+        """Loss ``discriminator``."""
         assert output.fake is not None and output.real is not None
-        penalise = self.config.weights.r1 > 0 and step % self.config.r1_every == 0
-        real_images = output.real.detach().requires_grad_(penalise)
-        real, fake = discriminator(real_images), discriminator(output.fake.detach())
-        losses = {"discriminator": discriminator_loss(real, fake)}
-        if penalise:
-            (gradient,) = torch.autograd.grad(real.float().sum(), real_images, create_graph=True)
-            losses["r1"] = gradient.float().square().sum(dim=(1, 2, 3)).mean()
-        return losses
+        real, fake = discriminator(output.real), discriminator(output.fake.detach())
+        return {"discriminator": discriminator_loss(real, fake)}
 
     def discriminator_optimizer(self) -> OptimizerConfig:
         """The same as the generator's."""
