@@ -39,9 +39,9 @@ def make_landmarks(
     return (points * size + np.asarray(center)).astype(np.float32)
 
 
-def make_face(**keywords: float) -> Face:
+def make_face(center: tuple[float, float] = (96.0, 96.0), size: float = 60.0, opening: float = 0.2) -> Face:
     """A :class:`Face` around :func:`make_landmarks`."""
-    landmarks = make_landmarks(**keywords)  # type: ignore[arg-type]
+    landmarks = make_landmarks(center, size, opening)
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]).astype(np.float32)
     return Face(box=box, score=1.0, landmarks=landmarks)
 

@@ -66,12 +66,11 @@ def test_offset_of_late_sound_through_the_whole_stream(shift: int, sizes: list[i
     values = metric.compute()
     assert values["av_offset"] == -shift
     assert values["av_in_sync"] == float(abs(shift) <= 1)
-    direct = sync_score(
-        *(
-            np.lib.stride_tricks.sliding_window_view(x.astype(np.float32), 5)
-            for x in (levels, np.roll(levels, shift))
-        )
+    video, audio = (
+        np.lib.stride_tricks.sliding_window_view(track.astype(np.float32), 5)
+        for track in (levels, np.roll(levels, shift))
     )
+    direct = sync_score(video, audio)
     assert values["lse_d"] == pytest.approx(direct.min_distance, abs=1e-4)
     assert values["lse_c"] == pytest.approx(direct.confidence, abs=1e-4)
 

@@ -11,7 +11,7 @@ from metrics.seam import Seam, seam_visibility
 
 def _pasted(levels: float, feather: float) -> tuple[np.ndarray, np.ndarray]:
     source = np.clip(smooth_frame(192, 192)[..., 0], 40, 200)
-    mask = np.zeros((192, 192), dtype=np.float32)
+    mask: np.ndarray = np.zeros((192, 192), dtype=np.float32)
     mask[60:130, 60:130] = 1.0
     if feather:
         mask = cv2.GaussianBlur(mask, (0, 0), feather)
