@@ -36,6 +36,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[f"{name}*" for name in PACKAGES]),
     py_modules=["inference"],
+    package_data={"scripts": ["*.html"]},
     install_requires=REQUIREMENTS,
     extras_require={
         "metrics": ["torchmetrics>=1.4", "torch-fidelity>=0.3"],

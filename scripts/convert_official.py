@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 EXPRESSION_FILE = "expression.mat"
 EXPRESSION_NETWORK = "expression_templates"
+_BLOCK = 1 << 20  # bytes read at once; hashlib.file_digest would need Python 3.11
 _LICENCE = "Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)"
 
 
@@ -129,8 +130,11 @@ def convert_folder(src: Path, dst: Path) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
