@@ -1,0 +1,97 @@
+"""Augmentation and the degradation of E-Net's inputs."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
+from datasets.degradations import degrade, jpeg
+
+EVERYTHING = AugmentConfig(flip=1.0, colour=1.0, blur=1.0, jpeg=1.0, occlusion=1.0, voice=1.0)
+
+
+def picture(size: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC))
+
+
+def test_zero_strength_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    frame, mel = picture(), rng.uniform(-4, 4, (1, 80, 16)).astype(np.float32)
+    changes = ImageAugment.draw(AugmentConfig(), rng)
+    assert not changes.flip
+    np.testing.assert_array_equal(changes.degrade(changes.recolour(frame)), frame)
+    np.testing.assert_allclose(VoiceAugment.draw(AugmentConfig(), rng).apply(mel), mel, atol=1e-6)
+
+
+def test_full_strength_changes_inputs_and_leaves_the_original_alone() -> None:
+    frame = picture()
+    before = frame.copy()
+    changes = ImageAugment.draw(EVERYTHING, np.random.default_rng(3))
+    assert changes.flip and changes.blur > 0 and 30 <= changes.jpeg < 95 and changes.cover is not None
+    assert np.abs(changes.recolour(frame).astype(int) - frame).mean() > 3
+    assert np.abs(changes.degrade(frame).astype(int) - frame).mean() > 3
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_draws_are_reproducible_and_differ() -> None:
+    first, again, other = (ImageAugment.draw(EVERYTHING, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.degrade(picture()), again.degrade(picture()))
+    assert (first.degrade(picture()) != other.degrade(picture())).any()
+
+
+def test_voice_keeps_digital_silence_and_the_range() -> None:
+    silence = np.full((1, 80, 16), -4.0, np.float32)
+    loud = np.full((1, 80, 16), 3.9, np.float32)
+    for seed in range(5):
+        voice = VoiceAugment.draw(EVERYTHING, np.random.default_rng(seed))
+        np.testing.assert_array_equal(voice.apply(silence), silence)
+        assert np.abs(voice.apply(loud)).max() <= 4.0
+    np.testing.assert_allclose(VoiceAugment(gain=0.5, tilt=0.0, warp=1.0).apply(loud - 2.0), 2.4, rtol=1e-6)
+
+
+def test_two_equal_voices_are_three_decibels_louder() -> None:
+    mel = np.zeros((80, 16), np.float32)
+    np.testing.assert_allclose(mix_speech(mel, mel, 0.0), 10 * np.log10(2.0) / 12.5, rtol=1e-5)
+    np.testing.assert_allclose(mix_speech(mel, mel, -60.0), 0.0, atol=1e-4)
+
+
+def test_silence_is_quiet() -> None:
+    draws = [silent_mel((80, 16), np.random.default_rng(seed)) for seed in range(20)]
+    assert any((mel == -4.0).all() for mel in draws) and any((mel > -4.0).any() for mel in draws)
+    assert max(mel.mean() for mel in draws) < -1.0 and min(mel.min() for mel in draws) >= -4.0
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+def test_jpeg_agrees_with_a_real_encoder(quality: int) -> None:
+    frame = picture(70)  # not a multiple of 16
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    real = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
+    image = torch.from_numpy(frame).permute(2, 0, 1)[None] / 255.0
+    ours = jpeg(image, torch.tensor([float(quality)]))[0].permute(1, 2, 0).numpy() * 255.0
+    damage = np.abs(real.astype(float) - frame).mean()
+    assert np.abs(ours - real).mean() < 0.35 * damage + 0.6
+
+
+def test_jpeg_per_sample_quality_and_gradient() -> None:
+    image = torch.from_numpy(picture()).permute(2, 0, 1)[None].repeat(2, 1, 1, 1) / 255.0
+    image.requires_grad_()
+    output = jpeg(image, torch.tensor([10.0, 95.0]))
+    error = (output - image).abs().mean(dim=(1, 2, 3))
+    assert error[0] > 3 * error[1]
+    output.mean().backward()
+    assert image.grad is not None
+    # the mean passes through with weight one wherever nothing is clipped
+    assert image.grad.sum().item() == pytest.approx(2.0 / 2.0, rel=0.05)
+
+
+def test_degrade_without_compression_is_the_bilinear_resize() -> None:
+    image = torch.rand(2, 3, 64, 64)
+    small = degrade(image, torch.tensor([0.0, 50.0]), 16)
+    plain = torch.nn.functional.interpolate(image, size=(16, 16), mode="bilinear")
+    torch.testing.assert_close(small[0], plain[0])
+    assert (small[1] - plain[1]).abs().mean() > 0.01

@@ -1,0 +1,163 @@
+"""One sample type per trained network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.coefficients import motion_window
+from datasets.augment import AugmentConfig
+from datasets.clips import Frame, PreparedClip
+from datasets.collection import DataConfig
+from datasets.crops import cut, mouth_opening, mouth_shape
+from datasets.dnet import DNetPairs
+from datasets.enet import ENetClips
+from datasets.expert import SyncWindows
+from datasets.landmarks import LandmarkCrops
+from datasets.lnet import LNetClips
+from faces.types import Crop
+
+NONE = AugmentConfig()
+HARD = AugmentConfig(
+    flip=0.5, colour=1.0, crop_jitter=0.1, rotation=30.0, blur=0.5, jpeg=0.5, occlusion=0.5, voice=1.0,
+    speaker_mix=0.5, silence=0.3,
+)  # fmt: skip
+
+
+def build(kind: str, data: DataConfig, augment: AugmentConfig = NONE, seed: int = 0) -> Any:
+    if kind == "dnet":
+        return DNetPairs(data, "train", augment, seed, size=64)
+    if kind == "expert":
+        return SyncWindows(data, "train", augment, seed, num_negatives=2, other_clip=0.3, with_mouth=True)
+    if kind == "enet":
+        return ENetClips(data, "train", augment, seed, num_frames=2, size=96)
+    if kind == "landmarks":
+        return LandmarkCrops(data, "train", augment, seed, negatives=0.3)
+    return LNetClips(data, "train", augment, seed)
+
+
+def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("kind", ["dnet", "lnet", "enet", "expert", "landmarks"])
+def test_samples_depend_on_seed_epoch_and_index_only(data: DataConfig, kind: str) -> None:
+    first, second = build(kind, data, HARD), build(kind, data, HARD)
+    sample = first[(3, 1)]
+    _ = second[(0, 0)], second[(7, 2)]  # what was read before must not matter
+    assert same(sample, second[(3, 1)])
+    assert not same(sample, first[(4, 1)])
+    assert not same(sample, build(kind, data, HARD, seed=1)[(3, 1)])
+    assert [first[(0, index)]["clip"] for index in range(3)] == [f"train/face{index}" for index in range(3)]
+    for value in sample.values():
+        if not isinstance(value, str):
+            assert np.asarray(value).dtype == np.float32 and np.isfinite(value).all()
+
+
+def test_dnet_pairs(data: DataConfig) -> None:
+    dataset = build("dnet", data)
+    clip = dataset.clips.clip(0)
+    sample = dataset[(0, 0)]
+    assert sample["source"].shape == sample["target"].shape == (3, 64, 64)
+    windows = np.stack([motion_window(clip.rows, frame) for frame in range(len(clip))])
+    (frame,) = np.flatnonzero((windows == sample["coefficients"]).all(axis=(1, 2)))
+    preview = dataset.preview(0, 24)
+    np.testing.assert_array_equal(preview["target"][frame], sample["target"])  # coefficients of the target
+    assert (sample["source"] != sample["target"]).any()
+
+
+def test_lnet_clips(data: DataConfig) -> None:
+    sample = build("lnet", data)[(0, 0)]
+    masked, reference = sample["faces"][:3], sample["faces"][3:]
+    assert sample["audio"].shape == (5, 1, 80, 16) and sample["target"].shape == masked.shape == (
+        3,
+        5,
+        96,
+        96,
+    )
+    assert (masked[:, :, 48:] == 0).all()
+    np.testing.assert_array_equal(masked[:, :, :48], sample["target"][:, :, :48])
+    assert (reference[:, :, 48:] != 0).any() and sample["speech"] == 1.0
+    # the expert hears the window of the first frame, which spans the five frames
+    np.testing.assert_array_equal(sample["sync_audio"], sample["audio"][0])
+
+
+def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
+    silent = build("lnet", data, AugmentConfig(silence=1.0))
+    spoken = build("lnet", data)
+    clip = silent.clips.clip(0)
+    assert (mouth_opening(clip.landmarks) < 0.06).any() and (mouth_opening(clip.landmarks) > 0.1).any()
+
+    def darkness(sample: dict[str, Any]) -> float:  # the inside of the open mouth is nearly black
+        return float((sample["target"][:, :, 48:].max(axis=0) < 0.25).mean())
+
+    quiet = [silent[(epoch, 0)] for epoch in range(8)]
+    assert all(sample["speech"] == 0.0 and sample["audio"].mean() < -1.0 for sample in quiet)
+    assert np.mean([darkness(s) for s in quiet]) < 0.5 * np.mean([darkness(spoken[(e, 0)]) for e in range(8)])
+
+
+def test_expert_windows_in_sync_and_out_of_sync(data: DataConfig) -> None:
+    dataset = SyncWindows(data, "train", NONE, 0, num_negatives=3, min_shift=6, with_mouth=True)
+    clip = dataset.clips.clip(0)
+    windows = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
+    shapes = np.stack([mouth_shape(clip.landmarks[start : start + 5]) for start in range(20)])
+    for epoch in range(10):
+        sample = dataset[(epoch, 0)]
+        assert sample["audio"].shape == (4, 1, 80, 16) and sample["faces"].shape == (15, 48, 96)
+        places = [int(np.flatnonzero((windows == audio).all(axis=(1, 2, 3)))[0]) for audio in sample["audio"]]
+        assert all(abs(place - places[0]) >= 6 for place in places[1:])
+        np.testing.assert_allclose(sample["mouth"], shapes[places[0]], atol=1e-6)
+    # frames are stacked one after the other: lower half of the face of each
+    lnet = LNetClips(data, "train", NONE, 0).preview(0, 20)["target"][0]
+    frames = np.concatenate([lnet[:, places[0] + t, 48:] for t in range(5)])
+    np.testing.assert_array_equal(sample["faces"], frames)
+
+
+def test_expert_negatives_from_other_clips(data: DataConfig) -> None:
+    dataset = SyncWindows(data, "train", NONE, 0, other_clip=1.0)
+    own = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
+    negatives = [dataset[(epoch, 0)]["audio"][1] for epoch in range(5)]
+    assert not any((own == negative).all(axis=(1, 2, 3)).any() for negative in negatives)
+
+
+def test_enet_clips(data: DataConfig) -> None:
+    sample = build("enet", data)[(0, 0)]
+    assert sample["target"].shape == sample["reference"].shape == (3, 2, 96, 96)
+    assert sample["audio"].shape == (2, 1, 80, 16) and 60 <= sample["jpeg_quality"] <= 100
+    original = ENetClips(data, "train", NONE, 0, targets="original", num_frames=2, size=96)[(0, 0)]
+    difference = np.abs(original["target"] - sample["target"]).mean()
+    assert 0.0 < difference < 0.05  # restored frames show the same moment
+
+
+@pytest.mark.parametrize("augment", [NONE, AugmentConfig(flip=1.0, crop_jitter=0.15, rotation=40.0)])
+def test_landmark_points_lie_on_the_features(data: DataConfig, augment: AugmentConfig) -> None:
+    dataset = LandmarkCrops(data, "train", augment, 0)
+    for epoch in range(6):
+        sample = dataset[(epoch, epoch % 3)]
+        points, image = sample["points"], sample["image"]
+        left, right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+        assert left[0] < right[0]  # also in the mirror: left means left in the picture
+        for x, y in np.rint([left, right]).astype(int):  # pupils are nearly black
+            assert image[:, y, x].max() < 0.35
+
+
+def test_landmark_negatives_keep_away_from_the_face(
+    data: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Crop] = []
+
+    def recording_cut(clip: PreparedClip, index: int, crop: Crop) -> Frame:
+        shown.append(crop)
+        return cut(clip, index, crop)
+
+    monkeypatch.setattr("datasets.landmarks.cut", recording_cut)
+    dataset = LandmarkCrops(data, "train", NONE, 0, negatives=1.0)
+    landmarks = dataset.clips.clip(0).landmarks
+    for epoch in range(10):
+        sample = dataset[(epoch, 0)]
+        assert sample["is_face"] == 0.0 and (sample["points"] == 0).all()
+        points = shown[-1].to_crop(landmarks.mean(axis=0))  # the face only sways by a few pixels
+        inside = ((points > 0) & (points < 127)).all(axis=1)
+        assert inside.sum() < 20 and not inside[48:].any()

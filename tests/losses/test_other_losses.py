@@ -1,0 +1,74 @@
+"""Adversarial and landmark losses, the weighted sum and the guard against NaN."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from core.errors import UserError
+from losses.adversarial import discriminator_loss, generator_loss
+from losses.landmarks import confidence_loss, normalized_mean_error, wing_loss
+from losses.total import require_finite, weighted_sum
+
+
+@pytest.mark.parametrize(
+    ("kind", "logit", "generator", "discriminator"),
+    [
+        ("non_saturating", 0.0, math.log(2.0), 2.0 * math.log(2.0)),
+        ("hinge", 0.0, 0.0, 2.0),
+        ("hinge", 3.0, -3.0, 0.0),
+        ("non_saturating", 2.0, math.log1p(math.exp(-2.0)), 2.0 * math.log1p(math.exp(-2.0))),
+    ],
+)
+def test_adversarial_values(kind: str, logit: float, generator: float, discriminator: float) -> None:
+    logits = torch.full((2, 1, 3, 3), logit)
+    assert generator_loss(logits, kind).item() == pytest.approx(generator, abs=1e-6)
+    # real images scored +logit, generated ones -logit
+    assert discriminator_loss(logits, -logits, kind).item() == pytest.approx(discriminator, abs=1e-6)
+
+
+def test_unknown_adversarial_loss_names_the_choice() -> None:
+    with pytest.raises(UserError, match="choose non_saturating or hinge"):
+        generator_loss(torch.zeros(1), "wasserstein")
+
+
+def test_wing_is_logarithmic_inside_and_linear_outside() -> None:
+    def wing(error: float, weight: float = 1.0) -> float:
+        points = torch.full((1, 68, 2), error)
+        return wing_loss(points, torch.zeros_like(points), torch.tensor([weight]), 0.05, 0.01).item()
+
+    assert wing(0.0) == 0.0
+    assert wing(0.01) == pytest.approx(0.05 * math.log(2.0), rel=1e-5)
+    assert wing(0.05 - 1e-5) == pytest.approx(wing(0.05 + 1e-5), abs=1e-4)  # continuous
+    assert wing(0.3) - wing(0.2) == pytest.approx(0.1, rel=1e-5)  # slope 1
+    assert wing(0.3, weight=0.0) == 0.0
+
+
+def test_confidence_values() -> None:
+    assert confidence_loss(torch.zeros(2), torch.tensor([0.0, 1.0])).item() == pytest.approx(math.log(2.0))
+    assert confidence_loss(torch.tensor([20.0]), torch.tensor([1.0])).item() < 1e-6
+
+
+def test_normalized_mean_error_is_relative_to_the_eyes() -> None:
+    target = torch.zeros(1, 68, 2)
+    target[:, 45, 0] = 50.0
+    shifted = target + torch.tensor([3.0, 4.0])
+    torch.testing.assert_close(normalized_mean_error(shifted, target), torch.tensor([5.0 / 50.0]))
+
+
+def test_weighted_sum() -> None:
+    losses = {"l1": torch.tensor(2.0), "sync": torch.tensor(10.0)}
+    assert weighted_sum(losses, {"l1": 1.0, "sync": 0.3, "perceptual": 7.0}).item() == pytest.approx(5.0)
+    with pytest.raises(ValueError, match="do not fit"):
+        weighted_sum(losses, {"l1": 1.0})
+    with pytest.raises(ValueError, match="do not fit"):
+        weighted_sum({}, {"l1": 1.0})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_broken_value_names_loss_step_and_clips(value: float) -> None:
+    with pytest.raises(UserError, match=r"^sync not finite at step 7,.*: a/b, c/d;"):
+        require_finite({"l1": 0.5, "sync": value}, step=7, clips=["a/b", "c/d", "a/b"])
+    require_finite({"l1": 0.5, "sync": -3.0}, step=7, clips=[])
