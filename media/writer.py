@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -149,7 +149,8 @@ class VideoWriter:
         if error is None:
             self.close()
         else:
-            self._resources.__exit__(kind, error, trace)
+            with suppress(av.FFmpegError, OSError):  # the first error is the one to report
+                self._resources.__exit__(kind, error, trace)
 
     def write(self, image: RGBImage, time: float, duration: float = 0.0) -> None:
         """Encode one frame.

@@ -20,6 +20,11 @@ from media_clips import (
     write_wav,
 )
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from core.errors import UserError
 from media.audio import audio_info, load_waveform
 from media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
@@ -218,6 +223,24 @@ def test_an_error_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None
         pass
     assert path.read_bytes() == b"older"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.skipif(resource is None, reason="limits file sizes as Unix does")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_is_one_line_and_no_file(tmp_path: Path, suffix: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with (
+            pytest.raises(UserError, match=r"cannot write .*: File too large") as raised,
+            VideoWriter(tmp_path / f"a{suffix}", VideoInfo(160, 120), preset="ultrafast", crf=1) as writer,
+        ):
+            for index in range(100):
+                writer.write(picture(160, 120, index, grain=60.0), index / 25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
