@@ -93,7 +93,7 @@ class ENet(nn.Module):
         return self.paint(low_res, self.identity_encoder(reference), fresh_noise)
 
     def paint(self, low_res: torch.Tensor, style: torch.Tensor, fresh_noise: bool = False) -> torch.Tensor:
-        """:meth:`forward` with the style code [B, style_size] of the identity encoder, which frames may share."""
+        """:meth:`forward` with the identity encoder's style code, [B or 1, style_size]; sharing one is faster."""
         image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
         features = image
         for index, conv in enumerate(self.style_convs):

@@ -52,19 +52,49 @@ class ModulatedConv(nn.Module):
         self.demodulate = demodulate
         self.upsample = upsample
 
-    def forward(self, features: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] and [B, style_size] -> [B, out, H, W] (doubled size when up-sampling)."""
+    def forward(
+        self,
+        features: torch.Tensor,
+        style: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        gain: float = 1.0,
+    ) -> torch.Tensor:
+        """Convolve.
+
+        Args:
+            features: [B, in, H, W].
+            style: [B, style_size], or [1, style_size] for a code that the whole batch shares; then the kernel is
+                modulated, which is much smaller than the map.
+            bias: [out] added at the end.
+            gain: factor on the convolution, without the bias.
+
+        Returns:
+            [B, out, H, W] (doubled size when up-sampling).
+        """
         scale = self.modulation(style)
         if self.upsample:
             features = scale_by(features, 2.0)
+        if len(style) == 1:
+            kernel = self._kernel(scale) * gain
+            return F.conv2d(features, kernel, bias, padding=kernel.shape[-1] // 2)
         out = F.conv2d(
             features * scale[:, :, None, None].to(features.dtype),
             self.weight,
             padding=self.weight.shape[-1] // 2,
         )
         if self.demodulate:
-            out = out * self._demodulation(scale)[:, :, None, None].to(out.dtype)
-        return out
+            out = out * (self._demodulation(scale) * gain)[:, :, None, None].to(out.dtype)
+        elif gain != 1.0:
+            out = out * gain
+        return out if bias is None else out + bias[:, None, None].to(out.dtype)
+
+    def _kernel(self, scale: torch.Tensor) -> torch.Tensor:
+        """[1, in] -> the modulated kernel [out, in, k, k], in float32."""
+        with torch.autocast(scale.device.type, enabled=False):
+            kernel = self.weight.float() * scale.float()[0, :, None, None]
+            if self.demodulate:
+                kernel = kernel * self._demodulation(scale)[0, :, None, None, None]
+            return kernel
 
     def _demodulation(self, scale: torch.Tensor) -> torch.Tensor:
         """[B, in] -> [B, out]: one over the norm of every modulated filter, in float32."""
@@ -96,16 +126,16 @@ class StyleConv(nn.Module):
 
         Args:
             features: [B, in, H, W].
-            style: [B, style_size].
+            style: [B, style_size], or [1, style_size] shared by the batch.
             noise: [1 or B, 1, H', W'] standard normal map shared by all channels; None adds none.
 
         Returns:
             [B, out, H', W'].
         """
-        out = self.conv(features, style) * math.sqrt(2.0)
+        out = self.conv(features, style, self.bias.flatten(), gain=math.sqrt(2.0))
         if noise is not None:
             out = out + (self.noise_scale * noise).to(out.dtype)
-        return F.leaky_relu(out + self.bias.to(out.dtype), 0.2)
+        return F.leaky_relu(out, 0.2)
 
 
 class ToRGB(nn.Module):
@@ -128,7 +158,7 @@ class ToRGB(nn.Module):
 
         Args:
             features: [B, in, H, W].
-            style: [B, style_size].
+            style: [B, style_size], or [1, style_size] shared by the batch.
             image: [B, 3, H/2, W/2] of the previous level (bilinear x2 before the sum); None for the first.
 
         Returns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -51,15 +52,18 @@ class Enhancer:
         """
         if self.enet is None:
             return resize(low_res, ENET_SIZE)
-        codes = (
-            self.encode_batch(self._encode, identity)
-            if self.every <= 1
-            else self._shared_codes(faces, identity)
+        if self.every <= 1:
+            return self.paint_batch(self._paint, low_res, self.encode_batch(self._encode, identity))
+        codes = self._shared_codes(faces, identity)
+        return torch.cat(
+            [
+                self.paint_batch(partial(self._paint, codes=code[None]), low_res[first:last])
+                for code, first, last in _runs(codes)
+            ]
         )
-        return self.paint_batch(self._paint, low_res, codes)
 
-    def _shared_codes(self, faces: Sequence[FaceWork], identity: torch.Tensor) -> torch.Tensor:
-        """[N, style_size]: the mean code of each person when the frame comes."""
+    def _shared_codes(self, faces: Sequence[FaceWork], identity: torch.Tensor) -> list[torch.Tensor]:
+        """The mean code of each face's person when the frame comes, [style_size] each."""
         due = [place for place, face in enumerate(faces) if self._person(face).wants(face.index, self.every)]
         fresh = dict(zip(due, self.encode_batch(self._encode, identity[due]) if due else (), strict=True))
         codes = []
@@ -69,7 +73,7 @@ class Enhancer:
                 person.add(fresh[place])
             assert person.mean is not None
             codes.append(person.mean)
-        return torch.stack(codes)
+        return codes
 
     def _person(self, face: FaceWork) -> _Person:
         return self._people.setdefault((face.track, face.stretch), _Person())
@@ -105,3 +109,12 @@ class _Person:
     def add(self, code: torch.Tensor) -> None:
         self._count += 1
         self.mean = code if self.mean is None else self.mean + (code - self.mean) / self._count
+
+
+def _runs(codes: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, int, int]]:
+    """Stretches of faces that share one code object: (code, first, past the last)."""
+    first = 0
+    for last in range(1, len(codes) + 1):
+        if last == len(codes) or codes[last] is not codes[first]:
+            yield codes[first], first, last
+            first = last

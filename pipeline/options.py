@@ -76,7 +76,7 @@ class RenderOptions:
     enhance: bool = True
     expression: str = "neutral"
     expression_blend: float | None = None
-    identity_every: int = 5
+    identity_every: int = 8
     one_shot: bool = False
     upper_face: UpperFace = "original"
     restore: float = 1.0
