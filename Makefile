@@ -14,6 +14,10 @@ $(STAMP): requirements.txt setup.py
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
+demo: setup
+	$(BIN)/python inference.py --face examples/portrait.jpg --audio examples/speech.wav --outfile results/demo.mp4
+	$(BIN)/python -m scripts.make_contact_sheet results/demo.mp4
+
 test: setup
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
 

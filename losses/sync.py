@@ -49,22 +49,25 @@ def sync_loss(
     return loss.mean()
 
 
-def sync_bce_loss(audio: torch.Tensor, video: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
+def sync_bce_loss(
+    audio: torch.Tensor, video: torch.Tensor, in_sync: torch.Tensor, clamp: bool = True
+) -> torch.Tensor:
     """Wav2Lip's loss, which also trains the expert: binary cross-entropy of the cosine.
-
-    Differs from the published code in one point: a cosine outside [0, 1] (rounding, or embeddings without the
-    final ReLU) is clamped instead of raising an error.
 
     Args:
         audio: [B, D] embeddings.
         video: [B, D] embeddings.
         in_sync: [B] labels, 1 in sync, 0 not.
+        clamp: bring a cosine outside [0, 1] (rounding, or embeddings without the final ReLU) to the nearer end;
+            False raises a RuntimeError there, as the published code does.
 
     Returns:
         Scalar in [0, 100] (logarithms are limited to -100), ln 2 = 0.693 for an undecided expert, lower is
         better.
     """
-    probability = sync_probability(audio, video).clamp(0.0, 1.0)
+    probability = sync_probability(audio, video)
+    if clamp:
+        probability = probability.clamp(0.0, 1.0)
     with torch.autocast(probability.device.type, enabled=False):  # binary_cross_entropy refuses autocast
         return F.binary_cross_entropy(probability, in_sync.float())
 
