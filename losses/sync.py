@@ -65,11 +65,22 @@ def sync_bce_loss(
         Scalar in [0, 100] (logarithms are limited to -100), ln 2 = 0.693 for an undecided expert, lower is
         better.
     """
-    probability = sync_probability(audio, video)
-    if clamp:
-        probability = probability.clamp(0.0, 1.0)
-    with torch.autocast(probability.device.type, enabled=False):  # binary_cross_entropy refuses autocast
-        return F.binary_cross_entropy(probability, in_sync.float())
+    probability, in_sync = sync_probability(audio, video), in_sync.float()
+    if not clamp:
+        with torch.autocast(probability.device.type, enabled=False):  # binary_cross_entropy refuses autocast
+            return F.binary_cross_entropy(probability, in_sync)
+    probability = probability.clamp(0.0, 1.0)
+    return -(in_sync * _limited_log(probability) + (1.0 - in_sync) * _limited_log(1.0 - probability)).mean()
+
+
+def _limited_log(value: torch.Tensor) -> torch.Tensor:
+    """Logarithm of values in [0, 1], at least -100; NaN stays NaN.
+
+    PyTorch's binary_cross_entropy raises an error on NaN (on CUDA it ends the process), where the training loop
+    wants to name the batch.
+    """
+    tiny = torch.finfo(value.dtype).tiny
+    return torch.where(value <= tiny, -100.0, torch.log(value.clamp_min(tiny)))
 
 
 def contrastive_sync_loss(

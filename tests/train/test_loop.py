@@ -1,0 +1,300 @@
+"""The loop: end to end, resumed, killed, over several processes, and stopped by NaN."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from core.checkpoint import read_metadata
+from core.errors import UserError
+from models.catalog import load_network
+from train.loop import train
+from train.state import STATE
+from train.steps import STEPS
+from train.steps.base import Step, StepOutput, TrainingConfig
+
+DebugConfig = Callable[..., TrainingConfig]
+ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = ["dnet", "lnet", "enet", "lipsync_expert", "wav2lip"]
+QUIET = ["loop.image_every=0", "loop.validate_every=0"]
+
+
+def parts(config: TrainingConfig) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(Path(config.loop.folder) / STATE, weights_only=True)
+    return state["parts"] | {"step": state["step"]}
+
+
+def assert_identical(first: Any, second: Any, where: str = "") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_identical(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list):
+        for index, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_identical(a, b, f"{where}/{index}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def die_in_step(monkeypatch: pytest.MonkeyPatch, network: str, fatal_step: int) -> None:
+    """Let the forward pass of one training step end the run."""
+    _, step_class = STEPS[network]
+    generate = step_class.generate
+
+    def dying(self: Step, module: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        if module.training and step == fatal_step:
+            raise Killed
+        return generate(self, module, batch, step)
+
+    monkeypatch.setattr(step_class, "generate", dying)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_killed_run_continues_bit_exactly(
+    debug_config: DebugConfig, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    # state is saved every two steps; both runs validate and draw once, in between and at the end
+    whole, killed = (
+        debug_config(network, "loop.validate_every=2", folder=name) for name in ("whole", "killed")
+    )
+    train(whole)
+    with monkeypatch.context() as patch:
+        die_in_step(patch, network, fatal_step=3)
+        with pytest.raises(Killed):
+            train(killed)
+    assert parts(killed)["step"] == 2
+    train(killed)
+    assert parts(killed)["step"] == 4
+    assert_identical(parts(whole), parts(killed))
+
+    # and the run left what a user expects
+    folder = Path(whole.loop.folder)
+    assert read_metadata(folder / f"{network}.safetensors")["extra"]["step"] == 4
+    assert load_network(folder / f"{network}.safetensors", expected=network)
+    assert not list(folder.glob(".*partial*"))
+    events = EventAccumulator(str(folder / "events"), size_guidance={"images": 0}).Reload().Tags()
+    assert {"train/total", "train/lr", "train/gradient_norm"} <= set(events["scalars"])
+    assert any(tag.startswith("val/") for tag in events["scalars"])
+    assert any(tag.startswith("train/") for tag in events["images"])
+    if network != "lipsync_expert":
+        assert "val/video" in events["images"]
+
+
+def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
+    config = debug_config("landmarks", "loop.precision=bfloat16", "loop.ema_decay=0.5")
+    train(config)
+    figures = read_metadata(Path(config.loop.folder) / "landmarks.safetensors")["extra"]["figures"]
+    assert set(figures) == {"points", "confidence", "nme", "accuracy"} and figures["nme"] > 0
+
+
+def command(network: str, root: Path, folder: Path, *overrides: str) -> list[str]:
+    config = f"configs/debug/{network}.yaml"
+    return [sys.executable, "-m", "train", config, f"data.root={root}", f"loop.folder={folder}", *overrides]
+
+
+def test_kill_minus_nine(debug_config: DebugConfig, prepared_root: Path, tmp_path: Path) -> None:
+    options = ["loop.steps=30", "loop.save_every=3", "loop.workers=1", *QUIET]
+    whole = debug_config("lipsync_expert", *options, "loop.workers=0", folder="whole")
+    killed = debug_config("lipsync_expert", *options, "loop.workers=0", folder="killed")
+    process = subprocess.Popen(
+        command("lipsync_expert", prepared_root, tmp_path / "killed", *options),
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "killed" / STATE).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 3 <= parts(killed)["step"] < 30
+    train(killed)
+    train(whole)
+    assert_identical(parts(whole), parts(killed))
+
+
+def test_accumulated_micro_batches_equal_the_whole_batch(debug_config: DebugConfig) -> None:
+    # E-Net has no batch norm; the power iterations of a discriminator advance with every micro-batch
+    options = ["loop.steps=1", "loop.batch_size=2", "weights.adversarial=0", *QUIET]
+    whole = debug_config("enet", *options, folder="whole")
+    halves = debug_config("enet", *options, "loop.accumulation=2", folder="halves")
+    train(whole)
+    train(halves)
+    first, second = (parts(config)["generator_optimizer"]["state"] for config in (whole, halves))
+    for index in first:  # after one step Adam's first moment is a tenth of the gradient
+        gradient, other = first[index]["exp_avg"], second[index]["exp_avg"]
+        assert (gradient - other).norm() <= 1e-3 * gradient.norm() + 1e-9
+
+
+PARALLEL = """
+import os
+import sys
+from pathlib import Path
+from train.__main__ import read_training_config
+from train.loop import train
+import torch
+torch.set_num_threads(1)
+for index, (path, overrides) in enumerate(eval(sys.argv[1])):
+    os.environ["MASTER_PORT"] = str(int(os.environ["FIRST_PORT"]) + index)
+    train(read_training_config(Path(path), overrides))
+"""
+
+
+def test_two_processes_equal_one(debug_config: DebugConfig, prepared_root: Path, tmp_path: Path) -> None:
+    """E-Net with its adversary, and the expert, whose batch norms must span both processes.
+
+    The expert gets a small rate: Adam turns rounding noise into steps of the size of the rate wherever a
+    gradient is nearly zero.
+    """
+    quiet = ["loop.steps=20", "loop.save_every=20", "loop.log_every=20", *QUIET]
+    jobs = {
+        "enet": [*quiet, "loop.batch_size=2", "num_frames=1", "weights.sync=0", "optimizer.lr=1e-4"],
+        "lipsync_expert": [*quiet, "loop.batch_size=8", "optimizer.lr=1e-5", "optimizer.eps=1e-6"],
+    }
+    arguments = [
+        (
+            f"configs/debug/{name}.yaml",
+            [*options, f"data.root={prepared_root}", f"loop.folder={tmp_path / 'two' / name}"],
+        )
+        for name, options in jobs.items()
+    ]
+    port = str(20_000 + os.getpid() % 20_000)
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "FIRST_PORT": port, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PARALLEL, repr(arguments)],
+            cwd=ROOT,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in ("0", "1")
+    ]
+    for name, options in jobs.items():
+        train(debug_config(name, *options, folder=f"one/{name}"))
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    for name in jobs:
+        one = torch.load(tmp_path / "one" / name / STATE, weights_only=True)["parts"]
+        two = torch.load(tmp_path / "two" / name / STATE, weights_only=True)["parts"]
+        for part in ("generator", "discriminator"):
+            for key, value in one.get(part, {}).items():
+                if "running" not in key:
+                    torch.testing.assert_close(
+                        two[part][key], value, rtol=0.0, atol=1e-4, msg=f"{part} {key}"
+                    )
+
+
+def test_nan_stops_before_the_optimizer_and_names_the_clips(
+    debug_config: DebugConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = debug_config("lipsync_expert", *QUIET)
+    _, step_class = STEPS["lipsync_expert"]
+    generate = step_class.generate
+
+    def poisoned(self: Step, module: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
+        if step == 1:
+            batch["audio"][2, 0, 0, 0, 0] = np.nan
+        return generate(self, module, batch, step)
+
+    taken: list[None] = []
+    adam_step = torch.optim.Adam.step
+
+    def counting(self: torch.optim.Adam, *args: Any, **kwargs: Any) -> Any:
+        taken.append(None)
+        return adam_step(self, *args, **kwargs)
+
+    monkeypatch.setattr(step_class, "generate", poisoned)
+    monkeypatch.setattr(torch.optim.Adam, "step", counting)
+    with pytest.raises(UserError, match=r"bce.* not finite at step 1, .*train/face\d, train/face\d"):
+        train(config)
+    assert len(taken) == 1
+
+
+def test_a_run_starts_from_given_weights(debug_config: DebugConfig, tmp_path: Path) -> None:
+    first = debug_config("landmarks", *QUIET, "loop.steps=1", folder="first")
+    train(first)
+    weights = tmp_path / "first" / "landmarks.safetensors"
+    second = debug_config(
+        "landmarks",
+        *QUIET,
+        "loop.steps=1",
+        "loop.seed=5",
+        f"loop.init={weights}",
+        "optimizer.lr=0",
+        folder="second",
+    )
+    train(second)
+    for key, value in load_network(weights).named_parameters():
+        torch.testing.assert_close(
+            load_network(tmp_path / "second" / "landmarks.safetensors").get_parameter(key), value
+        )
+
+
+def test_what_does_not_fit_is_refused(debug_config: DebugConfig, caplog: pytest.LogCaptureFixture) -> None:
+    config = debug_config("landmarks", *QUIET, "loop.steps=1")
+    train(config)
+    train(debug_config("landmarks", *QUIET, "loop.steps=2"))  # a longer run continues, and says what changed
+    assert "loop.steps 1 -> 2" in caplog.text
+    with pytest.raises(UserError, match=r"does not fit this config .*give loop.folder a new name"):
+        train(debug_config("landmarks", *QUIET, "model.width_multiplier=0.5"))
+    with pytest.raises(UserError, match=r"holds generator.*this run needs average"):
+        train(debug_config("landmarks", *QUIET, "loop.ema_decay=0.9"))
+    with pytest.raises(UserError, match=r"loop.batch_size 4 cannot be split .* multiple of 3"):
+        train(debug_config("landmarks", *QUIET, "loop.accumulation=3", folder="other"))
+    assert dataclasses.is_dataclass(config)
+
+
+FORBIDDEN = [
+    "av", "librosa", "scipy", "kornia", "lpips", "face_alignment", "pooch", "tqdm", "skimage", "sklearn",
+    "numba", "soundfile", "mediapipe", "torchmetrics", "torch_fidelity", "spandrel", "facexlib", "ray",
+    "pandas", "matplotlib",
+]  # fmt: skip
+
+# a loader that refuses, because PyTorch asks for the specs of packages that it does not import
+BLOCKED = f"""
+import sys
+from importlib.machinery import ModuleSpec
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self) if name.split(".")[0] in {FORBIDDEN!r} else None
+    def create_module(self, spec):
+        raise ImportError(f"training must not need {{spec.name}}")
+    def exec_module(self, module):
+        pass
+sys.meta_path.insert(0, Block())
+sys.argv[0] = "train"
+import torch
+torch.set_num_threads(1)
+from train.__main__ import main
+main()
+"""
+
+
+def test_training_needs_nothing_beyond_the_allowed_packages(prepared_root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *command("lnet", prepared_root, tmp_path, "loop.steps=1")[3:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lnet.safetensors").is_file()

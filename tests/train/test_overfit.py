@@ -1,0 +1,161 @@
+"""Every network learns a small batch by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from losses.total import weighted_sum
+from train.steps import STEPS
+from train.steps.base import Step, TrainingConfig
+
+DebugConfig = Callable[..., TrainingConfig]
+CPU = torch.device("cpu")
+FULL_STAGE = 1_000_000  # a step behind D-Net's warping stage
+
+
+def make_step(config: TrainingConfig) -> Step:
+    _, step_class = STEPS[config.network]
+    step: Step = step_class(config, CPU)  # type: ignore[call-arg]
+    return step
+
+
+def fixed_batch(step: Step, count: int = 2) -> dict[str, Any]:
+    dataset = step.dataset(training=False)
+    batch: dict[str, Any] = default_collate([dataset[(0, index)] for index in range(count)])
+    return batch
+
+
+def overfit(step: Step, batch: dict[str, Any], steps: int, lr: float) -> tuple[float, float]:
+    """The first and the last total loss."""
+    optimizer = torch.optim.Adam(step.network.parameters(), lr=lr)
+    totals = []
+    for _ in range(steps):
+        total = weighted_sum(step.generate(step.network, batch, FULL_STAGE).losses, step.weights)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    return totals[0], totals[-1]
+
+
+def test_dnet(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("dnet"))
+    first, last = overfit(step, fixed_batch(step), steps=60, lr=5e-3)
+    assert last < first / 5
+
+
+def test_lnet(debug_config: DebugConfig) -> None:
+    # a random expert cannot be satisfied by any lips
+    step = make_step(debug_config("lnet", "weights.sync=0"))
+    batch = fixed_batch(step)
+    for name in ("faces", "target"):
+        batch[name] = batch[name][:, :, :1]  # one frame instead of five: the network sees frames one by one
+    batch["audio"] = batch["audio"][:, :1]
+    first, last = overfit(step, batch, steps=90, lr=1e-2)
+    assert last < first / 5
+
+
+def test_enet(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("enet", "weights.adversarial=0", "weights.sync=0", "num_frames=1"))
+    # "Ideally, L-Net should produce the same lip motions" (section 3.3); a random one produces nothing
+    step.lnet = lambda audio, faces: faces[:, 3:]  # type: ignore[attr-defined]
+    first, last = overfit(step, fixed_batch(step), steps=60, lr=1e-2)
+    assert last < first / 5
+
+
+def test_lipsync_expert(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("lipsync_expert", "weights.contrastive=0", "weights.mouth=0"))
+    batch = fixed_batch(step)
+    first, last = overfit(step, batch, steps=60, lr=3e-3)
+    assert first > 0.45 and last < first / 5
+    assert step.generate(step.network, batch, 0).metrics["accuracy"] == 1.0
+
+
+def test_lipsync_expert_reads_the_mouth(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("lipsync_expert", "weights.bce=0", "weights.contrastive=0"))
+    first, last = overfit(step, fixed_batch(step), steps=50, lr=3e-3)
+    assert last < first / 5
+
+
+def test_wav2lip(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("wav2lip", "weights.adversarial=0"))
+    batch = fixed_batch(step)
+    for name in ("faces", "target"):
+        batch[name] = batch[name][:, :, :1]
+    batch["audio"] = batch["audio"][:, :1]
+    first, last = overfit(step, batch, steps=60, lr=5e-3)
+    assert last < first / 5
+
+
+def test_landmarks(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("landmarks", "negatives=0"))
+    first, last = overfit(step, fixed_batch(step), steps=80, lr=1e-2)
+    assert last < first / 5
+
+
+@pytest.mark.parametrize(("name", "steps"), [("enet", 12), ("wav2lip", 60)])
+def test_the_discriminator_learns_to_tell(debug_config: DebugConfig, name: str, steps: int) -> None:
+    step = make_step(debug_config(name))
+    assert step.discriminator is not None
+    output = step.generate(step.network, fixed_batch(step), 0)
+    optimizer = torch.optim.Adam(step.discriminator.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        loss = step.discriminate(step.discriminator, output, 0)["discriminator"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(
+        parameter.grad is None for parameter in step.network.parameters()
+    )  # the generator is left alone
+
+
+def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("lnet", "weights.l1=0", "weights.perceptual=0", "augment.silence=1.0"))
+    spoken = fixed_batch(step)
+    for speech, moves in ((1.0, True), (0.0, False)):
+        step.network.zero_grad()
+        batch = spoken | {"speech": torch.full((2,), speech)}
+        weighted_sum(step.generate(step.network, batch, 0).losses, step.weights).backward()
+        gradients = [p.grad.abs().sum() for p in step.network.parameters() if p.grad is not None]
+        assert bool(torch.stack(gradients).sum() > 0) == moves
+
+
+def test_wav2lip_opens_its_gate_once(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("wav2lip"))
+    assert step.weights["sync"] == 0.0
+    step.after_validation({"sync": 0.8})
+    assert step.weights["sync"] == 0.0 and step.state_dict() == {"gate_open": False}
+    step.after_validation({"sync": 0.7})
+    step.after_validation({"sync": 0.9})
+    assert step.weights["sync"] == 0.03
+    restored = make_step(debug_config("wav2lip"))
+    restored.load_state_dict(step.state_dict())
+    assert restored.weights["sync"] == 0.03
+
+
+def test_enet_input_went_through_degradation_and_lnet(debug_config: DebugConfig, tmp_path: Path) -> None:
+    step = make_step(debug_config("enet", "weights.adversarial=0", "weights.sync=0", "num_frames=2"))
+    seen: list[torch.Tensor] = []
+
+    def lnet(audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        seen.append(faces)
+        return faces[:, 3:]
+
+    step.lnet = lnet  # type: ignore[attr-defined]
+    batch = fixed_batch(step) | {"jpeg_quality": torch.tensor([0.0, 10.0])}
+    step.generate(step.network, batch, 0)
+    (faces,) = seen
+    assert faces.shape == (4, 6, 24, 24)  # two clips of two frames, time-major
+    assert (faces[:, :3, 12:] == 0).all() and (faces[:, :3, :12] == faces[:, 3:, :12]).all()
+    plain = torch.nn.functional.interpolate(batch["target"][:, :, 1], size=24, mode="bilinear")
+    errors = (faces[2:, 3:] - plain).abs().mean(dim=(1, 2, 3))  # second frame of both clips
+    assert errors[0] < 1e-6 < 0.01 < errors[1]

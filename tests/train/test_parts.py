@@ -1,0 +1,197 @@
+"""Configs, sampling, schedules, stand-ins, pictures and the plateau warning."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.distributed import World
+from core.errors import UserError
+from models.catalog import save_network
+from models.landmarks import LandmarkNet, LandmarkNetConfig
+from train.__main__ import read_training_config
+from train.board import make_grid
+from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from train.frozen import load_features, load_frozen
+from train.optimizer import gradient_norm, make_optimizer, set_learning_rate
+from train.plateau import PlateauWatch
+from train.samples import TrainKeys, ValidationKeys, step_seed
+from train.steps.dnet import DNetTraining
+from train.steps.enet import ENetTraining
+from train.steps.expert import ExpertTraining
+from train.steps.lnet import LNetTraining
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+LOOP = LoopConfig(folder="", steps=10, batch_size=6)
+
+
+def paper_config(name: str) -> object:
+    return read_training_config(ROOT / "configs" / f"{name}.yaml", [])
+
+
+def test_configs_hold_the_papers_values() -> None:
+    dnet, lnet, enet = paper_config("dnet"), paper_config("lnet"), paper_config("enet")
+    assert (
+        isinstance(dnet, DNetTraining) and isinstance(lnet, LNetTraining) and isinstance(enet, ENetTraining)
+    )
+    assert (dnet.warp_steps, dnet.loop.steps, dnet.optimizer.lr) == (200_000, 400_000, 1e-4)
+    assert (dnet.weights.warp, dnet.weights.perceptual, dnet.weights.style) == (1.0, 1.0, 250.0)
+    assert (lnet.loop.steps, lnet.optimizer.lr) == (400_000, 1e-4)
+    assert (lnet.weights.l1, lnet.weights.perceptual, lnet.weights.sync) == (1.0, 1.0, 0.3)
+    assert (enet.loop.steps, enet.optimizer.lr, enet.targets) == (300_000, 1e-5, "restored")
+    weights = enet.weights
+    assert (weights.l1, weights.perceptual, weights.adversarial, weights.identity) == (0.2, 1.0, 100.0, 0.4)
+    assert {dnet.perceptual.features, lnet.perceptual.features, enet.perceptual.features} == {"vgg19"}
+    assert (
+        dnet.model == type(dnet.model)()
+        and lnet.model == type(lnet.model)()
+        and enet.model == type(enet.model)()
+    )
+
+
+def test_every_config_can_be_read() -> None:
+    expert = paper_config("lipsync_expert")
+    assert (
+        isinstance(expert, ExpertTraining)
+        and expert.optimizer.warmup_steps > 0
+        and expert.loop.batch_size == 64
+    )
+    for folder in ("configs", "configs/debug"):
+        names = {path.stem for path in (ROOT / folder).glob("*.yaml")}
+        for name in names & {"dnet", "lnet", "enet", "lipsync_expert", "wav2lip", "landmarks"}:
+            config = read_training_config(ROOT / folder / f"{name}.yaml", ["loop.seed=3"])
+            assert config.network == name and config.loop.seed == 3
+
+
+def test_unknown_networks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("network: gan\n")
+    with pytest.raises(UserError, match="network must be one of dnet, lnet"):
+        read_training_config(path, [])
+
+
+def world(rank: int, size: int) -> World:
+    return World(rank, size, CPU)
+
+
+def test_keys_cover_every_clip_in_every_epoch() -> None:
+    keys = [key for batch in TrainKeys(4, LOOP, world(0, 1), 0) for key in batch]
+    assert len(keys) == 60
+    for epoch in range(15):
+        assert sorted(index for e, index in keys if e == epoch) == [0, 1, 2, 3]
+    assert [index for _, index in keys[:4]] != [index for _, index in keys[4:8]] or keys[:4] != keys[8:12]
+
+
+def test_keys_of_a_resumed_run_are_the_rest() -> None:
+    whole, rest = list(TrainKeys(4, LOOP, world(0, 1), 0)), list(TrainKeys(4, LOOP, world(0, 1), 7))
+    assert rest == whole[7:] and len(TrainKeys(4, LOOP, world(0, 1), 7)) == 3
+
+
+def test_processes_and_micro_batches_share_the_same_batches() -> None:
+    whole = [key for batch in TrainKeys(5, LOOP, world(0, 1), 0) for key in batch]
+    loop = LoopConfig(folder="", steps=10, batch_size=6, accumulation=3)
+    shares = [list(TrainKeys(5, loop, world(rank, 2), 0)) for rank in (0, 1)]
+    rebuilt = [key for first, second in zip(*shares, strict=True) for key in first + second]
+    assert rebuilt == whole
+    validation = LoopConfig(folder="", steps=1, batch_size=4, validation_batches=3)
+    seen = [
+        key for rank in (0, 1) for batch in ValidationKeys(5, validation, world(rank, 2)) for key in batch
+    ]
+    assert len(set(seen)) == 12 and {index for _, index in seen} == {0, 1, 2, 3, 4}
+
+
+def test_step_seeds_differ() -> None:
+    assert len({step_seed(seed, step, rank) for seed in (0, 1) for step in range(5) for rank in (0, 1)}) == 20
+
+
+def test_learning_rate() -> None:
+    config = OptimizerConfig(lr=1.0, warmup_steps=4, decay="cosine")
+    optimizer = make_optimizer(nn.Linear(1, 1), config)
+    rates = [set_learning_rate(optimizer, config, step, 100) for step in (0, 1, 3, 50, 100)]
+    shape = [0.25, 0.5, 1.0, 1.0, 1.0]
+    expected = [
+        w * 0.5 * (1 + math.cos(math.pi * s / 100)) for w, s in zip(shape, (0, 1, 3, 50, 100), strict=True)
+    ]
+    assert rates == pytest.approx(expected) and optimizer.param_groups[0]["lr"] == rates[-1]
+    constant = OptimizerConfig(lr=0.1)
+    assert set_learning_rate(optimizer, constant, 99, 100) == 0.1
+
+
+def test_gradients_are_limited() -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.grad = torch.tensor([[3.0, 4.0]])
+    assert gradient_norm(layer, clip_norm=0.0) == 5.0
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[3.0, 4.0]]))
+    assert gradient_norm(layer, clip_norm=1.0) == 5.0
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, 0.8]]))
+
+
+TINY = {"width_multiplier": 0.0625}
+
+
+def test_stand_ins_are_explicit_and_fixed() -> None:
+    image = torch.rand(1, 3, 32, 32)
+    first, second = (load_features(PerceptualConfig("random-vgg19", TINY), CPU) for _ in range(2))
+    torch.testing.assert_close(first(image), second(image))
+    assert len(first(image)) == 5 and not any(p.requires_grad for p in first.parameters())
+
+
+def test_stand_ins_leave_the_random_stream_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    load_features(PerceptualConfig("random-vgg19", TINY), CPU)
+    torch.testing.assert_close(torch.rand(2), expected)
+
+
+def test_missing_weights_are_never_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no weights of vgg19.*random-vgg19 would be an explicit stand-in"):
+        load_features(PerceptualConfig("vgg19"), CPU)
+    with pytest.raises(UserError, match="does not exist"):
+        load_frozen(FrozenConfig("nowhere.safetensors"), "lnet", CPU)
+    with pytest.raises(UserError, match="no weights named for lipsync_expert"):
+        load_frozen(FrozenConfig(""), "lipsync_expert", CPU)
+    with pytest.raises(UserError, match="cannot stand in for lnet"):
+        load_frozen(FrozenConfig("random-dnet"), "lnet", CPU)
+    with pytest.raises(UserError, match="brings its own"):
+        load_frozen(FrozenConfig("vgg19", {"width_multiplier": 0.5}), "vgg19", CPU)
+
+
+def test_a_network_trained_here_can_give_the_features(tmp_path: Path) -> None:
+    network = LandmarkNet(LandmarkNetConfig(width_multiplier=0.25))
+    save_network(tmp_path / "landmarks.safetensors", network, "none")
+    features = load_features(PerceptualConfig(str(tmp_path / "landmarks.safetensors")), CPU)
+    image = torch.rand(2, 3, 64, 64, requires_grad=True)
+    maps = features(image)
+    assert [tuple(m.shape[2:]) for m in maps] == [(16, 16), (8, 8), (4, 4), (2, 2)]
+    maps[-1].sum().backward()
+    assert image.grad is not None and image.grad.abs().sum() > 0
+
+
+def test_grid_has_a_row_per_name() -> None:
+    images = {"input": torch.zeros(2, 3, 8, 8), "output": torch.ones(2, 3, 16, 16)}
+    grid = make_grid(images)
+    assert grid.shape == (3, 32, 32) and grid.dtype == torch.uint8
+    assert (grid[:, :16] == 0).all() and (grid[:, 16:] == 255).all()
+
+
+@pytest.mark.parametrize(("last", "warned"), [(0.69, True), (0.60, False)])
+def test_plateau_is_noticed(caplog: pytest.LogCaptureFixture, last: float, warned: bool) -> None:
+    watch = PlateauWatch(window=10)
+    values = np.linspace(0.693, last, 20)
+    with caplog.at_level(logging.WARNING):
+        for step, value in enumerate(values[:15]):
+            watch.update({"bce": float(value), "l1": 0.5}, step)
+        resumed = PlateauWatch(window=10)
+        resumed.load_state_dict(watch.state_dict())
+        for step, value in enumerate(values[15:], start=15):
+            resumed.update({"bce": float(value), "l1": 0.5}, step)
+    assert ("does not move" in caplog.text) == warned and "l1" not in caplog.text
