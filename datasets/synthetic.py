@@ -57,7 +57,7 @@ def write_synthetic_clip(folder: Path, seed: int, num_frames: int) -> None:
     skin, hair = rng.integers(90, 230, 3), rng.integers(10, 120, 3)
     landmarks = np.stack([_landmarks(shift, gap) for shift, gap in zip(sway, opening, strict=True)])
     # grain, because losses have ties and kinks on perfectly flat colour
-    grain = rng.normal(0.0, 8.0, (SIZE, SIZE, 3))
+    grain = rng.normal(0.0, 3.0, (SIZE, SIZE, 3))
     frames = [
         np.clip(_draw(points, gap, skin, hair) + grain, 0, 255).astype(np.uint8)
         for points, gap in zip(landmarks, opening, strict=True)
