@@ -122,11 +122,13 @@ class Step(ABC):
         """Restore :meth:`state_dict`."""
 
 
-def image_metrics(output: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
-    """PSNR in dB and SSIM of [B, 3, H, W] in [0, 1]; higher is better."""
-    with torch.no_grad():
-        output, target = output.detach().float().clamp(0.0, 1.0), target.float()
-        return {"psnr": psnr(output, target).mean(), "ssim": ssim(output, target).mean()}
+@torch.no_grad()
+def image_metrics(network: nn.Module, output: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    """PSNR in dB and SSIM of [B, 3, H, W] in [0, 1], higher is better; nothing while ``network`` trains."""
+    if network.training:
+        return {}
+    output, target = output.float().clamp(0.0, 1.0), target.float()
+    return {"psnr": psnr(output, target).mean(), "ssim": ssim(output, target).mean()}
 
 
 def as_tensors(sample: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

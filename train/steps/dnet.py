@@ -111,7 +111,7 @@ class DNetStep(Step):
             "output": rendered.image,
             "target": target,
         }
-        return StepOutput(losses, images, image_metrics(rendered.image, target))
+        return StepOutput(losses, images, image_metrics(network, rendered.image, target))
 
     def preview(
         self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device

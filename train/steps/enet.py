@@ -130,7 +130,7 @@ class ENetStep(Step):
         low_res = self._lipsync(batch)
         output = network(low_res, unroll_clip(batch["reference"]))
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(output, target)}
-        metrics = image_metrics(output, target)
+        metrics = image_metrics(network, output, target)
         if self.discriminator is not None:
             losses["adversarial"] = generator_loss(self.discriminator(output))
         if self.identity is not None:

@@ -99,7 +99,7 @@ class LNetStep(Step):
         target = batch["target"]
         frames, target_frames = unroll_clip(output), unroll_clip(target)
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
-        metrics = image_metrics(frames, target_frames)
+        metrics = image_metrics(network, frames, target_frames)
         if self.expert is not None:
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, output, batch["sync_audio"], batch["speech"]
