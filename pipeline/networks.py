@@ -55,7 +55,7 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
     """
     device = choose_device(runtime.device)
     dtype = choose_dtype(runtime.dtype, device)
-    batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
+    batch_size = runtime.batch_size or default_batch_size(device)
     logger.info(
         "networks on %s in %s, %d faces a batch", device, str(dtype).removeprefix("torch."), batch_size
     )
@@ -84,6 +84,11 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Faces in one call of a network where the settings do not say."""
+    return _BATCH.get(device.type, 4)
 
 
 def prepare(network: nn.Module, compiled: bool = False) -> nn.Module:
