@@ -21,6 +21,7 @@ from pipeline.analyse import Analysis
 from pipeline.composite import Compositor
 from pipeline.enhance import Enhancer
 from pipeline.lipsync import LipSyncer
+from pipeline.masking import FaceMasker
 from pipeline.networks import Networks
 from pipeline.neutralize import DrivingWindows, Floats, Neutralizer
 from pipeline.options import RenderOptions
@@ -97,9 +98,10 @@ class Renderer:
         self._lipsync = LipSyncer(networks.lnet, batch, dtype)
         enet = networks.enet if options.enhance else None
         self._enhance = Enhancer(enet, options.identity_every, batch, dtype)
+        self._masker = FaceMasker(networks.parser, batch)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
-            self._restore = MouthRestorer(networks.restorer, options.restore, batch, dtype)
+            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore, batch, dtype)
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face, batch, dtype)
@@ -183,8 +185,10 @@ class Renderer:
         if self._restore:
             with self.stopwatch("restore"):
                 patches = self._restore(faces, patches)
-        for face, patch in zip(faces, patches, strict=True):
-            face.patch = patch
+        with self.stopwatch("mask"):
+            masks = self._masker.face_masks(faces, patches)
+        for face, patch, mask in zip(faces, patches, masks, strict=True):
+            face.patch, face.mask = patch, mask
 
     def _paste(
         self, stream: Generator[list[FrameWork], None, None], pool: ThreadPoolExecutor

@@ -35,6 +35,7 @@ from core.devices import DTYPES, autocast, choose_device, choose_dtype
 from core.errors import run_command
 from faces.align import box_crop, lipsync_box
 from faces.boxes import smooth_boxes
+from faces.parsing import FaceParser
 from faces.reconstruct import FitReconstructor, load_face_model
 from faces.types import FaceTrack
 from media.video import VideoInfo, VideoWriter
@@ -241,6 +242,7 @@ def time_main_job(setting: Setting, num_frames: int, width: int, height: int) ->
         restorer=None,
         ganimation=None,
         expert=prepare(random_network("lipsync_expert", device)),
+        parser=FaceParser(),
         device=device,
         dtype=setting.dtype,
         batch_size=setting.batch_size,
