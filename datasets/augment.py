@@ -19,6 +19,7 @@ from datasets.clips import Floats, Frame, decode_jpeg, encode_jpeg
 MEL_LIMIT = 4.0  # the log-mel range is [-4, 4] for -100 .. 0 dB, so one unit is 12.5 dB
 _DECIBELS_PER_UNIT = 12.5
 _JPEG_QUALITIES = (30, 95)
+MIX_LEVELS = (-20.0, -6.0)  # dB of another clip's speech below the clip's own
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ class ClipCollection:
         start = mel_start(frame)
         return self.clip(index).mel[None, :, start : start + MEL_WINDOW]
 
+    def draw_other(self, index: int, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Another clip at random (the same one if it is the only one) and the start of a window inside it."""
+        other = (index + int(rng.integers(1, max(2, len(self))))) % len(self)
+        usable = self.usable_frames(other)
+        return other, int(rng.integers(usable.start, usable.stop - num_frames + 1))
+
     def _count_usable(self, folder: Path, num_frames: int, needs_mel: bool) -> int:
         if not needs_mel:
             return num_frames

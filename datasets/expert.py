@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from core.constants import LNET_SIZE, SYNC_FRAMES
-from datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, mix_speech
+from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech
 from datasets.clips import Floats
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
 from datasets.crops import MIRRORED, Jitter, cut, face_crop, mirror, mouth_shape
@@ -83,7 +83,7 @@ class SyncWindows(Dataset[dict[str, Any]]):
         audio = np.stack(windows)
         if rng.uniform() < self.augment.speaker_mix:
             other = self._other_window(index, rng)
-            audio = mix_speech(audio, other, level=float(rng.uniform(-20.0, -6.0)))
+            audio = mix_speech(audio, other, float(rng.uniform(*MIX_LEVELS)))
         sample: dict[str, Any] = {
             "audio": voice.apply(audio),
             "faces": self._faces(index, start, jitter, changes),
@@ -117,8 +117,7 @@ class SyncWindows(Dataset[dict[str, Any]]):
         return self.clips.clip_window(index, int(rng.choice(far)))
 
     def _other_window(self, index: int, rng: np.random.Generator) -> Floats:
-        other = (index + int(rng.integers(1, max(2, len(self.clips))))) % len(self.clips)
-        return self.clips.clip_window(other, int(rng.choice(self._starts(other))))
+        return self.clips.clip_window(*self.clips.draw_other(index, SYNC_FRAMES, rng))
 
     def _faces(self, index: int, start: int, jitter: Jitter, changes: ImageAugment) -> Floats:
         clip = self.clips.clip(index)

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
-from datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, silent_mel
+from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
 from datasets.clips import Floats, Frame
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
 from datasets.crops import Jitter, cut, face_crop, mirror, mouth_opening
@@ -80,8 +80,15 @@ class LNetClips(Dataset[dict[str, Any]]):
             audio = silent_mel((self.num_frames, 1, MEL_BANDS, MEL_WINDOW), rng)
             sync_audio = audio[0]
         else:
-            audio = voice.apply(self.clips.speech_windows(index, frames))
-            sync_audio = voice.apply(self.clips.clip_window(index, start))
+            audio = self.clips.speech_windows(index, frames)
+            sync_audio = self.clips.clip_window(index, start)
+            if rng.uniform() < self.augment.speaker_mix:
+                other, first = self.clips.draw_other(index, self.num_frames, rng)
+                level = float(rng.uniform(*MIX_LEVELS))
+                babble = self.clips.speech_windows(other, range(first, first + self.num_frames))
+                audio = mix_speech(audio, babble, level)
+                sync_audio = mix_speech(sync_audio, self.clips.clip_window(other, first), level)
+            audio, sync_audio = voice.apply(audio), voice.apply(sync_audio)
         target = self._cut(index, frames, jitter, changes)
         reference = self._cut(index, references, jitter, changes)
         return {

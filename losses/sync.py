@@ -96,6 +96,7 @@ def contrastive_sync_loss(
     Returns:
         Scalar >= 0, ln K for an undecided expert, lower is better.
     """
-    cosines = torch.einsum("bd,bkd->bk", video.float(), candidates.float())
+    cosines = sync_probability(candidates.flatten(0, 1), video.repeat_interleave(candidates.shape[1], dim=0))
+    cosines = cosines.unflatten(0, candidates.shape[:2])
     target = torch.zeros(len(video), dtype=torch.int64, device=video.device)
     return F.cross_entropy(cosines / temperature, target)

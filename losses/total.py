@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -29,18 +30,18 @@ def weighted_sum(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float
     return torch.stack([weights[name] * loss.float() for name, loss in losses.items()]).sum()
 
 
-def require_finite(losses: Mapping[str, float], step: int, clips: list[str]) -> None:
+def require_finite(losses: Mapping[str, torch.Tensor | float], step: int, clips: list[str]) -> None:
     """Stop before anything is learnt from a broken batch.
 
     Args:
-        losses: values by name.
+        losses: scalars by name.
         step: number of the training step.
         clips: names of the batch's clips.
 
     Raises:
         UserError: a value is NaN or infinite; the message names term, step and clips.
     """
-    broken = [name for name, value in losses.items() if not -float("inf") < value < float("inf")]
+    broken = [name for name, value in losses.items() if not math.isfinite(torch.as_tensor(value).detach())]
     if broken:
         raise UserError(
             f"{', '.join(broken)} not finite at step {step}, weights left as they were; clips of the batch: "

@@ -61,8 +61,9 @@ class ChannelLayerNorm(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] -> the same shape; statistics are taken in float32 under autocast too."""
         with torch.autocast(features.device.type, enabled=False):
-            normed = F.layer_norm(features.float(), features.shape[1:], eps=self.eps)
-            return (normed * self.weight + self.bias).to(features.dtype)
+            # the same as a group norm with one group, which also reads channels-last maps without copying them
+            weight, bias = self.weight.flatten(), self.bias.flatten()
+            return F.group_norm(features.float(), 1, weight, bias, self.eps).to(features.dtype)
 
 
 class ConvNormAct(nn.Module):

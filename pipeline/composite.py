@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 
 from faces.align import Placed, place
-from faces.masks import face_polygon_mask
 from pipeline.blend import blend_into
 from pipeline.work import FaceWork, Image
-
-FaceMask = Callable[[FaceWork], Image]
 
 # Rows of the face crop, as shares of its height, over which the new face takes over from the original. L-Net
 # sees everything above 0.5, so down to there both show the same and the passage cannot be seen.
@@ -27,13 +24,11 @@ class Compositor:
     Args:
         whole_face: replace the upper face too (needed when it was edited); otherwise its pixels stay original.
         color_match: 0 leaves the colours of the new face .. 1 moves them to those of the frame.
-        face_mask: soft mask of the face in its crop; None takes the landmarks' polygon.
     """
 
-    def __init__(self, whole_face: bool, color_match: float = 1.0, face_mask: FaceMask | None = None) -> None:
+    def __init__(self, whole_face: bool, color_match: float = 1.0) -> None:
         self.whole_face = whole_face
         self.color_match = color_match
-        self.face_mask = face_mask or polygon_mask
 
     def __call__(self, frame: Image, faces: Sequence[FaceWork]) -> Image:
         """A copy of ``frame`` [H, W, 3] uint8 with every face's patch in it; ``frame`` itself without faces."""
@@ -45,9 +40,8 @@ class Compositor:
         return result
 
     def _paste(self, frame: Image, face: FaceWork) -> None:
-        assert face.patch is not None
-        mask = self.face_mask(face)
-        height = len(mask)
+        assert face.patch is not None and face.mask is not None
+        mask, height = face.mask, len(face.mask)
         weights = mask if self.whole_face else mask * _rise(height, _TAKEOVER)
         alike = mask * _rise(height, _ALIKE) * (1.0 - _rise(height, _TAKEOVER))
         frame_size = (frame.shape[1], frame.shape[0])
@@ -75,8 +69,3 @@ def _rise(height: int, rows: tuple[float, float]) -> Image:
     first, last = rows
     position = np.clip(((np.arange(height) + 0.5) / height - first) / (last - first), 0.0, 1.0)
     return (0.5 - 0.5 * np.cos(np.pi * position)).astype(np.float32)[:, None]
-
-
-def polygon_mask(face: FaceWork) -> Image:
-    """Mask of the face in its crop from its landmarks."""
-    return face_polygon_mask(face.crop.to_crop(face.landmarks), face.crop.size)

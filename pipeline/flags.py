@@ -70,6 +70,7 @@ FLAGS = (
     Flag(("face-index",), "render.face", "number of the face to edit, largest, or all"),
     Flag(("face-backend",), "analysis.backend", "auto, face-alignment or bundled"),
     Flag(("pad",), "render.pad", "picture shorter than speech: loop, pingpong, hold or cut"),
+    Flag(("no-parse",), "render.parse", "mask from landmarks, not by a network", bool, value=False),
     Flag(("restore",), "render.restore", "strength of the mouth restorer, 0..1", float),
     Flag(("color-match",), "render.color_match", "strength of the colour match, 0..1", float),
     Flag(("no-neutralize",), "render.neutralize", "leave D-Net out", bool, value=False),

@@ -11,12 +11,14 @@ from torch import nn
 
 from core.devices import choose_device, choose_dtype
 from core.errors import UserError
+from faces.parsing import FaceParser
 from models.enet import ENet
 from pipeline.options import RenderOptions, RuntimeOptions
 from pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
 
+_PARSERS = ("bisenet", "parsenet")  # the paper's, which is also the cheaper one, then the published program's
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
 
 
@@ -31,6 +33,7 @@ class Networks:
         restorer: GFPGAN for the mouth; None without weights or wish.
         ganimation: for upper-face emotions; None without wish.
         expert: lip-sync expert for the report; None without weights.
+        parser: masks of faces, by a network or from landmarks.
         device: where they are.
         dtype: number format under autocast.
         batch_size: faces in one call.
@@ -42,6 +45,7 @@ class Networks:
     restorer: nn.Module | None
     ganimation: nn.Module | None
     expert: nn.Module | None
+    parser: FaceParser
     device: torch.device
     dtype: torch.dtype
     batch_size: int
@@ -55,7 +59,7 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
     """
     device = choose_device(runtime.device)
     dtype = choose_dtype(runtime.dtype, device)
-    batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
+    batch_size = runtime.batch_size or default_batch_size(device)
     logger.info(
         "networks on %s in %s, %d faces a batch", device, str(dtype).removeprefix("torch."), batch_size
     )
@@ -71,6 +75,8 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
             f"--up-face {render.upper_face} needs ganimation.safetensors in {weights.folder}; "
             "see checkpoints/README.md"
         )
+    parser = next((name for name in _PARSERS if render.parse and weights.path(name) is not None), "")
+    logger.info("face masks %s", f"by {parser}" if parser else "from landmarks")
     lnet = load("lnet")
     assert lnet is not None
     return Networks(
@@ -80,10 +86,16 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
         restorer=load("gfpgan", restore),
         ganimation=load("ganimation", render.upper_face != "original"),
         expert=load("lipsync_expert", weights.path("lipsync_expert") is not None),
+        parser=FaceParser(load(parser, True) if parser else None, device),
         device=device,
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Faces in one call of a network where the settings do not say."""
+    return _BATCH.get(device.type, 4)
 
 
 def prepare(network: nn.Module, compiled: bool = False) -> nn.Module:

@@ -65,6 +65,8 @@ class RenderOptions:
         identity_every: frames between encodings of the identity for E-Net; 1 is as published.
         one_shot: D-Net warps the first frame of every shot instead of each frame (appendix B).
         upper_face: emotion of the upper face through GANimation.
+        parse: segment the new face with a parsing network if its weights are there; else, and without them, the
+            mask follows the landmarks.
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.
         color_match: strength of the colour match between new and old face, 0 .. 1.
         pad: length rule, see :func:`pipeline.schedule.make_schedule`.
@@ -79,6 +81,7 @@ class RenderOptions:
     identity_every: int = 8
     one_shot: bool = False
     upper_face: UpperFace = "original"
+    parse: bool = True
     restore: float = 1.0
     color_match: float = 1.0
     pad: Pad = "pingpong"
@@ -134,7 +137,7 @@ class InferenceConfig:
 
 # Values by dotted key. ``balanced`` is the defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"render.restore": 0.0, "output.speed": "veryfast", "output.quality": 18},
+    "fast": {"render.parse": False, "render.restore": 0.0, "output.speed": "veryfast", "output.quality": 18},
     "balanced": {},
     "best": {"render.identity_every": 1, "runtime.dtype": "float32", "output.speed": "slow"},
 }

@@ -21,6 +21,7 @@ from pipeline.analyse import Analysis
 from pipeline.composite import Compositor
 from pipeline.enhance import Enhancer
 from pipeline.lipsync import LipSyncer
+from pipeline.masking import FaceMasker
 from pipeline.networks import Networks
 from pipeline.neutralize import DrivingWindows, Floats, Neutralizer
 from pipeline.options import RenderOptions
@@ -29,7 +30,7 @@ from pipeline.restore import MouthRestorer
 from pipeline.schedule import Schedule, make_schedule
 from pipeline.source import frames_in_order
 from pipeline.speech import Speech
-from pipeline.stream import chunks, threaded
+from pipeline.stream import Stopwatch, chunks, threaded
 from pipeline.sync import SyncScorer
 from pipeline.upper_face import UpperFaceEditor
 from pipeline.work import FaceWork, FrameWork, Image, to_images, to_tensor
@@ -84,6 +85,7 @@ class Renderer:
         self.analysis = analysis
         self.speech = speech
         self.tracks = _select(analysis, options.face)
+        self.stopwatch = Stopwatch()
         self.schedule = _schedule(analysis, speech, options, still_fps)
         self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
         self._stretches = [_stretch_starts(track) for track in self.tracks]
@@ -96,9 +98,10 @@ class Renderer:
         self._lipsync = LipSyncer(networks.lnet, batch, dtype)
         enet = networks.enet if options.enhance else None
         self._enhance = Enhancer(enet, options.identity_every, batch, dtype)
+        self._masker = FaceMasker(networks.parser, batch)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
-            self._restore = MouthRestorer(networks.restorer, options.restore, batch, dtype)
+            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore, batch, dtype)
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face, batch, dtype)
@@ -130,7 +133,7 @@ class Renderer:
                         place += 1
 
     def _decode(self, reader: VideoReader) -> Iterator[FrameWork]:
-        images = frames_in_order(reader, self.schedule.frames)
+        images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
         for image, index, time in zip(
             images, self.schedule.frames.tolist(), self.schedule.times.tolist(), strict=True
         ):
@@ -159,31 +162,41 @@ class Renderer:
 
     def _run_networks(self, faces: Sequence[FaceWork]) -> None:
         """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
-        crops = [extract(face.frame, face.crop) for face in faces]
-        original = to_tensor(crops, self._device)
+        with self.stopwatch("crop"):
+            crops = [extract(face.frame, face.crop) for face in faces]
+            original = to_tensor(crops, self._device)
         if self._edit_upper_face:
-            original = self._edit_upper_face(original)
+            with self.stopwatch("upper face"):
+                original = self._edit_upper_face(original)
         reference = original
         if self._neutralize:
-            reference = to_tensor(self._neutralize(faces, crops), self._device)
-        audio = self.speech.windows([face.time for face in faces])
-        low_res = self._lipsync(audio, original, reference)
+            with self.stopwatch("neutralize"):
+                reference = to_tensor(self._neutralize(faces, crops), self._device)
+        with self.stopwatch("lipsync"):
+            audio = self.speech.windows([face.time for face in faces])
+            low_res = self._lipsync(audio, original, reference)
         if self._score_sync:
-            self._score_sync(faces, low_res, audio)
+            with self.stopwatch("sync score"):
+                self._score_sync(faces, low_res, audio)
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
-        patches = to_images(self._enhance(faces, low_res, original))
+        with self.stopwatch("enhance"):
+            patches = to_images(self._enhance(faces, low_res, original))
         if self._restore:
-            patches = self._restore(faces, patches)
-        for face, patch in zip(faces, patches, strict=True):
-            face.patch = patch
+            with self.stopwatch("restore"):
+                patches = self._restore(faces, patches)
+        with self.stopwatch("mask"):
+            masks = self._masker.face_masks(faces, patches)
+        for face, patch, mask in zip(faces, patches, masks, strict=True):
+            face.patch, face.mask = patch, mask
 
     def _paste(
         self, stream: Generator[list[FrameWork], None, None], pool: ThreadPoolExecutor
     ) -> Iterator[list[tuple[FrameWork, Image]]]:
         with closing(stream):
             for chunk in stream:
-                images = pool.map(lambda work: self._composite(work.frame, work.faces), chunk)
+                with self.stopwatch("composite"):
+                    images = list(pool.map(lambda work: self._composite(work.frame, work.faces), chunk))
                 yield list(zip(chunk, images, strict=True))
 
     def _report(self, place: int, work: FrameWork) -> FrameReport:

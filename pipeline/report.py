@@ -65,6 +65,7 @@ class Report:
         settings: the resolved config.
         frames: every frame.
         seconds: wall time of each pass.
+        stages: busy seconds of each stage of pass 2; stages overlap.
         notes: anything else worth knowing.
     """
 
@@ -77,6 +78,7 @@ class Report:
     settings: dict[str, Any]
     frames: list[FrameReport] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -10,14 +10,11 @@ from torch import nn
 
 from core.constants import RESTORER_SIZE
 from core.devices import autocast
-from faces.align import enhancer_crop, extract, warp
-from faces.masks import mouth_polygon_mask
+from faces.align import enhancer_crop, warp
 from faces.types import Crop
 from pipeline.batching import BatchRunner
-from pipeline.blend import fade_window
+from pipeline.masking import FaceMasker, scene
 from pipeline.work import FaceWork, Image, between, to_images, to_tensor
-
-_FADE = 0.08  # share of the face crop over which it runs into the frame around it, as in the final blend
 
 
 class MouthRestorer:
@@ -25,13 +22,17 @@ class MouthRestorer:
 
     Args:
         restorer: GFPGAN on its device.
+        masker: finds the mouth.
         strength: 0 keeps the mouth .. 1 takes the restorer's.
         batch_size: faces in one call.
         dtype: number format of the network.
     """
 
-    def __init__(self, restorer: nn.Module, strength: float, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, restorer: nn.Module, masker: FaceMasker, strength: float, batch_size: int, dtype: torch.dtype
+    ) -> None:
         self.restorer = restorer
+        self.masker = masker
         self.strength = strength
         self.runner = BatchRunner(batch_size)
         self.dtype = dtype
@@ -49,24 +50,16 @@ class MouthRestorer:
             The patches with restored mouths.
         """
         crops = [enhancer_crop(face.landmarks, self.size) for face in faces]
-        scenes = [_scene(*item) for item in zip(faces, patches, crops, strict=True)]
+        scenes = [scene(*item) for item in zip(faces, patches, crops, strict=True)]
         restored = to_images(self.runner(self._run, to_tensor(scenes, self.device)))
-        return [self._merge(*item) for item in zip(faces, patches, crops, restored, strict=True)]
+        masks = self.masker.mouth_masks(faces, patches)
+        return [self._merge(*item) for item in zip(faces, patches, crops, restored, masks, strict=True)]
 
-    def _merge(self, face: FaceWork, patch: Image, crop: Crop, restored: Image) -> Image:
-        mask = mouth_polygon_mask(face.crop.to_crop(face.landmarks), face.crop.size)[..., None]
+    def _merge(self, face: FaceWork, patch: Image, crop: Crop, restored: Image, mask: Image) -> Image:
         mouth = warp(restored, between(crop, face.crop), face.crop.size)
-        return np.asarray(patch + self.strength * mask * (mouth - patch))
+        return np.asarray(patch + self.strength * mask[..., None] * (mouth - patch))
 
     def _run(self, image: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), autocast(self.device, self.dtype):
             restored: torch.Tensor = self.restorer(image)
         return restored.float().clamp(0.0, 1.0)
-
-
-def _scene(face: FaceWork, patch: Image, crop: Crop) -> Image:
-    """The restorer's view: the frame with the new face in it."""
-    matrix = between(face.crop, crop)
-    weight = warp(fade_window(*face.crop.size, _FADE), matrix, crop.size, edge=False)[..., None]
-    around = extract(face.frame, crop).astype(np.float32) / 255.0
-    return np.asarray(around + weight * (warp(patch, matrix, crop.size) - around))

@@ -123,9 +123,11 @@ class Retalker:
             **({"audio_span": (0.0, duration)} if cut else {}),
         ) as writer:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
-                writer.write(frame.image, frame.time, frame.duration)
+                with renderer.stopwatch("encode"):
+                    writer.write(frame.image, frame.time, frame.duration)
                 report.frames.append(frame.report)
         report.seconds["render"] = round(time.monotonic() - started, 3)
+        report.stages = {stage: round(busy, 3) for stage, busy in renderer.stopwatch.seconds.items()}
         return report
 
     def dub(self, video: str | Path, audio: str | Path, outfile: str | Path) -> Report:

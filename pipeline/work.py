@@ -28,6 +28,7 @@ class FaceWork:
         landmarks: [68, 2] pixels of the frame.
         crop: frame -> L-Net's and E-Net's face crop.
         patch: [S, S, 3] float32 RGB in [0, 1]: the new face in the crop, set by the networks.
+        mask: [S, S] float32 weights of the new face in the crop, set with the patch.
         sync: cosine of the lip-sync expert in [-1, 1], None where it was not computed.
     """
 
@@ -39,6 +40,7 @@ class FaceWork:
     landmarks: npt.NDArray[np.float32]
     crop: Crop
     patch: Image | None = None
+    mask: Image | None = None
     sync: float | None = None
 
 

@@ -98,6 +98,17 @@ def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
     assert np.mean([darkness(s) for s in quiet]) < 0.5 * np.mean([darkness(spoken[(e, 0)]) for e in range(8)])
 
 
+def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> None:
+    plain, mixed = build("lnet", data), build("lnet", data, AugmentConfig(speaker_mix=1.0))
+    for epoch in range(4):
+        before, after = plain[(epoch, 0)], mixed[(epoch, 0)]
+        np.testing.assert_array_equal(before["target"], after["target"])
+        assert (after["audio"] >= before["audio"] - 1e-5).all() and (
+            after["audio"] > before["audio"] + 0.01
+        ).any()
+        np.testing.assert_array_equal(after["sync_audio"], after["audio"][0])
+
+
 def test_expert_windows_in_sync_and_out_of_sync(data: DataConfig) -> None:
     dataset = SyncWindows(data, "train", NONE, 0, num_negatives=3, min_shift=6, with_mouth=True)
     clip = dataset.clips.clip(0)

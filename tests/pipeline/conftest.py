@@ -14,6 +14,7 @@ import torch
 from drawn_face import face_frame, face_landmarks
 from fakes import TINY, FakeTools
 
+from faces.parsing import FaceParser
 from media.video import VideoInfo, VideoWriter
 from models.catalog import build_network
 from models.enet import ENet
@@ -30,7 +31,9 @@ def networks() -> Networks:
         build_network(name, config).eval().requires_grad_(False) for name, config in TINY.items()
     )
     assert isinstance(enet, ENet)
-    return Networks(dnet, lnet, enet, None, None, None, torch.device("cpu"), torch.float32, batch_size=3)
+    return Networks(
+        dnet, lnet, enet, None, None, None, FaceParser(), torch.device("cpu"), torch.float32, batch_size=3
+    )
 
 
 class FakeWeights(Weights):

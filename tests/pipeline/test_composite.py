@@ -5,6 +5,7 @@ import pytest
 from drawn_face import face_frame, face_landmarks, face_work
 
 from faces.align import extract, lipsync_box
+from faces.masks import face_polygon_mask
 from pipeline.composite import Compositor
 
 
@@ -15,6 +16,7 @@ def _edited(color_shift: float = 0.0, **where: float):  # type: ignore[no-untype
     patch = extract(frame, face.crop).astype(np.float32) / 255 + color_shift
     patch[60:80, 26:70] = [0.0, 1.0, 0.0]  # a green mouth
     face.patch = np.clip(patch, 0, 1)
+    face.mask = face_polygon_mask(face.crop.to_crop(landmarks), face.crop.size)
     return frame, face
 
 
@@ -66,6 +68,7 @@ def test_two_faces_do_not_disturb_each_other() -> None:
     works = [face_work(frame, landmarks) for landmarks in (left, right)]
     for work, level in zip(works, (0.0, 1.0), strict=True):
         work.patch = np.full((96, 96, 3), level, np.float32)
+        work.mask = face_polygon_mask(work.crop.to_crop(work.landmarks), work.crop.size)
     compositor = Compositor(whole_face=False, color_match=0.0)
     result = compositor(frame, works)
     assert np.array_equal(result[:, :120], compositor(frame, works[:1])[:, :120])

@@ -10,10 +10,11 @@ import torch
 from drawn_face import face_frame, face_landmarks
 
 from core.errors import UserError
-from faces.align import lipsync_box
+from faces.align import box_crop, extract, lipsync_box
 from media.images import save_image
 from media.video import VideoReader
 from models.catalog import build_network
+from models.enet import ENet, ENetConfig
 from pipeline import Retalker
 from pipeline import source as source_module
 
@@ -47,6 +48,24 @@ def test_the_mouth_region_changes_and_the_rest_keeps_its_bytes(
         assert not np.array_equal(
             frame.image[y - 3 : y + 3, x - 5 : x + 5], original[y - 3 : y + 3, x - 5 : x + 5]
         )
+
+
+def test_the_identity_comes_from_the_frame_itself(
+    make_retalker: Make, make_video: MakeFile, make_speech: MakeFile, talking_frames: list[np.ndarray]
+) -> None:
+    class Spy(ENet):
+        def __init__(self) -> None:
+            super().__init__(ENetConfig(16, (4, 4, 4), 8, (4, 4)))
+            self.seen: list[torch.Tensor] = []
+            self.identity_encoder.register_forward_hook(lambda *call: self.seen.append(call[1][0]))
+
+    spy = Spy().eval().requires_grad_(False)
+    retalker = make_retalker(networks_={"enet": spy}, render={"identity_every": 1})
+    analysis = retalker.analyse(make_video(talking_frames[:3]))
+    list(retalker.frames(analysis, make_speech(0.12)))
+    crop = box_crop(analysis.tracks[0].boxes[0], (384, 384))
+    expected = torch.from_numpy(extract(talking_frames[0], crop)).permute(2, 0, 1) / 255.0
+    torch.testing.assert_close(torch.cat(spy.seen)[0], expected)
 
 
 def test_dub_writes_a_file_and_a_report(

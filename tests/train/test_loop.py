@@ -107,6 +107,15 @@ def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
     assert set(figures) == {"points", "confidence", "nme", "accuracy"} and figures["nme"] > 0
 
 
+def test_float16_survives_overflowing_gradients(debug_config: DebugConfig) -> None:
+    # the weight of 100 overflows at the scaler's first scale; the step is skipped, the run goes on
+    config = debug_config(
+        "enet", "loop.precision=float16", "loop.steps=2", "num_frames=1", "weights.sync=0", *QUIET
+    )
+    train(config)
+    assert parts(config)["scaler"]["scale"] < 65536.0
+
+
 def command(network: str, root: Path, folder: Path, *overrides: str) -> list[str]:
     config = f"configs/debug/{network}.yaml"
     return [sys.executable, "-m", "train", config, f"data.root={root}", f"loop.folder={folder}", *overrides]

@@ -22,6 +22,7 @@ from train.frozen import load_features, load_frozen
 from train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from train.plateau import PlateauWatch
 from train.samples import TrainKeys, ValidationKeys, step_seed
+from train.steps.base import image_metrics
 from train.steps.dnet import DNetTraining
 from train.steps.enet import ENetTraining
 from train.steps.expert import ExpertTraining
@@ -195,3 +196,14 @@ def test_plateau_is_noticed(caplog: pytest.LogCaptureFixture, last: float, warne
         for step, value in enumerate(values[15:], start=15):
             resumed.update({"bce": float(value), "l1": 0.5}, step)
     assert ("does not move" in caplog.text) == warned and "l1" not in caplog.text
+
+
+def test_image_metrics_do_not_suffer_from_reduced_precision() -> None:
+    network = nn.Identity().eval()
+    image = torch.rand(2, 3, 32, 32)
+    noisy = (image + 0.1 * torch.randn_like(image)).clamp(0.0, 1.0)
+    plain = image_metrics(network, noisy, image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reduced = image_metrics(network, noisy, image)
+    assert plain == reduced and 15 < plain["psnr"] < 25 and 0.5 < plain["ssim"] < 1.0
+    assert image_metrics(network.train(), noisy, image) == {}

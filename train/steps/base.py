@@ -127,8 +127,11 @@ def image_metrics(network: nn.Module, output: torch.Tensor, target: torch.Tensor
     """PSNR in dB and SSIM of [B, 3, H, W] in [0, 1], higher is better; nothing while ``network`` trains."""
     if network.training:
         return {}
-    output, target = output.float().clamp(0.0, 1.0), target.float()
-    return {"psnr": psnr(output, target).mean(), "ssim": ssim(output, target).mean()}
+    with torch.autocast(
+        output.device.type, enabled=False
+    ):  # variances are small differences of large numbers
+        output, target = output.float().clamp(0.0, 1.0), target.float()
+        return {"psnr": psnr(output, target).mean(), "ssim": ssim(output, target).mean()}
 
 
 def as_tensors(sample: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

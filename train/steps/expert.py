@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.constants import LNET_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.crops import NUM_MOUTH
 from datasets.expert import SyncWindows
-from losses.sync import contrastive_sync_loss, sync_bce_loss
+from losses.sync import contrastive_sync_loss, sync_bce_loss, sync_probability
 from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.steps.base import Step, StepOutput
@@ -146,16 +145,17 @@ class ExpertStep(Step):
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``bce``, ``contrastive`` and ``mouth``; metric ``accuracy``, 0.5 by chance with one negative."""
         heard, seen, shapes = network(batch["audio"], batch["faces"])
-        positive, negatives = heard[:, 0], heard[:, 1:]
-        repeated = seen[:, None].expand_as(negatives).flatten(0, 1)
-        in_sync = sync_bce_loss(positive, seen, seen.new_ones(len(seen)))
-        out_of_sync = sync_bce_loss(negatives.flatten(0, 1), repeated, seen.new_zeros(len(repeated)))
+        lips = seen[:, None].expand_as(heard)
+        in_sync = sync_bce_loss(heard[:, 0], seen, seen.new_ones(len(seen)))
+        negatives = heard[:, 1:].flatten(0, 1)
+        out_of_sync = sync_bce_loss(negatives, lips[:, 1:].flatten(0, 1), seen.new_zeros(len(negatives)))
         losses = {"bce": 0.5 * (in_sync + out_of_sync)}
         if self.config.weights.contrastive:
             losses["contrastive"] = contrastive_sync_loss(seen, heard)
         if shapes:
             losses["mouth"] = torch.stack([F.l1_loss(shape, batch["mouth"]) for shape in shapes]).sum()
-        cosines = torch.einsum("bkd,bd->bk", heard, seen).detach()
+        with torch.no_grad():
+            cosines = sync_probability(heard.flatten(0, 1), lips.flatten(0, 1)).unflatten(0, heard.shape[:2])
         metrics = {
             "accuracy": (cosines[:, :1] > cosines[:, 1:]).float().mean(),
             "cosine_in_sync": cosines[:, 0].mean(),
@@ -163,5 +163,4 @@ class ExpertStep(Step):
         }
         faces = batch["faces"].unflatten(1, (-1, 3))
         images = {f"frame {frame}": faces[:, frame] for frame in (0, faces.shape[1] // 2, faces.shape[1] - 1)}
-        assert faces.shape[-1] == LNET_SIZE
         return StepOutput(losses, images, metrics)
