@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,7 @@ from media.soundtrack import WHOLE, Soundtrack, Span
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+_MIN_MOVIE_CLOCK = 1000  # ticks a second of an MP4's clock
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class VideoWriter:
         self._pixel_format = "bgr0" if settings.crf is None else "yuv444p" if full_chroma else "yuv420p"
         with self._write_errors(), ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
-            self._container = _create(temporary)
+            self._container = _create(temporary, like.time_base)
             stack.callback(self._container.close)
             self._stream = self._add_stream(settings, settings.crf if crf is None else crf, preset)
             self._soundtrack = None
@@ -266,10 +268,14 @@ def _settings(codec: str, preset: str, path: Path, like: VideoInfo) -> _Codec:
     return settings
 
 
-def _create(path: Path) -> OutputContainer:
+def _create(path: Path, time_base: Fraction) -> OutputContainer:
     file_format = _FORMATS[path.suffix.lower()]
-    # the index goes to the front, so that players can start before they have the whole file
-    options = {"movflags": "+faststart"} if file_format in {"mp4", "mov"} else {}
+    options = {}
+    if file_format in {"mp4", "mov"}:
+        # The index goes to the front, so that players can start before they have the whole file. A picture that
+        # starts late is delayed in ticks of the movie's clock, so the clock holds the frames' times exactly.
+        ticks = time_base.denominator * math.ceil(_MIN_MOVIE_CLOCK / time_base.denominator)
+        options = {"movflags": "+faststart", "movie_timescale": str(ticks)}
     return av.open(str(path), "w", format=file_format, container_options=options)
 
 

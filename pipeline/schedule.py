@@ -19,8 +19,8 @@ class Schedule:
 
     Attributes:
         frames: [M] int64 index of the source frame.
-        times: [M] float64 presentation time in seconds, from 0.
-        duration: seconds from the first frame to the end of the last.
+        times: [M] float64 presentation time in seconds.
+        duration: time at which the last frame ends.
     """
 
     frames: npt.NDArray[np.int64]
@@ -39,28 +39,31 @@ def make_schedule(
     ``cut`` ends the output with the shorter of picture and speech. The other rules end it with the longer
     one: after the end of the speech the mouth rests; after the end of the picture its frames come again from
     the start (``loop``), backwards and forwards (``pingpong``), or the last one stands still (``hold``). The
-    source's own frames keep their exact times. A single frame (a still image) lasts as long as the speech.
+    source's own frames keep their exact times. The speech starts at time 0 of the file and not with its first
+    frame, so a new sound track that fits the file's old one fits its picture too where the picture starts late.
+    A single frame is a still image: it starts at 0 and lasts as long as the speech.
 
     A frame counts if at least half of it lies before the end, so rounding in containers adds none.
 
     Args:
-        times: [N] presentation times of the source frames in seconds, increasing, any origin.
+        times: [N] presentation times of the source frames in seconds, increasing.
         last_duration: seconds that the last source frame is shown.
         audio_duration: seconds of speech.
         pad: the rule.
     """
-    times = times - times[0]
+    if len(times) == 1:
+        times = np.zeros_like(times)
     durations = np.append(np.diff(times), last_duration)
-    video_duration = float(times[-1] + last_duration)
+    picture_end = float(times[-1] + last_duration)
     if len(times) == 1:
         end = audio_duration
     elif pad == "cut":
-        end = min(video_duration, audio_duration)
+        end = min(picture_end, audio_duration)
     else:
-        end = max(video_duration, audio_duration)
+        end = max(picture_end, audio_duration)
 
     frames, starts = list(range(len(times))), times.tolist()
-    clock = video_duration
+    clock = picture_end
     for index in _extension(len(times), pad):
         step = float(durations[index])
         if clock + 0.5 * step >= end:

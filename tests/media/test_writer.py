@@ -66,6 +66,20 @@ def test_uneven_times_and_the_last_duration_are_exact(tmp_path: Path, codec: str
     }
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize(
+    ("base", "ticks"),
+    [(Fraction(1, 90_000), [36_047, 39_650, 43_251]), (Fraction(1001, 30_000), [7, 8, 10])],
+)
+def test_a_late_start_is_exact(tmp_path: Path, suffix: str, base: Fraction, ticks: list[int]) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_clip(path, [picture(64, 48, seed) for seed in ticks], [float(tick * base) for tick in ticks],
+               time_base=base)  # fmt: skip
+    assert [frame.time for frame in read(path)] == pytest.approx(
+        [float(tick * base) for tick in ticks], abs=1e-9
+    )
+
+
 def test_the_default_quality_leaves_pictures_as_they_are(tmp_path: Path) -> None:
     source = tmp_path / "source.mp4"
     still = picture(320, 240, 1, grain=0.0)

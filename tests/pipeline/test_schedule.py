@@ -9,7 +9,7 @@ TIMES = np.arange(5) * 0.04
 
 
 def test_equal_lengths_keep_every_frame_at_its_own_time() -> None:
-    schedule = make_schedule(TIMES + 3.0, 0.04, 0.2, "pingpong")
+    schedule = make_schedule(TIMES, 0.04, 0.2, "pingpong")
     assert schedule.frames.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_allclose(schedule.times, TIMES)
     assert schedule.duration == pytest.approx(0.2)
@@ -49,8 +49,21 @@ def test_variable_frame_rate_keeps_its_times_and_repeats_its_durations() -> None
     assert schedule.frames.tolist() == [0, 1, 2, 3, 0, 1, 2]
 
 
+def test_a_late_picture_keeps_its_times_and_the_speech_starts_at_0() -> None:
+    late = TIMES + 0.4  # ends at 0.6
+    for pad in ("loop", "pingpong", "hold", "cut"):
+        schedule = make_schedule(late, 0.04, 0.6, pad)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(schedule.times, late)
+        assert schedule.duration == pytest.approx(0.6)
+    assert make_schedule(late, 0.04, 0.48, "cut").frames.tolist() == [0, 1]
+    longer = make_schedule(late, 0.04, 0.68, "loop")
+    assert longer.frames.tolist() == [0, 1, 2, 3, 4, 0, 1]
+    np.testing.assert_allclose(longer.times, np.arange(10, 17) * 0.04)
+
+
 def test_a_still_image_lasts_as_long_as_the_speech() -> None:
     for pad in ("loop", "pingpong", "hold", "cut"):
-        schedule = make_schedule(np.zeros(1), 0.04, 1.0, pad)  # type: ignore[arg-type]
+        schedule = make_schedule(np.full(1, 0.5), 0.04, 1.0, pad)  # type: ignore[arg-type]
         assert schedule.frames.tolist() == [0] * 25
+        assert schedule.times[0] == 0.0
         assert schedule.times[-1] == pytest.approx(0.96)
