@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 import weakref
 from collections.abc import Generator, Iterator
@@ -88,9 +89,9 @@ class Frame:
 class VideoReader:
     """Frames of a video, an animation or a picture, in order and upright.
 
-    Iterating decodes the file from its start, each time anew. Frames that a decoder conceals come as they are;
-    what it cannot decode at all is left out, which shows as a longer step between two times, and is counted in
-    ``skipped`` and in the log. A picture yields one frame.
+    Iterating decodes the file from its start, each time anew; :meth:`frames_from` starts later. Frames that a
+    decoder conceals come as they are; what it cannot decode at all is left out, which shows as a longer step
+    between two times, and is counted in ``skipped`` and in the log. A picture yields one frame.
 
     Example::
 
@@ -105,6 +106,7 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.skipped = 0
+        self._map = _FrameMap()
         self._running: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
         if self.path.is_file() and is_still_image(self.path):
             height, width = load_image(self.path).shape[:2]
@@ -133,29 +135,68 @@ class VideoReader:
             frames.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        frames = self._still() if self.info.is_still else self._decode()
+        return self._run(self._still() if self.info.is_still else self._decode())
+
+    def frames_from(self, index: int) -> Iterator[Frame]:
+        """The frames from number ``index`` on: the same that iterating gives.
+
+        Where an undamaged stretch of the file was read before, decoding begins at the key frame that precedes
+        ``index``; else at the start of the file.
+        """
+        if self.info.is_still:
+            return self._run(frame for frame in self._still() if frame.index >= index)
+        return self._run(self._decode_from(index))
+
+    def _run(self, frames: Generator[Frame]) -> Iterator[Frame]:
         self._running.add(frames)
         return frames
 
     def _still(self) -> Generator[Frame]:
         yield Frame(0, 0.0, 0, 0, load_image(self.path))
 
-    def _decode(self) -> Generator[Frame]:
-        info, self.skipped = self.info, 0
+    def _decode_from(self, index: int) -> Generator[Frame]:
+        key = self._map.key_frame(index)
+        missing = index if key == 0 else (yield from self._decode_after_seek(key, index))
+        if missing is not None:
+            yield from self._decode(missing)
+
+    def _decode_after_seek(self, key: int, index: int) -> Generator[Frame, None, int | None]:
+        """Frames from ``index`` on, as long as their stamps are those of the map.
+
+        Returns:
+            The first frame that is missing because the map ends or the seek led elsewhere; None if none is.
+        """
+        stamps, number = self._map.stamps, key
+        with open_media(self.path) as container:
+            stream = _video_stream(container, self.path)
+            clock = self._clock(container)
+            container.seek(stamps[key], stream=stream, backward=True)
+            for decoded in self._decodable(container, stream):
+                if number == key and decoded.pts is not None and decoded.pts < stamps[key]:
+                    continue  # leads up to the key frame
+                if number == len(stamps) or decoded.pts != stamps[number]:
+                    return max(number, index)
+                if number >= index:
+                    yield self._frame(number, clock.read(decoded.pts), decoded)
+                number += 1
+        return None if number == len(stamps) else max(number, index)
+
+    def _decode(self, first: int = 0) -> Generator[Frame]:
+        """Decode from the start and leave out the frames before ``first``."""
+        self.skipped = 0
         index = concealed = 0
         with open_media(self.path) as container:
             stream = _video_stream(container, self.path)
             announced = stream.frames
-            clock = _Clock(
-                origin=round(timeline_origin(container) / info.time_base),
-                step=max(1, round(1 / (info.fps * info.time_base))),
-            )
+            clock = self._clock(container)
             for decoded in self._decodable(container, stream):
                 pts = clock.read(decoded.pts)
-                image = self._orientation.apply(frame_to_rgb(decoded, info.color, *self._stored_size))
-                yield Frame(index, float(pts * info.time_base), pts, max(0, decoded.duration or 0), image)
-                index += 1
                 concealed += decoded.is_corrupt
+                damaged = self.skipped + concealed + clock.mended > 0
+                self._map.add(index, decoded.pts, decoded.key_frame, damaged)
+                if index >= first:
+                    yield self._frame(index, pts, decoded)
+                index += 1
         if self.skipped or concealed or index < announced:
             _log.warning(
                 "%s is damaged: %d frames of %d announced; %d packets could not be decoded, %d frames were patched "
@@ -164,6 +205,18 @@ class VideoReader:
         if clock.mended:
             _log.warning("%s: %d frames had no usable time stamp; spaced evenly", self.path, clock.mended)
 
+    def _clock(self, container: InputContainer) -> _Clock:
+        info = self.info
+        return _Clock(
+            origin=round(timeline_origin(container) / info.time_base),
+            step=max(1, round(1 / (info.fps * info.time_base))),
+        )
+
+    def _frame(self, index: int, pts: int, decoded: av.VideoFrame) -> Frame:
+        image = self._orientation.apply(frame_to_rgb(decoded, self.info.color, *self._stored_size))
+        time = float(pts * self.info.time_base)
+        return Frame(index, time, pts, max(0, decoded.duration or 0), image)
+
     def _decodable(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         stream.thread_type = "AUTO"
         for packet in read_packets(container, stream):
@@ -171,6 +224,27 @@ class VideoReader:
                 yield from stream.decode(packet)
             except av.FFmpegError:
                 self.skipped += 1
+
+
+@dataclass
+class _FrameMap:
+    """Time stamps of the frames from the start of the file on, up to the first damage, and which begin anew."""
+
+    stamps: list[int] = field(default_factory=list)
+    key_frames: list[int] = field(default_factory=list)
+    whole: bool = True
+
+    def add(self, index: int, stamp: int | None, is_key: bool, damaged: bool) -> None:
+        self.whole = self.whole and not damaged
+        if self.whole and stamp is not None and index == len(self.stamps):
+            self.stamps.append(stamp)
+            if is_key:
+                self.key_frames.append(index)
+
+    def key_frame(self, index: int) -> int:
+        """The last key frame up to ``index``, 0 if it is not known."""
+        place = bisect.bisect_right(self.key_frames, index)
+        return self.key_frames[place - 1] if place and index < len(self.stamps) else 0
 
 
 class _Clock:

@@ -12,14 +12,15 @@ from core.errors import UserError
 from media.video import VideoReader
 from pipeline.work import Image
 
-_BUFFER_BYTES = 512 << 20  # frames kept to play a stretch backwards
+_BUFFER_BYTES = 256 << 20  # frames kept to play a stretch backwards
 
 
 def frames_in_order(reader: VideoReader, order: npt.NDArray[np.int64]) -> Iterator[Image]:
     """Yield the frames whose numbers ``order`` lists.
 
-    Numbers that rise by one or repeat cost one decoding. Backwards, a bounded stretch at a time is decoded anew
-    and played from its end.
+    Numbers that rise by one or repeat cost one decoding. Backwards, a bounded stretch at a time is decoded anew,
+    from the key frame before it, and played from its end. So memory stays flat, and a frame costs about as much
+    as the stretch and the distance of the key frames allow, wherever in the video it lies.
 
     Args:
         reader: the video.
@@ -38,7 +39,8 @@ def frames_in_order(reader: VideoReader, order: npt.NDArray[np.int64]) -> Iterat
         for start in range(0, len(stretch), buffered):
             numbers = stretch[start : start + buffered]
             frames = [decoder.frame(number) for number in reversed(numbers)]
-            yield from reversed(frames)
+            while frames:
+                yield frames.pop()
 
 
 def _stretches(order: npt.NDArray[np.int64]) -> Iterator[tuple[bool, list[int]]]:
@@ -49,7 +51,7 @@ def _stretches(order: npt.NDArray[np.int64]) -> Iterator[tuple[bool, list[int]]]
 
 
 class _Decoder:
-    """Frame by number; decodes on from the last one where that is possible."""
+    """Frame by number; decodes on from the last one where that is possible, else from the key frame before."""
 
     def __init__(self, reader: VideoReader) -> None:
         self.reader = reader
@@ -60,8 +62,8 @@ class _Decoder:
     def frame(self, number: int) -> Image:
         if number < self._number:
             self.reader.close()
-            self._frames = iter(self.reader)
-            self._number = -1
+            self._frames = self.reader.frames_from(number)
+            self._number = number - 1
         while self._number < number:
             frame = next(self._frames, None)
             if frame is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,88 @@ def test_iterating_again_starts_again_and_stopping_early_is_fine(tmp_path: Path)
         again = list(video)
     assert len(again) == 5
     assert (first.image == again[0].image).all()
+
+
+GROUP = 6  # frames from one key frame to the next
+GROUPS = [
+    ("a.mp4", "libx264", {"bf": "3"}),
+    ("b.mp4", "libx264", {"bf": "3", "x264-params": "open-gop=1"}),
+    ("a.mkv", "libx264", {"bf": "3"}),
+    ("a.ts", "libx264", {"bf": "3"}),
+    ("c.mp4", "libx265", {"x265-params": "log-level=error:open-gop=1"}),
+    ("a.mpg", "mpeg2video", {"bf": "2"}),
+    ("a.avi", "mpeg4", {"bf": "2"}),
+    ("a.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+    ("a.gif", "gif", {}),
+]
+
+
+def grouped_clip(path: Path, codec: str, options: dict[str, str], count: int = 30) -> Path:
+    """A moving picture with a key frame every GROUP frames."""
+    wide = picture(96 + 2 * count, 48, grain=4.0)
+    images = [wide[:, 2 * index : 2 * index + 96] for index in range(count)]
+    frames = planar(images, "rgb8" if codec == "gif" else "yuv420p")
+    write_raw(
+        path, frames, codec, g=str(GROUP), **({"sc_threshold": "0"} if "x264" in codec else {}), **options
+    )
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), GROUPS, ids=lambda value: str(value)[:20])
+def test_frames_from_any_number_are_those_of_the_whole(
+    name: str, codec: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    with VideoReader(grouped_clip(tmp_path / name, codec, options)) as video:
+        unread = list(video.frames_from(27))
+        whole = list(video)
+        assert len(whole) >= 28
+        for first in (0, 1, 5, 6, 7, 17, 27, len(whole) - 1):
+            for frame, same in zip(video.frames_from(first), whole[first:], strict=True):
+                assert (frame.index, frame.time, frame.duration) == (same.index, same.time, same.duration)
+                assert np.array_equal(frame.image, same.image)
+        assert [frame.index for frame in unread] == [frame.index for frame in whole[27:]]
+        assert not list(video.frames_from(len(whole)))
+
+
+def test_reading_on_from_a_number_decodes_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    original = VideoReader._decodable
+
+    def counted(*arguments: Any) -> Iterator[av.VideoFrame]:
+        for frame in original(*arguments):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "_decodable", counted)
+    with VideoReader(grouped_clip(tmp_path / "a.mp4", "libx264", {"bf": "3"})) as video:
+        list(video)
+        decoded.clear()
+        assert next(video.frames_from(26)).index == 26
+    assert len(decoded) <= GROUP
+
+
+def test_where_seeking_leads_astray_the_file_is_read_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoReader(grouped_clip(tmp_path / "a.mp4", "libx264", {"bf": "3"})) as video:
+        whole = list(video)
+        video._map.stamps[24] += 1  # of a key frame
+        video._map.stamps[20] += 1
+        for first in (13, 24, 27):
+            found = list(video.frames_from(first))
+            assert [frame.index for frame in found] == list(range(first, 30))
+            assert all(np.array_equal(a.image, b.image) for a, b in zip(found, whole[first:], strict=True))
+
+
+@pytest.mark.parametrize("name", ["v_corrupt_middle.mp4", "v_truncated_index_ok.mp4"])
+def test_damaged_stretches_are_not_sought(name: str, media_dir: Path) -> None:
+    with VideoReader(media_dir / "hostile" / name) as video:
+        whole = list(video)
+        for first in (2, len(whole) - 2):
+            assert all(
+                np.array_equal(a.image, b.image)
+                for a, b in zip(video.frames_from(first), whole[first:], strict=True)
+            )
 
 
 @pytest.mark.parametrize("pixel_format", ["gray", "yuv420p10le", "yuv422p", "yuv444p", "yuvj420p"])
