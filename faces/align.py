@@ -79,6 +79,7 @@ _FOREHEAD_SHARE = 0.20  # of the distance from brows to chin
 _PAD_BELOW_SHARE = 0.07  # of the height of the box
 
 _LANDMARK_CROP_FACTOR = 1.6  # side of the landmark network's crop over the longer side of the landmarks' box
+_MAX_CHANNELS = 4  # that OpenCV reduces by pixel areas
 _MIN_SCALE = 0.75  # crops that shrink the frame further than this are low-pass filtered first
 
 
@@ -304,11 +305,18 @@ def _shrink(
     ).astype(int)
     part = image[top:bottom, left:right]
     reduced_size = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
-    reduced = cv2.resize(part, reduced_size, interpolation=cv2.INTER_AREA)
+    reduced = _reduce(part, reduced_size)
     to_reduced = box_crop([left, top, right, bottom], reduced_size)
     linear = matrix[:, :2] @ to_reduced.inverse[:, :2]
     shift = matrix[:, :2] @ to_reduced.inverse[:, 2] + matrix[:, 2]
     return np.asarray(reduced, dtype=image.dtype), np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """``cv2.INTER_AREA``, which takes no more than four channels at once, for any number of them."""
+    if image.ndim == 2 or image.shape[2] <= _MAX_CHANNELS:
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.dstack([_reduce(channel, size) for channel in np.moveaxis(image, 2, 0)])
 
 
 def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:

@@ -58,6 +58,15 @@ def test_shrinking_does_not_alias() -> None:
     assert np.abs(crop.astype(float) - 127.5).max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 4, 5])
+def test_any_number_of_channels_shrinks_alike(channels: int) -> None:
+    layers = [noise(90, 70)[..., 0] for _ in range(channels)]
+    crop = align.box_crop([3, 4, 60, 81], (24, 24))
+    together = align.extract(np.dstack(layers), crop).reshape(24, 24, channels)
+    for index, layer in enumerate(layers):
+        assert np.array_equal(together[..., index], align.extract(layer, crop))
+
+
 def test_place_touches_only_the_crop() -> None:
     crop = align.box_crop([50, 60, 70, 90], (40, 60))
     patch = noise(40, 60)
