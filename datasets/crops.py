@@ -24,8 +24,11 @@ MIRRORED = np.array(
     ]
 )
 
-NUM_MOUTH = 20  # landmarks of the outer and inner lips
+MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
+_LEFT_CORNER, _RIGHT_CORNER = 48, 54  # of the mouth
+_UPPER_OUTER_LIP, _LOWER_OUTER_LIP = 51, 57  # middle of the outer lips
 _UPPER_INNER_LIP, _LOWER_INNER_LIP = 62, 66  # middle of the inner lips
+_LEAST_SPREAD = 0.005  # of a gesture, in distances of the eyes: landmarks tremble that much
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,32 @@ def mouth_shape(landmarks: Floats) -> Floats:
     cosine, sine = (across / (across**2).sum(axis=1, keepdims=True)).T[:, :, None]
     x, y = mouth[..., 0], mouth[..., 1]
     return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=-1).astype(np.float32)
+
+
+def mouth_gestures(landmarks: Floats) -> Floats:
+    """How far the mouth is open and how wide, each measured against the clip's own habit.
+
+    People differ more in the shape of their lips at rest than lips move in speech; what the sound tells is the
+    difference from the person's mean, in units of the person's usual movement.
+
+    Args:
+        landmarks: [N, 68, 2] pixels, the frames of one clip.
+
+    Returns:
+        [N, 3] float32: gap between the inner lips, height of the outer lips and width of the mouth, each with
+        mean 0 and a standard deviation of about 1 (less in a clip where nothing moves).
+    """
+    lips = mouth_shape(landmarks)
+    first = OUTER_LIPS.start
+    sizes = np.stack(
+        [
+            lips[:, _LOWER_INNER_LIP - first, 1] - lips[:, _UPPER_INNER_LIP - first, 1],
+            lips[:, _LOWER_OUTER_LIP - first, 1] - lips[:, _UPPER_OUTER_LIP - first, 1],
+            lips[:, _RIGHT_CORNER - first, 0] - lips[:, _LEFT_CORNER - first, 0],
+        ],
+        axis=1,
+    )
+    return ((sizes - sizes.mean(axis=0)) / (sizes.std(axis=0) + _LEAST_SPREAD)).astype(np.float32)
 
 
 def mouth_opening(landmarks: Floats) -> Floats:

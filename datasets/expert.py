@@ -1,4 +1,4 @@
-"""Samples of the lip-sync expert: five frames, their speech, and speech that does not belong to them."""
+"""Samples of the lip-sync expert: windows of five frames of one clip, each with its speech."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from core.constants import LNET_SIZE, SYNC_FRAMES
 from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech
 from datasets.clips import Floats
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import MIRRORED, Jitter, cut, face_crop, mirror, mouth_shape
+from datasets.crops import Jitter, cut, face_crop, mirror, mouth_gestures
 
 _QUIET = 1.5  # log-mel units (19 dB) below the clip's mean: nothing is said there that lips could show
-_QUIET_TRIES = 8
+_QUIET_TRIES = 4
 
 
 class SyncWindows(Dataset[dict[str, Any]]):
-    """One window in sync and ``num_negatives`` speech windows out of sync.
+    """``num_windows`` windows of one clip, in sync; each is a negative of all the others.
 
     The published training takes any other window of the clip as negative, also one that is a single frame
     off, and windows of silence as positives; both blur the task and feed the well-known plateau at 0.69. Here
-    negatives keep a distance, quiet windows are drawn again, and a share of negatives may come from other
-    clips.
+    the windows keep a distance and quiet draws are repeated. All windows of a sample look and sound alike (one
+    person, one augmentation), so that nothing but the lips tells them apart.
 
     Args:
         data: prepared data.
@@ -31,10 +31,9 @@ class SyncWindows(Dataset[dict[str, Any]]):
         augment: changes of images and sound.
         seed: of all random draws.
         release_only: leave out clips whose weights may not be published.
-        num_negatives: windows out of sync per sample.
-        min_shift: least distance of a negative from the window, in frames.
-        other_clip: share of negatives taken from another clip.
-        with_mouth: also return the shape of the mouth (needs landmarks).
+        num_windows: windows per sample, W below; at least 2.
+        min_shift: least distance of two windows, in frames.
+        with_mouth: also return how the mouth moves (needs landmarks).
     """
 
     def __init__(
@@ -44,19 +43,17 @@ class SyncWindows(Dataset[dict[str, Any]]):
         augment: AugmentConfig,
         seed: int,
         release_only: bool = False,
-        num_negatives: int = 1,
+        num_windows: int = 2,
         min_shift: int = 5,
-        other_clip: float = 0.0,
         with_mouth: bool = False,
     ) -> None:
         needs = ["frames_index", "boxes", "mel"] + (["landmarks"] if with_mouth else [])
-        # so many frames that every window of the clip has a negative in the same clip
-        self.clips = ClipCollection(data, split, needs, SYNC_FRAMES + 2 * min_shift, release_only)
+        min_frames = (num_windows - 1) * min_shift + SYNC_FRAMES
+        self.clips = ClipCollection(data, split, needs, min_frames, release_only)
         self.augment = augment
         self.seed = seed
-        self.num_negatives = num_negatives
+        self.num_windows = num_windows
         self.min_shift = min_shift
-        self.other_clip = other_clip if len(self.clips) > 1 else 0.0
         self.with_mouth = with_mouth
 
     def __len__(self) -> int:
@@ -69,55 +66,46 @@ class SyncWindows(Dataset[dict[str, Any]]):
             key: (epoch, index of the clip).
 
         Returns:
-            ``audio`` [1 + K, 1, 80, 16], the window in sync first; ``faces`` [15, 48, 96] lower halves in
-            [0, 1], frame after frame; ``mouth`` [5, 20, 2] (with ``with_mouth``); ``clip`` the name.
+            ``audio`` [W, 1, 80, 16]; ``faces`` [W, 15, 48, 96] lower halves in [0, 1], frame after frame;
+            ``mouth`` [W, 5, 3] of :func:`mouth_gestures` (with ``with_mouth``); ``clip`` the name.
         """
         epoch, index = key
         rng = sample_rng(self.seed, epoch, index)
-        start = self._loud_start(index, rng)
+        starts = self._draw_starts(index, rng)
         jitter = Jitter.draw(rng, self.augment.crop_jitter)
         changes = ImageAugment.draw(self.augment, rng)
         voice = VoiceAugment.draw(self.augment, rng)
-        windows = [self.clips.clip_window(index, start)]
-        windows += [self._negative(index, start, rng) for _ in range(self.num_negatives)]
-        audio = np.stack(windows)
+        audio = np.stack([self.clips.clip_window(index, start) for start in starts])
         if rng.uniform() < self.augment.speaker_mix:
-            other = self._other_window(index, rng)
-            audio = mix_speech(audio, other, float(rng.uniform(*MIX_LEVELS)))
+            other = self.clips.draw_other(index, SYNC_FRAMES, rng)
+            audio = mix_speech(audio, self.clips.clip_window(*other), float(rng.uniform(*MIX_LEVELS)))
         sample: dict[str, Any] = {
             "audio": voice.apply(audio),
-            "faces": self._faces(index, start, jitter, changes),
+            "faces": np.stack([self._faces(index, start, jitter, changes) for start in starts]),
             "clip": self.clips.names[index],
         }
         if self.with_mouth:
-            landmarks = self.clips.clip(index).landmarks[start : start + SYNC_FRAMES]
-            if changes.flip:
-                landmarks = landmarks[:, MIRRORED] * np.array([-1.0, 1.0], np.float32)
-            sample["mouth"] = mouth_shape(landmarks)
+            gestures = mouth_gestures(self.clips.clip(index).landmarks)
+            sample["mouth"] = np.stack([gestures[start : start + SYNC_FRAMES] for start in starts])
         return sample
 
-    def _starts(self, index: int) -> range:
+    def _draw_starts(self, index: int, rng: np.random.Generator) -> list[int]:
+        """First frames of the windows, in order, at least ``min_shift`` apart."""
         usable = self.clips.usable_frames(index)
-        return range(usable.start, usable.stop - SYNC_FRAMES + 1)
-
-    def _loud_start(self, index: int, rng: np.random.Generator) -> int:
-        starts = self._starts(index)
-        mean = float(self.clips.clip(index).mel.mean())
-        start = int(rng.choice(starts))
+        gaps = (self.num_windows - 1) * self.min_shift
+        slack = len(usable) - SYNC_FRAMES - gaps
+        quiet = float(self.clips.clip(index).mel.mean()) - _QUIET
+        best: list[int] = []
+        most = -1
         for _ in range(_QUIET_TRIES):
-            if self.clips.clip_window(index, start).mean() > mean - _QUIET:
-                break
-            start = int(rng.choice(starts))
-        return start
-
-    def _negative(self, index: int, start: int, rng: np.random.Generator) -> Floats:
-        if rng.uniform() < self.other_clip:
-            return self._other_window(index, rng)
-        far = [other for other in self._starts(index) if abs(other - start) >= self.min_shift]
-        return self.clips.clip_window(index, int(rng.choice(far)))
-
-    def _other_window(self, index: int, rng: np.random.Generator) -> Floats:
-        return self.clips.clip_window(*self.clips.draw_other(index, SYNC_FRAMES, rng))
+            shifts = np.sort(rng.integers(0, slack + 1, self.num_windows))
+            starts = [
+                usable.start + number * self.min_shift + int(shift) for number, shift in enumerate(shifts)
+            ]
+            loud = sum(float(self.clips.clip_window(index, start).mean()) > quiet for start in starts)
+            if loud > most:
+                best, most = starts, loud
+        return best
 
     def _faces(self, index: int, start: int, jitter: Jitter, changes: ImageAugment) -> Floats:
         clip = self.clips.clip(index)

@@ -83,20 +83,21 @@ def _limited_log(value: torch.Tensor) -> torch.Tensor:
     return torch.where(value <= tiny, -100.0, torch.log(value.clamp_min(tiny)))
 
 
-def contrastive_sync_loss(
-    video: torch.Tensor, candidates: torch.Tensor, temperature: float = 0.07
-) -> torch.Tensor:
-    """Cross-entropy of picking the right speech window among several (InfoNCE); not part of the paper.
+def contrastive_sync_loss(audio: torch.Tensor, video: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
+    """Cross-entropy of pairing W windows of speech with W windows of lips, both ways (InfoNCE).
+
+    Not part of the paper.
 
     Args:
-        video: [B, D] unit embeddings.
-        candidates: [B, K, D] unit embeddings of speech windows, the right one first.
+        audio: [B, W, D] unit embeddings of the speech windows of B clips.
+        video: [B, W, D] unit embeddings of the lips; window w belongs to ``audio[:, w]``.
         temperature: divides the cosines.
 
     Returns:
-        Scalar >= 0, ln K for an undecided expert, lower is better.
+        Scalar >= 0, ln W for an undecided expert, lower is better.
     """
-    cosines = sync_probability(candidates.flatten(0, 1), video.repeat_interleave(candidates.shape[1], dim=0))
-    cosines = cosines.unflatten(0, candidates.shape[:2])
-    target = torch.zeros(len(video), dtype=torch.int64, device=video.device)
-    return F.cross_entropy(cosines / temperature, target)
+    cosines = torch.einsum("bwd,bxd->bwx", audio.float(), video.float()) / temperature
+    target = torch.arange(audio.shape[1], device=audio.device).expand(cosines.shape[:2])
+    lips = F.cross_entropy(cosines.flatten(0, 1), target.flatten())
+    speech = F.cross_entropy(cosines.transpose(1, 2).flatten(0, 1), target.flatten())
+    return 0.5 * (lips + speech)

@@ -44,6 +44,7 @@ class LoopConfig:
         seed: of weights, samples and everything random.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``float32``, ``bfloat16`` or ``float16`` autocast; weights stay float32.
+        channels_last: keep images with their channels innermost, which is faster on CPUs and on tensor cores.
         workers: processes that prepare samples, per training process; 0 prepares them in place.
         ema_decay: factor of the moving average of the weights, which is then what gets validated and exported;
             0 for none.
@@ -66,6 +67,7 @@ class LoopConfig:
     seed: int = 0
     device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
     workers: int = 4
     ema_decay: float = 0.0
     share_batch_norm: bool = True

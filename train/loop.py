@@ -61,6 +61,10 @@ def _train(config: TrainingConfig, world: World) -> None:
     if loop.share_batch_norm:
         share_batch_norm(task.network, world)
     generator, discriminator = task.network, task.discriminator
+    if loop.channels_last:
+        for network in (generator, discriminator):
+            if network is not None:
+                network.to(memory_format=torch.channels_last)
     average = _moving_average(generator, loop.ema_decay)
     generator_optimizer = make_optimizer(generator, config.optimizer)
     discriminator_optimizer = (

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from datasets.collection import ClipCollection, DataConfig
-from datasets.crops import MIRRORED, Jitter, cut, face_crop, mirror, mouth_opening, mouth_shape
+from datasets.crops import (
+    MIRRORED,
+    Jitter,
+    cut,
+    face_crop,
+    mirror,
+    mouth_gestures,
+    mouth_opening,
+    mouth_shape,
+)
 from faces.align import box_crop
 from faces.types import Crop
 
@@ -79,3 +88,14 @@ def test_mouth_opening_is_relative_to_the_eyes() -> None:
     points = faces()
     points[:, 62], points[:, 66] = [50, 70], [50, 80]
     np.testing.assert_allclose(mouth_opening(points), 10.0 / 50.0, rtol=1e-6)
+
+
+def test_mouth_gestures_are_relative_to_the_clip() -> None:
+    points = np.repeat(faces()[:1], 4, axis=0)
+    points[:, [48, 54]] = [[40, 75], [60, 75]]
+    points[:, [51, 57]] = [[50, 65], [50, 85]]
+    points[:, 62], points[:, 66] = [50, 70], [[50, 70], [50, 74], [50, 70], [50, 74]]
+    gestures = mouth_gestures(points)
+    # only the inner gap changes: 0 and 0.1 eye distances, mean 0.05, spread 0.05
+    np.testing.assert_allclose(gestures[:, 0], np.array([-1, 1, -1, 1]) * 0.05 / 0.055, atol=1e-4)
+    np.testing.assert_allclose(gestures[:, 1:], 0.0, atol=1e-4)

@@ -11,7 +11,7 @@ from core.coefficients import motion_window
 from datasets.augment import AugmentConfig
 from datasets.clips import Frame, PreparedClip
 from datasets.collection import DataConfig
-from datasets.crops import cut, mouth_opening, mouth_shape
+from datasets.crops import cut, mouth_gestures, mouth_opening
 from datasets.dnet import DNetPairs
 from datasets.enet import ENetClips
 from datasets.expert import SyncWindows
@@ -30,7 +30,7 @@ def build(kind: str, data: DataConfig, augment: AugmentConfig = NONE, seed: int 
     if kind == "dnet":
         return DNetPairs(data, "train", augment, seed, size=64)
     if kind == "expert":
-        return SyncWindows(data, "train", augment, seed, num_negatives=2, other_clip=0.3, with_mouth=True)
+        return SyncWindows(data, "train", augment, seed, num_windows=3, with_mouth=True)
     if kind == "enet":
         return ENetClips(data, "train", augment, seed, num_frames=2, size=96)
     if kind == "landmarks":
@@ -109,28 +109,21 @@ def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> No
         np.testing.assert_array_equal(after["sync_audio"], after["audio"][0])
 
 
-def test_expert_windows_in_sync_and_out_of_sync(data: DataConfig) -> None:
-    dataset = SyncWindows(data, "train", NONE, 0, num_negatives=3, min_shift=6, with_mouth=True)
+def test_expert_windows_are_in_sync_and_apart(data: DataConfig) -> None:
+    dataset = SyncWindows(data, "train", NONE, 0, num_windows=3, min_shift=6, with_mouth=True)
     clip = dataset.clips.clip(0)
     windows = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
-    shapes = np.stack([mouth_shape(clip.landmarks[start : start + 5]) for start in range(20)])
+    gestures = mouth_gestures(clip.landmarks)
+    lnet = LNetClips(data, "train", NONE, 0).preview(0, 24)["target"][0]
     for epoch in range(10):
         sample = dataset[(epoch, 0)]
-        assert sample["audio"].shape == (4, 1, 80, 16) and sample["faces"].shape == (15, 48, 96)
+        assert sample["audio"].shape == (3, 1, 80, 16) and sample["faces"].shape == (3, 15, 48, 96)
         places = [int(np.flatnonzero((windows == audio).all(axis=(1, 2, 3)))[0]) for audio in sample["audio"]]
-        assert all(abs(place - places[0]) >= 6 for place in places[1:])
-        np.testing.assert_allclose(sample["mouth"], shapes[places[0]], atol=1e-6)
-    # frames are stacked one after the other: lower half of the face of each
-    lnet = LNetClips(data, "train", NONE, 0).preview(0, 20)["target"][0]
-    frames = np.concatenate([lnet[:, places[0] + t, 48:] for t in range(5)])
-    np.testing.assert_array_equal(sample["faces"], frames)
-
-
-def test_expert_negatives_from_other_clips(data: DataConfig) -> None:
-    dataset = SyncWindows(data, "train", NONE, 0, other_clip=1.0)
-    own = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
-    negatives = [dataset[(epoch, 0)]["audio"][1] for epoch in range(5)]
-    assert not any((own == negative).all(axis=(1, 2, 3)).any() for negative in negatives)
+        assert min(np.diff(places)) >= 6
+        for place, faces, mouth in zip(places, sample["faces"], sample["mouth"], strict=True):
+            np.testing.assert_allclose(mouth, gestures[place : place + 5], atol=1e-6)
+            # frames are stacked one after the other: lower half of the face of each
+            np.testing.assert_array_equal(faces, np.concatenate([lnet[:, place + t, 48:] for t in range(5)]))
 
 
 def test_enet_clips(data: DataConfig) -> None:

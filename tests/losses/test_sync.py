@@ -67,11 +67,18 @@ def test_bce_values(video: torch.Tensor, label: float, expected: float) -> None:
 
 
 def test_contrastive_values() -> None:
-    undecided = torch.stack([SIXTY_DEGREES, SIXTY_DEGREES, SIXTY_DEGREES], dim=1)
-    assert contrastive_sync_loss(RIGHT, undecided).item() == pytest.approx(math.log(3.0), rel=1e-5)
+    same = torch.stack([SIXTY_DEGREES, SIXTY_DEGREES, SIXTY_DEGREES], dim=1)
+    assert contrastive_sync_loss(same, same).item() == pytest.approx(math.log(3.0), rel=1e-5)
     decided = torch.stack([RIGHT, UP], dim=1)
     expected = math.log(1.0 + math.exp(-1.0))
-    assert contrastive_sync_loss(RIGHT, decided, temperature=1.0).item() == pytest.approx(expected, rel=1e-5)
+    assert contrastive_sync_loss(decided, decided, temperature=1.0).item() == pytest.approx(
+        expected, rel=1e-5
+    )
+    swapped = decided.flip(1)
+    expected = math.log(1.0 + math.exp(1.0))
+    assert contrastive_sync_loss(decided, swapped, temperature=1.0).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_parity_kit(kit_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
+from core.errors import UserError
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
-from datasets.crops import NUM_MOUTH
+from datasets.crops import MOUTH_GESTURES
 from datasets.expert import SyncWindows
-from losses.sync import contrastive_sync_loss, sync_bce_loss, sync_probability
+from losses.sync import contrastive_sync_loss, sync_bce_loss
 from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.steps.base import Step, StepOutput
@@ -32,8 +33,8 @@ class ExpertWeights:
 
     Attributes:
         bce: cross-entropy of the cosine, the published loss.
-        contrastive: pick the right window among all of a sample; for small data, not in the paper.
-        mouth: predict the shape of the mouth from each embedding alone; for small data, not in the paper.
+        contrastive: pair the windows of a sample; for small data, not in the paper.
+        mouth: read the movement of the mouth from each embedding alone; for small data, not in the paper.
     """
 
     bce: float
@@ -50,9 +51,10 @@ class ExpertTraining:
         data: prepared data.
         optimizer: Adam.
         weights: loss weights.
-        num_negatives: speech windows out of sync per sample.
-        min_shift: least distance of a negative in frames.
-        other_clip: share of negatives from other clips.
+        num_windows: windows of a clip in one sample; each is a negative of the others.
+        min_shift: least distance of two windows in frames.
+        mouth_steps: steps in which only the mouth is learned; with little data the expert leaves the plateau
+            as soon as both embeddings know it.
         model: sizes.
         augment: augmentation.
         network: name in the catalog.
@@ -62,16 +64,16 @@ class ExpertTraining:
     data: DataConfig
     optimizer: OptimizerConfig
     weights: ExpertWeights
-    num_negatives: int = 1
+    num_windows: int = 2
     min_shift: int = 5
-    other_clip: float = 0.0
+    mouth_steps: int = 0
     model: LipSyncExpertConfig = field(default_factory=LipSyncExpertConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     network: Literal["lipsync_expert"] = "lipsync_expert"
 
 
 class ExpertWithMouth(nn.Module):
-    """The expert and two linear heads that read the shape of the mouth from either embedding.
+    """The expert and two linear heads that read the movement of the mouth from either encoder.
 
     Args:
         config: sizes of the expert.
@@ -82,31 +84,31 @@ class ExpertWithMouth(nn.Module):
         super().__init__()
         self.expert = LipSyncExpert(config)
         self.num_frames = config.num_frames
-        size, shape = config.audio_widths[-1], 2 * NUM_MOUTH * config.num_frames
-        self.heads = nn.ModuleList(nn.Linear(size, shape) for _ in range(2)) if with_mouth else None
+        size = config.audio_widths[-1], MOUTH_GESTURES * config.num_frames
+        self.heads = nn.ModuleList(nn.Linear(*size) for _ in range(2)) if with_mouth else None
 
     def forward(
         self, audio: torch.Tensor, faces: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Embed K windows of speech and one of lips.
+        """Embed N windows of speech and of lips.
 
         Args:
-            audio: [B, K, 1, 80, 16], the window in sync first.
-            faces: [B, 15, 48, 96] in [0, 1].
+            audio: [N, 1, 80, 16] in [-4, 4].
+            faces: [N, 15, 48, 96] in [0, 1].
 
         Returns:
-            Audio [B, K, D] and face [B, D] embeddings of unit length, and the mouth shapes [B, 5, 20, 2] read
-            from the first audio embedding and the face embedding (empty without heads).
+            Audio and face embeddings [N, D] of unit length, and the mouth gestures [N, 5, 3] read from either
+            (empty without heads).
         """
-        heard, seen = self.expert(audio.flatten(0, 1), faces)
-        heard = heard.unflatten(0, audio.shape[:2])
+        features = (self.expert.audio_encoder(audio), self.expert.face_encoder(faces).flatten(1))
+        heard, seen = (F.normalize(feature.float(), dim=1) for feature in features)
         if self.heads is None:
             return heard, seen, []
-        shapes = [
-            head(embedding).unflatten(1, (self.num_frames, NUM_MOUTH, 2))
-            for head, embedding in zip(self.heads, (heard[:, 0], seen), strict=True)
+        gestures = [
+            head(feature).unflatten(1, (self.num_frames, MOUTH_GESTURES))
+            for head, feature in zip(self.heads, features, strict=True)
         ]
-        return heard, seen, shapes
+        return heard, seen, gestures
 
 
 class ExpertStep(Step):
@@ -115,9 +117,14 @@ class ExpertStep(Step):
     Args:
         config: the training config.
         device: where to compute.
+
+    Raises:
+        UserError: ``mouth_steps`` without a weight for the mouth.
     """
 
     def __init__(self, config: ExpertTraining, device: torch.device) -> None:
+        if config.mouth_steps and not config.weights.mouth:
+            raise UserError("mouth_steps needs a weight for the mouth: set weights.mouth, or mouth_steps=0")
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = ExpertWithMouth(config.model, with_mouth=config.weights.mouth > 0).to(device)
@@ -136,31 +143,47 @@ class ExpertStep(Step):
             config.augment if training else AugmentConfig(),
             config.loop.seed,
             data.release_only and training,
-            config.num_negatives,
+            config.num_windows,
             config.min_shift,
-            config.other_clip if training else 0.0,
             with_mouth=config.weights.mouth > 0,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``bce``, ``contrastive`` and ``mouth``; metric ``accuracy``, 0.5 by chance with one negative."""
-        heard, seen, shapes = network(batch["audio"], batch["faces"])
-        lips = seen[:, None].expand_as(heard)
-        in_sync = sync_bce_loss(heard[:, 0], seen, seen.new_ones(len(seen)))
-        negatives = heard[:, 1:].flatten(0, 1)
-        out_of_sync = sync_bce_loss(negatives, lips[:, 1:].flatten(0, 1), seen.new_zeros(len(negatives)))
-        losses = {"bce": 0.5 * (in_sync + out_of_sync)}
-        if self.config.weights.contrastive:
-            losses["contrastive"] = contrastive_sync_loss(seen, heard)
-        if shapes:
-            losses["mouth"] = torch.stack([F.l1_loss(shape, batch["mouth"]) for shape in shapes]).sum()
-        with torch.no_grad():
-            cosines = sync_probability(heard.flatten(0, 1), lips.flatten(0, 1)).unflatten(0, heard.shape[:2])
+        """Losses ``bce``, ``contrastive`` and ``mouth``; metric ``accuracy``, 0.5 by chance."""
+        windows = batch["faces"].shape[:2]
+        heard, seen, gestures = network(batch["audio"].flatten(0, 1), batch["faces"].flatten(0, 1))
+        heard, seen = heard.unflatten(0, windows), seen.unflatten(0, windows)
+        losses: dict[str, torch.Tensor] = {}
+        if step >= self.config.mouth_steps or not network.training:
+            losses["bce"] = _pairwise_bce(heard, seen)
+            if self.config.weights.contrastive:
+                losses["contrastive"] = contrastive_sync_loss(heard, seen)
+        if gestures:
+            moves = batch["mouth"].flatten(0, 1)
+            losses["mouth"] = torch.stack([F.mse_loss(gesture.float(), moves) for gesture in gestures]).sum()
+        cosines = torch.einsum("bwd,bxd->bwx", seen, heard).detach()
+        in_sync = cosines.diagonal(dim1=1, dim2=2)[..., None]
+        out_of_sync = cosines[:, _off_diagonal(windows[1])]
         metrics = {
-            "accuracy": (cosines[:, :1] > cosines[:, 1:]).float().mean(),
-            "cosine_in_sync": cosines[:, 0].mean(),
-            "cosine_out_of_sync": cosines[:, 1:].mean(),
+            # the diagonal never exceeds itself
+            "accuracy": (in_sync > cosines).float().sum() / out_of_sync.numel(),
+            "cosine_in_sync": in_sync.mean(),
+            "cosine_out_of_sync": out_of_sync.mean(),
         }
-        faces = batch["faces"].unflatten(1, (-1, 3))
+        faces = batch["faces"][:, 0].unflatten(1, (-1, 3))
         images = {f"frame {frame}": faces[:, frame] for frame in (0, faces.shape[1] // 2, faces.shape[1] - 1)}
         return StepOutput(losses, images, metrics)
+
+
+def _pairwise_bce(heard: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """The published loss over all pairs of windows of a clip [B, W, D], both kinds of pairs weighing the same."""
+    clips, windows, _ = heard.shape
+    apart = _off_diagonal(windows).to(heard.device)
+    positive = sync_bce_loss(heard.flatten(0, 1), seen.flatten(0, 1), seen.new_ones(clips * windows))
+    speech = heard[:, None].expand(-1, windows, -1, -1)[:, apart].flatten(0, 1)
+    lips = seen[:, :, None].expand(-1, -1, windows, -1)[:, apart].flatten(0, 1)
+    return 0.5 * (positive + sync_bce_loss(speech, lips, seen.new_zeros(len(lips))))
+
+
+def _off_diagonal(size: int) -> torch.Tensor:
+    return ~torch.eye(size, dtype=torch.bool)

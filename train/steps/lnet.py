@@ -20,7 +20,7 @@ from models.blocks import unroll_clip
 from models.lipsync_expert import stack_lower_half
 from models.lnet import LNet, LNetConfig
 from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen
+from train.frozen import load_features, load_frozen, start_audio_encoder
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
@@ -52,6 +52,7 @@ class LNetTraining:
         expert: the frozen lip-sync expert.
         model: sizes.
         augment: augmentation, silence among it.
+        audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         network: name in the catalog.
     """
 
@@ -63,6 +64,7 @@ class LNetTraining:
     expert: FrozenConfig
     model: LNetConfig = field(default_factory=LNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    audio_encoder: str = ""
     network: Literal["lnet"] = "lnet"
 
 
@@ -78,6 +80,7 @@ class LNetStep(Step):
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = LNet(config.model).to(device)
+        start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
         features = load_features(config.perceptual, device)
         self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
         self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None

@@ -23,7 +23,7 @@ from models.discriminators import QualityDiscriminator, QualityDiscriminatorConf
 from models.lipsync_expert import stack_lower_half
 from models.wav2lip import Wav2Lip, Wav2LipConfig
 from train.config import FrozenConfig, LoopConfig, OptimizerConfig
-from train.frozen import load_frozen
+from train.frozen import load_frozen, start_audio_encoder
 from train.steps.base import Step, StepOutput, image_metrics
 from train.steps.lnet import clip_images, dub_clip
 
@@ -61,6 +61,7 @@ class Wav2LipTraining:
         model: sizes.
         discriminator: sizes of the quality discriminator.
         augment: augmentation, silence among it.
+        audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         network: name in the catalog.
     """
 
@@ -73,6 +74,7 @@ class Wav2LipTraining:
     model: Wav2LipConfig = field(default_factory=Wav2LipConfig)
     discriminator: QualityDiscriminatorConfig = field(default_factory=QualityDiscriminatorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    audio_encoder: str = ""
     network: Literal["wav2lip"] = "wav2lip"
 
 
@@ -88,6 +90,7 @@ class Wav2LipStep(Step):
         self.config = config
         self.gate_open = False
         self.network = Wav2Lip(config.model).to(device)
+        start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
         self.expert = load_frozen(config.expert, "lipsync_expert", device)
         if config.weights.adversarial:
             self.discriminator = QualityDiscriminator(config.discriminator).to(device)
