@@ -87,6 +87,62 @@ def sync_score(video: Floats, audio: Floats, max_shift: int = MAX_SHIFT) -> Sync
     )
 
 
+def best_offset(video: Floats, audio: Floats, windows: slice, max_shift: int = MAX_SHIFT) -> int:
+    """Offset of a stretch of a longer recording, found with the real sound around the stretch.
+
+    :func:`sync_score` puts zero vectors beyond the ends of what it is given, which in a short stretch decides many
+    of the larger shifts. Here every shift is judged by the pairs that exist.
+
+    Args:
+        video: [windows, features] embeddings of the whole recording.
+        audio: [windows, features] likewise.
+        windows: the stretch.
+        max_shift: windows to look to each side.
+
+    Returns:
+        Frames; positive: the matching sound comes before the picture, as in :class:`SyncScore`.
+    """
+    places = np.arange(len(video))[windows]
+    means = np.full(2 * max_shift + 1, np.inf)
+    for column, shift in enumerate(range(-max_shift, max_shift + 1)):
+        seen = places[(places + shift >= 0) & (places + shift < len(audio))]
+        if len(seen):
+            means[column] = np.linalg.norm(video[seen] - audio[seen + shift], axis=1).mean()
+    return max_shift - int(np.argmin(means))
+
+
+def pairwise_accuracy(video: Floats, audio: Floats, min_shift: int, length: int = 1) -> float | None:
+    """How often the picture lies nearer to its own sound than to sound from elsewhere in the same recording.
+
+    Every stretch of ``length`` windows is compared, by its mean distance, with the same stretch under every shift
+    of at least ``min_shift`` windows that the recording allows; a tie counts half. Chance is 0.5.
+
+    Args:
+        video: [windows, features] embeddings.
+        audio: [windows, features] embeddings of the sound at the same places.
+        min_shift: windows (frames of 40 ms).
+        length: windows whose distances are averaged before they are compared.
+
+    Returns:
+        Share in [0, 1]; None if the recording is too short for any comparison.
+    """
+    squares = (video**2).sum(axis=1)[:, None] + (audio**2).sum(axis=1) - 2.0 * (video @ audio.T)
+    distances = np.sqrt(np.maximum(squares, 0.0))
+    own = np.diagonal(distances)
+    right, total = 0.0, 0
+    for shift in range(min_shift, len(own) - length + 1):
+        for sign in (-1, 1):
+            shifted = _moving_mean(np.diagonal(distances, sign * shift), length)
+            synced = _moving_mean(own[shift:] if sign < 0 else own[: len(own) - shift], length)
+            right += float((synced < shifted).sum() + 0.5 * (synced == shifted).sum())
+            total += len(synced)
+    return right / total if total else None
+
+
+def _moving_mean(values: npt.NDArray[np.floating], length: int) -> npt.NDArray[np.floating]:
+    return np.lib.stride_tricks.sliding_window_view(values, length).mean(axis=1)
+
+
 def median_filter(values: npt.NDArray[Real], length: int) -> npt.NDArray[Real]:
     """Running median of odd ``length`` with zeros beyond both ends, as the published protocol has it.
 

@@ -1,56 +1,133 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_weights import SIZES, make_tiny_weights
 
 from core.errors import UserError
 from datasets.clips import PreparedClip
-from datasets.synthetic import write_synthetic_clip
+from datasets.synthetic import write_synthetic, write_synthetic_clip
+from models.catalog import build_network, save_network
+from models.landmarks import Landmarks
 from scripts import measure_demo as figures
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
-
-
-def test_sync_accuracy_is_one_for_matching_and_half_for_unrelated_embeddings() -> None:
-    rng = np.random.default_rng(0)
-    video = _unit(rng.normal(size=(200, 16)))
-    assert figures.sync_accuracy(video, video) == 1.0
-    assert figures.sync_accuracy(video, _unit(rng.normal(size=(200, 16)))) == pytest.approx(0.5, abs=0.1)
+@pytest.fixture
+def clip(tmp_path: Path) -> figures.HeldOutClip:
+    write_synthetic_clip(tmp_path / "clip", seed=0, num_frames=12)
+    return figures.HeldOutClip("clip", PreparedClip(tmp_path / "clip"))
 
 
 @pytest.mark.parametrize("late", [0, 4])
 def test_offsets_of_windows_see_late_sound(late: int) -> None:
     video = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
     offsets = figures.offsets_of_windows(video, np.roll(video, late, axis=0))
-    assert len(offsets) == 3
     assert offsets == [-late] * 3
+    assert figures.offsets_of_windows(video[:45], video[:45]) == []  # shorter than two seconds
 
 
-def test_redub_shows_the_painter_masked_frames_one_reference_and_the_new_speech(tmp_path: Path) -> None:
-    write_synthetic_clip(tmp_path / "clip", seed=0, num_frames=20)
-    clip = PreparedClip(tmp_path / "clip")
-    heard, references = [], []
+def test_redub_shows_the_painter_masked_frames_one_reference_and_the_new_speech(
+    clip: figures.HeldOutClip,
+) -> None:
+    masked, references, heard = [], [], []
 
     def painter(audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-        assert (faces[:, :3, 48:] == 0).all() and faces[:, :3, :48].mean() > 0.1
-        heard.append(audio)
+        masked.append(faces[:, :3])
         references.append(faces[:, 3:])
+        heard.append(audio)
         return faces[:, 3:] + 0.0
 
     mel = np.random.default_rng(1).normal(size=(80, 62)).astype(np.float32)
+    before = clip.faces.copy()
     painted = figures.redub(clip, mel, painter)
-    # (62 - 16) / 3.2 + 1 whole windows
+    # (62 - 16) / 3.2 + 1 whole windows; the clip has 12 frames, so it runs back from the last one
     assert painted.shape == (15, 3, 96, 96)
+    shown = torch.cat(masked).numpy()
+    assert (shown[:, :, 48:] == 0).all()
+    assert np.array_equal(shown[12, :, :48], before[10, :, :48])
     assert np.array_equal(torch.cat(heard)[10, 0].numpy(), mel[:, 32:48])
-    assert (torch.cat(references) == references[0][0]).all()
+    assert (torch.cat(references).numpy() == before[clip.closed]).all()
+    assert np.array_equal(clip.faces, before)
 
 
-def test_measure_needs_prepared_clips(tmp_path: Path) -> None:
+def test_back_and_forth() -> None:
+    assert figures.back_and_forth(4, 9) == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert figures.back_and_forth(1, 3) == [0, 0, 0]
+
+
+class _Oracle:
+    """Finds the labels of one clip, off by some pixels of the stored frame to the right."""
+
+    def __init__(self, clip: PreparedClip, error: float) -> None:
+        self.frames = iter(clip.landmarks)
+        self.error = error
+
+    def find(self, clip: PreparedClip, index: int, around: object, network: object) -> np.ndarray:
+        return clip.landmarks[index] + np.array([self.error, 0.0], dtype=np.float32)
+
+
+def test_landmark_error_is_in_eye_distances(
+    clip: figures.HeldOutClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes = np.linalg.norm(clip.clip.landmarks[:, 36] - clip.clip.landmarks[:, 45], axis=1)
+    monkeypatch.setattr(figures, "_find_landmarks", _Oracle(clip.clip, 2.0).find)
+    assert figures.landmark_error(clip.clip, None) == pytest.approx((2.0 / eyes[::2]).mean(), rel=1e-4)  # type: ignore[arg-type]
+    assert figures.tracked_landmark_error(clip.clip, None) == pytest.approx((2.0 / eyes[1:]).mean(), rel=1e-4)  # type: ignore[arg-type]
+
+
+def test_opening_is_measured_in_the_frame(clip: figures.HeldOutClip) -> None:
+    """A network that finds the labels gives the labels' opening, whatever the crop."""
+    labels = [view.to_crop(points) for view, points in zip(clip.views, clip.clip.landmarks, strict=True)]
+    crop = figures.landmark_crop(np.mean(labels, axis=0))
+    answers = iter(torch.from_numpy(crop.to_crop(points)).float() for points in labels)
+
+    def network(images: torch.Tensor) -> Landmarks:
+        assert images.shape[1:] == (3, 128, 128)
+        return Landmarks(torch.stack([next(answers) for _ in images]), torch.zeros(len(images)))
+
+    opening = figures.opening_of(clip.faces, clip, network)  # type: ignore[arg-type]
+    assert opening == pytest.approx(figures.mouth_opening(clip.clip.landmarks), abs=1e-4)
+
+
+def test_measure_needs_people_that_no_training_saw(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("clip,split,identity,num_frames,release_training\n")
     with pytest.raises(UserError, match="no validation clips"):
         figures.measure(tmp_path, tmp_path)
+
+
+def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> None:
+    root = write_synthetic(tmp_path / "data", num_train=1, num_val=2, num_frames=56)
+    weights = make_tiny_weights(tmp_path / "weights")
+    (weights / "enet.safetensors").unlink()
+    landmarks = build_network("landmarks", {"width_multiplier": 0.1}).eval()
+    save_network(weights / "landmarks.safetensors", landmarks, licence="random, for tests")
+    extra = {"step": 7, "figures": {"psnr": 21.5}}
+    dnet = build_network("dnet", SIZES["dnet"]).eval()
+    save_network(weights / "dnet.safetensors", dnet, licence="random, for tests", extra=extra)
+    measured = figures.measure(root, weights)
+    assert measured["missing"] == ["wav2lip", "enet"]
+    assert measured["data"] == {"clips": 2, "people": 2, "talking_clips": 2, "talking_people": 2}
+    assert measured["landmarks"]["nme"] > 0.0
+    assert 0.0 <= measured["lipsync_expert"]["accuracy_2_s"] <= 1.0
+    assert len(measured["lnet"]["offsets"]) == 2
+    assert measured["lnet"]["opening_real"] > 0.0
+    assert measured["dnet"] == {"training": extra, "psnr": 21.5}
+    assert json.loads(json.dumps(measured)) == measured
+    text = figures.to_table(measured).markdown()
+    assert (
+        "| dnet | PSNR of the rendered frame, at the last validation of the training | 21.5 dB | - |" in text
+    )
+    assert "wav2lip: not measured, no weights" in text
+    assert text.count("\n| lnet |") == text.count("\n| wav2lip |") == 5
+
+
+def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
+    root = write_synthetic(tmp_path, num_train=1, num_val=1, num_frames=5)
+    lines = (root / "manifest.csv").read_text().replace("face1,5", "face0,5")
+    (root / "manifest.csv").write_text(lines)
+    with pytest.raises(UserError, match="face0"):
+        figures.read_clips(root)
