@@ -26,6 +26,7 @@ class DNetPairs(Dataset[dict[str, Any]]):
         seed: of all random draws.
         release_only: leave out clips whose weights may not be published.
         size: side of the images in pixels.
+        max_gap: largest distance of source and target in frames; 0 for any.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class DNetPairs(Dataset[dict[str, Any]]):
         seed: int,
         release_only: bool = False,
         size: int = DNET_SIZE,
+        max_gap: int = 0,
     ) -> None:
         self.clips = ClipCollection(data, split, ("frames_index", "rows"), 2, release_only)
         self.augment = augment
         self.seed = seed
         self.size = size
+        self.max_gap = max_gap
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -57,12 +60,12 @@ class DNetPairs(Dataset[dict[str, Any]]):
         """
         epoch, index = key
         rng = sample_rng(self.seed, epoch, index)
-        source, target = rng.choice(len(self.clips.clip(index)), size=2, replace=False)
+        source, target = self._draw_pair(len(self.clips.clip(index)), rng)
         changes = ImageAugment.draw(self.augment, rng)
         return {
-            "source": self._image(index, int(source), changes),
-            "target": self._image(index, int(target), changes),
-            "coefficients": motion_window(self.clips.clip(index).rows, int(target)),
+            "source": self._image(index, source, changes),
+            "target": self._image(index, target, changes),
+            "coefficients": motion_window(self.clips.clip(index).rows, target),
             "clip": self.clips.names[index],
         }
 
@@ -77,6 +80,14 @@ class DNetPairs(Dataset[dict[str, Any]]):
             "coefficients": np.stack([motion_window(clip.rows, frame) for frame in frames]),
             "clip": [self.clips.names[index]] * len(frames),
         }
+
+    def _draw_pair(self, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Two different frames, not farther apart than ``max_gap``."""
+        source = int(rng.integers(num_frames))
+        gap = self.max_gap or num_frames
+        first, last = max(0, source - gap), min(num_frames - 1, source + gap)
+        target = int(rng.integers(first, last))
+        return source, target + (target >= source)
 
     def _image(self, index: int, frame: int, changes: ImageAugment) -> Floats:
         clip = self.clips.clip(index)

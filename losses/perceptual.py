@@ -32,16 +32,20 @@ class PerceptualLoss(nn.Module):
         features: fixed network, image [B, 3, H, W] in [0, 1] -> list of maps [B, C, h, w].
         distance: ``l1`` or ``squared_l2``; the mean over batch, channels and pixels of each layer.
         num_scales: also compare at 1/2, 1/4 ... of the size; 1 is the equation as printed.
+        pixels: weight of the images themselves as one more map on every scale; 0 is the equation as printed.
 
     Raises:
         UserError: unknown distance.
     """
 
-    def __init__(self, features: FeatureExtractor, distance: str = "l1", num_scales: int = 1) -> None:
+    def __init__(
+        self, features: FeatureExtractor, distance: str = "l1", num_scales: int = 1, pixels: float = 0.0
+    ) -> None:
         super().__init__()
         self.features = features
         self.distance = choose_distance(distance)
         self.num_scales = num_scales
+        self.pixels = pixels
 
     def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Compare two batches of images.
@@ -61,6 +65,8 @@ class PerceptualLoss(nn.Module):
                 wanted = self.features(target)
             for have, want in zip(self.features(output), wanted, strict=True):
                 total = total + self.distance(have.float(), want.float())
+            if self.pixels:
+                total = total + self.pixels * self.distance(output.float(), target.float())
         return total / self.num_scales
 
 

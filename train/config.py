@@ -106,9 +106,12 @@ class PerceptualConfig:
         config: sizes that differ from the defaults, for ``random-vgg19`` only.
         distance: ``l1`` or ``squared_l2``.
         num_scales: scales of the perceptual loss.
+        pixels: weight of the plain pixel difference on every scale, for features that do not see colours well;
+            not in the paper.
     """
 
     features: str
     config: dict[str, Any] = field(default_factory=dict)
     distance: Literal["l1", "squared_l2"] = "l1"
     num_scales: int = 1
+    pixels: float = 0.0

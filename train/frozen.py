@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError
+from losses.perceptual import PerceptualLoss
 from models.audio_encoder import AudioEncoder
 from models.catalog import build_network, load_network
 from models.lipsync_expert import LipSyncExpert
@@ -75,6 +76,11 @@ def start_audio_encoder(encoder: AudioEncoder, expert: str) -> None:
             f"the audio encoder of {expert} has other sizes than this network's: make them alike (the expert's "
             "audio_residual must be [2, 2, 2, 1]), or set audio_encoder=''"
         ) from None
+
+
+def make_perceptual_loss(config: PerceptualConfig, features: nn.Module) -> PerceptualLoss:
+    """The perceptual loss of a config on its feature network (:func:`load_features`)."""
+    return PerceptualLoss(features, config.distance, config.num_scales, config.pixels)
 
 
 class StageFeatures(nn.Module):

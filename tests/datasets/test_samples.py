@@ -68,6 +68,13 @@ def test_dnet_pairs(data: DataConfig) -> None:
     assert (sample["source"] != sample["target"]).any()
 
 
+def test_dnet_pairs_keep_to_the_gap(data: DataConfig) -> None:
+    dataset = DNetPairs(data, "train", NONE, 0, size=64, max_gap=2)
+    pairs = [dataset._draw_pair(24, np.random.default_rng(seed)) for seed in range(200)]
+    assert {abs(source - target) for source, target in pairs} == {1, 2}
+    assert {target for _, target in pairs} == set(range(24))
+
+
 def test_lnet_clips(data: DataConfig) -> None:
     sample = build("lnet", data)[(0, 0)]
     masked, reference = sample["faces"][:3], sample["faces"][3:]

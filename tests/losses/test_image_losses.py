@@ -38,6 +38,11 @@ def test_perceptual_sums_layers_and_averages_scales(distance: str, expected: flo
     assert loss(flat(0.5), flat(0.5)).item() == 0.0
 
 
+def test_perceptual_with_pixels_on_every_scale() -> None:
+    loss = PerceptualLoss(two_layers, num_scales=2, pixels=5.0)
+    assert loss(flat(0.5), flat(0.4)).item() == pytest.approx(0.1 + 0.3 + 5.0 * 0.1, rel=1e-5)
+
+
 def test_perceptual_gradient_reaches_the_output_only() -> None:
     output, target = flat(0.5).requires_grad_(), flat(0.4).requires_grad_()
     PerceptualLoss(two_layers)(output, target).backward()

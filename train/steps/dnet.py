@@ -14,10 +14,10 @@ from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.dnet import DNetPairs
-from losses.perceptual import PerceptualLoss, StyleLoss
+from losses.perceptual import StyleLoss
 from models.dnet import DNet, DNetConfig
 from train.config import LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features
+from train.frozen import load_features, make_perceptual_loss
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
@@ -47,6 +47,7 @@ class DNetTraining:
         weights: loss weights.
         perceptual: feature network.
         warp_steps: steps of the first stage.
+        max_gap: largest distance of source and target in frames; 0 for any, as in the paper.
         size: side of the images in pixels.
         model: sizes.
         augment: augmentation (colour only).
@@ -59,6 +60,7 @@ class DNetTraining:
     weights: DNetWeights
     perceptual: PerceptualConfig
     warp_steps: int
+    max_gap: int = 0
     size: int = DNET_SIZE
     model: DNetConfig = field(default_factory=DNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -80,7 +82,7 @@ class DNetStep(Step):
         self.weights = dataclasses.asdict(config.weights)
         self.network = DNet(config.model).to(device)
         features = load_features(config.perceptual, device)
-        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.style = StyleLoss(features, config.perceptual.distance)
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
@@ -93,6 +95,7 @@ class DNetStep(Step):
             self.config.loop.seed,
             data.release_only and training,
             self.config.size,
+            self.config.max_gap,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:

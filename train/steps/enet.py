@@ -17,13 +17,12 @@ from datasets.degradations import degrade
 from datasets.enet import ENetClips
 from losses.adversarial import discriminator_loss, generator_loss
 from losses.identity import IdentityLoss
-from losses.perceptual import PerceptualLoss
 from losses.reconstruction import l1_loss
 from models.blocks import resize, roll_clip, unroll_audio, unroll_clip
 from models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from models.enet import ENet, ENetConfig
 from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen
+from train.frozen import load_features, load_frozen, make_perceptual_loss
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
 from train.steps.lnet import judge_sync
 
@@ -100,7 +99,7 @@ class ENetStep(Step):
         self.network = ENet(config.model).to(device)
         self.lnet = load_frozen(config.lnet, "lnet", device)
         features = load_features(config.perceptual, device)
-        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
         self.identity = (
             IdentityLoss(load_frozen(config.arcface, "arcface", device)) if config.weights.identity else None

@@ -13,14 +13,13 @@ from torch.utils.data import Dataset
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.lnet import LNetClips
-from losses.perceptual import PerceptualLoss
 from losses.reconstruction import l1_loss
 from losses.sync import sync_loss, sync_probability
 from models.blocks import unroll_clip
 from models.lipsync_expert import stack_lower_half
 from models.lnet import LNet, LNetConfig
 from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen, start_audio_encoder
+from train.frozen import load_features, load_frozen, make_perceptual_loss, start_audio_encoder
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
@@ -82,7 +81,7 @@ class LNetStep(Step):
         self.network = LNet(config.model).to(device)
         start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
         features = load_features(config.perceptual, device)
-        self.perceptual = PerceptualLoss(features, config.perceptual.distance, config.perceptual.num_scales)
+        self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
