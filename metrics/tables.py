@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from metrics.paper import COLUMNS
 
-ABSENT = "-"
+ABSENT = "-"  # no such number
+UNAVAILABLE = "n/a"  # could not be measured; a note says why
 _LATEX_ESCAPES = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#"})
 
 

@@ -41,6 +41,10 @@ COPY = "copy"
 _WITHOUT_EFFECT = {f"runtime.{key}" for key in ("device", "batch_size", "compile", "cache_dir", "refresh")}
 
 
+class MissingWeightsError(UserError):
+    """A network that only some rows of a table need is not there."""
+
+
 class RetalkerMethod:
     """The main job with given settings.
 
@@ -156,7 +160,8 @@ def make_method(choice: str, settings: Settings | None = None, name: str | None 
         name: as shown in tables; None for the usual one.
 
     Raises:
-        UserError: neither a known method nor a folder, or missing weights.
+        MissingWeightsError: of a baseline.
+        UserError: neither a known method nor a folder, or no weights for the main job.
     """
     if choice == COPY:
         return CopyMethod()
@@ -164,24 +169,24 @@ def make_method(choice: str, settings: Settings | None = None, name: str | None 
         usual_name, preset, network = NAMED[choice]
         merged = {**preset, **(settings or {})}
         if network is not None and "weights.lnet" not in merged:
-            merged["weights.lnet"] = str(find_baseline(network, merged.get("weights.family", "auto")))
+            merged["weights.lnet"] = str(find_weights(network, merged))
         return RetalkerMethod(name or usual_name, merged)
     if not Path(choice).is_dir():
         raise UserError(f"--method {choice}: neither {', '.join([*NAMED, COPY])} nor a folder of results")
     return FolderMethod(name or Path(choice).name, Path(choice))
 
 
-def find_baseline(network: str, family: str) -> Path:
-    """Checkpoint of a Wav2Lip generator: in the family's folder, else among the converted or bundled weights.
+def find_weights(network: str, settings: Settings) -> Path:
+    """Checkpoint of a network that only some rows need: in the family's folder, else converted or bundled.
 
     Raises:
-        UserError: it is nowhere.
+        MissingWeightsError: it is nowhere.
     """
-    for folder in (Path(family), *CHECKPOINT_FOLDERS):
+    for folder in (Path(settings.get("weights.family", "auto")), *CHECKPOINT_FOLDERS):
         path = folder / f"{network}.safetensors"
         if path.is_file():
             return path
-    raise UserError(f"no weights {network}.safetensors; see checkpoints/README.md for how to get them")
+    raise MissingWeightsError(f"needs weights {network}.safetensors, see checkpoints/README.md")
 
 
 def _nested(settings: Settings) -> dict[str, Any]:

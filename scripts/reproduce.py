@@ -14,16 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.checkpoint import atomic_path
+from core.checkpoint import atomic_path, read_metadata
 from core.config import load_config
 from core.errors import UserError, run_command
 from metrics.config import EvaluationConfig
 from metrics.pairs import Pair, read_pairs
 from metrics.paper import TABLE_1, TABLE_3, TABLE_4, Figures
-from metrics.tables import Table, figure, heading
+from metrics.tables import UNAVAILABLE, Table, figure, heading
 from scripts.evaluate import CACHE, DEFAULT_CONFIG, Plan, parse_settings, run_locally
 from scripts.make_pairs import make_pair_list
-from scripts.methods import LNET_ONLY, OURS, WITHOUT_DNET, Settings
+from scripts.methods import LNET_ONLY, OURS, WITHOUT_DNET, MissingWeightsError, Settings, find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ QUALITY = ("fid", "cpbd", "lse_d", "lse_c")
 SYNC = ("lse_d", "lse_c")
 DATASETS = ("LRS2", "HDTF")
 TABLE_4_PAIRS = 10
+WITHOUT_ATTENTION = "L-Net w/o cross-attention"
 TABLE_1_METHODS = {"Wav2Lip w/o GAN": "wav2lip", "Wav2Lip": "wav2lip-gan", "Ours": "ours"}
 
 
@@ -107,6 +108,7 @@ class Reproduction:
         self.job_settings = dict(job_settings)
         self.limit = limit
         self.notes: dict[str, None] = {}  # in order, each once
+        self.has_failures = False
 
     def pairs(self, dataset: str, videos: Path, file_list: Path | None = None) -> list[Pair]:
         """The data set's pair list, drawn on first use.
@@ -115,16 +117,21 @@ class Reproduction:
             UserError: too few videos, or a damaged list.
         """
         folder = self.out / dataset.lower()
+        seed = self.seed + DATASETS.index(dataset)  # so that one folder given for both is not drawn alike
         if file_list is not None:
             return read_pairs(file_list, videos)[: self.limit]
         if dataset == "LRS2":
             count, seconds, group = self.preset.lrs2_pairs, self.preset.lrs2_seconds, _lrs2_group(videos)
         else:
             count, seconds, group = self.preset.hdtf_pairs, self.preset.hdtf_seconds, "file"
-        return read_pairs(make_pair_list(videos, folder, count, seconds, self.seed, group))[: self.limit]
+        return read_pairs(make_pair_list(videos, folder, count, seconds, seed, group))[: self.limit]
 
     def run(self, dataset: str, pairs: Sequence[Pair], job: Job) -> dict[str, float] | None:
-        """Averages of a row on a data set; None, with a note, where it cannot be run."""
+        """Averages of a row on a data set; None, with a note, where its weights are missing.
+
+        Raises:
+            UserError: it cannot be run for another reason.
+        """
         plan = Plan(
             method=job.method,
             name=job.row,
@@ -135,14 +142,15 @@ class Reproduction:
         )
         try:
             evaluation = run_locally(plan, pairs)
-        except UserError as error:
-            self.note(f"{job.row} on {dataset} was not run: {error}")
+        except MissingWeightsError as error:
+            self.note(f"{job.row}: not available ({error})")
             return None
         summary = evaluation.summarize(pairs)
         for name, remark in summary["notes"].items():
             if name in ("fid", "lse"):
                 self.note(f"{name.upper()}: {remark}")
         if summary["failed"]:
+            self.has_failures = True
             self.note(
                 f"{job.row} on {dataset}: {len(summary['failed'])} of {len(pairs)} pairs failed, see "
                 f"{plan.folder / 'scores' / summary['failed'][0]}.json"
@@ -157,6 +165,11 @@ class Reproduction:
         if dataset == "LRS2" and self.preset.lrs2_seconds is None:
             sync = replace(sync, view="frame")
         return replace(self.config, sync=sync)
+
+    def length(self, dataset: str) -> str:
+        """Length of a data set's clips, for the note below a table."""
+        seconds = self.preset.lrs2_seconds if dataset == "LRS2" else self.preset.hdtf_seconds
+        return f" of {seconds:g} s" if seconds is not None else ""
 
     def note(self, text: str) -> None:
         """Add a remark below the table."""
@@ -186,8 +199,7 @@ def table1(reproduction: Reproduction, lists: Mapping[str, list[Pair]], folders:
         row = [method]
         for dataset, pairs in lists.items():
             values = _table1_cell(reproduction, dataset, pairs, method, folders)
-            for name in QUALITY:
-                row += [figure(name, values), figure(name, paper.get(dataset))]
+            row += _beside(QUALITY, values, paper.get(dataset))
         rows.append(row)
     return Table("Table 1: comparison with other methods", headings, rows, _notes(reproduction, lists))
 
@@ -202,7 +214,9 @@ def _table1_cell(
         choice = TABLE_1_METHODS[method]
         job = Job(method, choice, {}, choice)
     else:
-        reproduction.note(f"{method}: give its results with --results '{method}:{dataset}=FOLDER'")
+        reproduction.note(
+            f"{method}: not available (give its results with --results '{method}:DATASET=FOLDER')"
+        )
         return None
     return reproduction.run(dataset, pairs, job)
 
@@ -213,27 +227,34 @@ def table3(reproduction: Reproduction, pairs: list[Pair], lnet_without_attention
     Args:
         reproduction: runs the jobs.
         pairs: pairs of HDTF.
-        lnet_without_attention: checkpoint of an L-Net trained without cross-attention; None leaves the row out.
+        lnet_without_attention: checkpoint of an L-Net trained without cross-attention; None looks for
+            ``lnet_no_attention.safetensors`` beside the other weights.
     """
     jobs = {
         "L-Net": Job("L-Net", "ours", LNET_ONLY, "l"),
         "L-Net + E-Net": Job("L-Net + E-Net", "ours", WITHOUT_DNET, "l-e"),
         "L-Net + E-Net + D-Net": Job("L-Net + E-Net + D-Net", "ours", OURS, "ours"),
     }
-    if lnet_without_attention is not None:
-        settings = {**LNET_ONLY, "weights.lnet": lnet_without_attention}
-        row = "L-Net w/o cross-attention"
-        jobs[row] = Job(row, "ours", settings, "l-without-attention")
-    else:
-        reproduction.note(
-            "L-Net w/o cross-attention: train one (docs/metrics.md) and give it with --lnet-without-attention"
-        )
+    try:
+        path = _without_attention(lnet_without_attention, reproduction.job_settings)
+        settings = {**LNET_ONLY, "weights.lnet": str(path)}
+        jobs[WITHOUT_ATTENTION] = Job(WITHOUT_ATTENTION, "ours", settings, "l-without-attention")
+    except MissingWeightsError as error:
+        reproduction.note(f"{WITHOUT_ATTENTION}: not available ({error})")
     rows = []
     for name, paper in TABLE_3.items():
         values = reproduction.run("HDTF", pairs, jobs[name]) if name in jobs else None
         rows.append([name, *_beside(QUALITY, values, paper)])
     title = "Table 3: ablation on HDTF"
     return Table(title, _headings("Networks", QUALITY), rows, _notes(reproduction, {"HDTF": pairs}))
+
+
+def _without_attention(given: str | None, settings: Settings) -> Path:
+    path = Path(given) if given is not None else find_weights("lnet_no_attention", settings)
+    metadata = read_metadata(path)
+    if metadata["network"] != "lnet" or metadata["config"].get("attention_layers") != 0:
+        raise UserError(f"{path} is no L-Net without cross-attention (model.attention_layers=0)")
+    return path
 
 
 def table4(reproduction: Reproduction, pairs: list[Pair]) -> Table:
@@ -253,14 +274,16 @@ def _headings(first: str, names: Sequence[str]) -> list[str]:
     return [first, *(text for name in names for text in (heading(name), "paper"))]
 
 
-def _beside(names: Sequence[str], values: Mapping[str, float] | None, paper: Figures) -> Iterator[str]:
+def _beside(names: Sequence[str], values: Mapping[str, float] | None, paper: Figures | None) -> Iterator[str]:
     for name in names:
-        yield figure(name, values)
+        yield UNAVAILABLE if values is None else figure(name, values)
         yield figure(name, paper)
 
 
 def _notes(reproduction: Reproduction, lists: Mapping[str, list[Pair]]) -> list[str]:
-    sizes = ", ".join(f"{len(pairs)} pairs of {dataset}" for dataset, pairs in lists.items())
+    sizes = ", ".join(
+        f"{len(pairs)} pairs of {dataset}{reproduction.length(dataset)}" for dataset, pairs in lists.items()
+    )
     return [f"{sizes}; seed {reproduction.seed}", *reproduction.notes]
 
 
@@ -292,7 +315,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--job", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the main job")
     parser.add_argument("--seed", type=int, default=0, help="of the pair lists")
     parser.add_argument("--limit", type=int, help="only the first pairs of each list")
-    parser.add_argument("--lnet-without-attention", metavar="CHECKPOINT", help="for the first row of table 3")
+    parser.add_argument(
+        "--lnet-without-attention",
+        metavar="CHECKPOINT",
+        help="for the first row of table 3 (default: lnet_no_attention.safetensors among the weights)",
+    )
     parser.add_argument(
         "--results",
         action="append",
@@ -304,21 +331,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def make_table(options: argparse.Namespace) -> Table:
-    """Run what a table needs.
-
-    Raises:
-        UserError: a data set that it needs was not given.
-    """
+def make_reproduction(options: argparse.Namespace) -> Reproduction:
+    """What runs the jobs of a command line."""
     config_file = options.config if options.config != DEFAULT_CONFIG or DEFAULT_CONFIG.is_file() else None
-    reproduction = Reproduction(
-        out=_output(options),
+    return Reproduction(
+        out=options.out or Path("results/reproduce") / options.preset,
         preset=PRESETS[options.preset],
         config=load_config(EvaluationConfig, config_file, options.set),
         seed=options.seed,
         job_settings=parse_settings(options.job),
         limit=options.limit,
     )
+
+
+def make_table(options: argparse.Namespace, reproduction: Reproduction) -> Table:
+    """Run what a table needs.
+
+    Raises:
+        UserError: a data set that it needs was not given.
+    """
     lists: dict[str, list[Pair]] = {}
     if options.lrs2 is not None and options.table == "table1":
         lists["LRS2"] = reproduction.pairs("LRS2", options.lrs2, options.lrs2_list)
@@ -335,18 +366,16 @@ def make_table(options: argparse.Namespace) -> Table:
     return table4(reproduction, lists["HDTF"])
 
 
-def _output(options: argparse.Namespace) -> Path:
-    return options.out or Path("results/reproduce") / options.preset
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns 1 if pairs failed."""
     options = parse_arguments(arguments)
-    table = make_table(options)
+    reproduction = make_reproduction(options)
+    table = make_table(options, reproduction)
     for suffix, text in ((".md", table.markdown()), (".tex", table.latex())):
-        with atomic_path(_output(options) / f"{options.table}{suffix}") as temporary:
+        with atomic_path(reproduction.out / f"{options.table}{suffix}") as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(text)
+    return 1 if reproduction.has_failures else 0
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from scripts.make_pairs import cut_video
 from scripts.methods import (
     CopyMethod,
     FolderMethod,
+    MissingWeightsError,
     RetalkerMethod,
     driving_audio,
-    find_baseline,
+    find_weights,
     make_method,
 )
 
@@ -119,16 +120,17 @@ def test_methods_by_name(data: Path) -> None:
         make_method("nothing")
 
 
-def test_baseline_takes_the_place_of_lnet(tmp_path: Path) -> None:
+def test_baseline_takes_the_place_of_lnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.methods.CHECKPOINT_FOLDERS", ())
     weights = make_tiny_weights(tmp_path)
-    baseline = find_baseline("lnet", str(weights))
+    baseline = find_weights("lnet", {"weights.family": str(weights)})
     method = make_method("wav2lip", {"weights.family": str(weights), "weights.lnet": str(baseline)})
     assert isinstance(method, RetalkerMethod) and method.name == "Wav2Lip w/o GAN"
     render = method.config.render
     assert (render.neutralize, render.enhance, render.restore, render.pad) == (False, False, 0.0, "cut")
     assert method.describe()["weights"]["lnet"] == file_hash(weights / "lnet.safetensors")
-    with pytest.raises(UserError, match=r"no weights wav2lip_gan\.safetensors"):
-        find_baseline("wav2lip_gan", str(weights))
+    with pytest.raises(MissingWeightsError, match=r"needs weights wav2lip_gan\.safetensors"):
+        find_weights("wav2lip_gan", {})
 
 
 def test_settings_of_the_job() -> None:

@@ -1,16 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sample_media import write_clip
+from tiny_weights import SIZES, make_tiny_weights
 
 from core.errors import UserError
 from metrics.paper import TABLE_1, TABLE_3, TABLE_4
+from models.catalog import build_network, save_network
 from scripts import reproduce
 from scripts.evaluate import Plan
-from scripts.reproduce import main
+from scripts.methods import MissingWeightsError
+from scripts.reproduce import PRESETS, main
+
+# A Wav2Lip generator as small as the networks of make_tiny_weights.
+WAV2LIP = {
+    "audio_widths": (2, 2, 2, 2, 8),
+    "encoder_widths": (2, 2, 2, 2, 4, 4),
+    "encoder_residual": (0,) * 6,
+    "decoder_widths": (4, 4, 4, 2, 2, 2, 2),
+    "decoder_residual": (0,) * 7,
+    "head_width": 2,
+}
 
 
 class _Evaluation:
@@ -31,7 +45,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
     def run(plan: Plan, pairs: list[Any]) -> _Evaluation:
         if plan.method == "wav2lip-gan":
-            raise UserError("no weights")
+            raise MissingWeightsError("no weights")
         seen.append(plan)
         return _Evaluation(float(len(seen)))
 
@@ -53,7 +67,7 @@ def data(tmp_path: Path) -> Path:
 def _run(data: Path, table: str, *arguments: str) -> str:
     out = data / "out"
     common = ["--preset", "mini", "--out", str(out), "--hdtf", str(data / "hdtf"), "--set", "cpbd_stride=3"]
-    main([table, *common, *arguments])
+    assert main([table, *common, *arguments]) == 0
     latex = (out / f"{table}.tex").read_text()
     assert latex.count(r"\\") >= 5 and r"\toprule" in latex
     return (out / f"{table}.md").read_text()
@@ -65,28 +79,49 @@ def test_table1_has_every_method_beside_the_paper(data: Path, plans: list[Plan])
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert list(rows)[2:] == list(TABLE_1)
     assert "| 5.193 |" in rows["Ours"] and "| 9.359 |" in rows["Ours"]
-    assert rows["LipGAN"].split("|")[2].strip() == "-"
+    assert rows["LipGAN"].split("|")[2].strip() == "n/a"
     assert rows["PC-AVS"].split("|")[2].strip() not in ("", "-")
     assert "a stand-in" in text and "unprinted" not in text
-    assert "Wav2Lip on HDTF was not run: no weights" in text
-    assert "2 pairs of LRS2, 2 pairs of HDTF; seed 0" in text
+    assert text.count("Wav2Lip: not available (no weights)") == 1
+    assert "2 pairs of LRS2 of 2 s, 2 pairs of HDTF of 2 s; seed 0" in text
     assert [plan.method for plan in plans] == ["wav2lip", "wav2lip", str(data / "pcavs"), "ours", "ours"]
     assert all(plan.config.cpbd_stride == 3 for plan in plans)
     assert plans[-1].config.sync.tracking.min_detections == 25
     assert len({plan.folder for plan in plans}) == 5
 
 
+def _save_lnet(path: Path, attention_layers: int) -> str:
+    network = build_network("lnet", SIZES["lnet"] | {"attention_layers": attention_layers}).eval()
+    save_network(path, network, licence="random, for tests")
+    return str(path)
+
+
 def test_table3_switches_networks_off_one_by_one(data: Path, plans: list[Plan]) -> None:
-    text = _run(data, "table3", "--lnet-without-attention", "ablated.safetensors")
+    ablated = _save_lnet(data / "ablated.safetensors", attention_layers=0)
+    text = _run(data, "table3", "--lnet-without-attention", ablated)
     assert all(f"| {row} |" in text for row in TABLE_3)
     flags = [
         (plan.settings.get("render.neutralize", True), plan.settings.get("render.enhance", True))
         for plan in plans
     ]
     assert flags == [(False, False), (False, False), (False, True), (True, True)]
-    assert plans[0].settings["weights.lnet"] == "ablated.safetensors"
+    assert plans[0].settings["weights.lnet"] == ablated
     assert plans[3].folder.name == "ours"  # shared with table 1
-    assert "w/o cross-attention: train one" in _run(data, "table3")
+
+
+def test_table3_takes_the_ablated_network_only(
+    data: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.methods.CHECKPOINT_FOLDERS", ())
+    whole = _save_lnet(data / "lnet.safetensors", attention_layers=1)
+    with pytest.raises(UserError, match="no L-Net without cross-attention"):
+        _run(data, "table3", "--lnet-without-attention", whole)
+    text = _run(data, "table3", "--job", f"weights.family={data}")
+    assert "| L-Net w/o cross-attention | n/a | 5.951 | n/a |" in text
+    assert "cross-attention: not available (needs weights lnet_no_attention.safetensors" in text
+    ablated = _save_lnet(data / "lnet_no_attention.safetensors", attention_layers=0)
+    _run(data, "table3", "--job", f"weights.family={data}")
+    assert plans[3].settings["weights.lnet"] == ablated
 
 
 def test_table4_interpolates_the_template(data: Path, plans: list[Plan]) -> None:
@@ -102,3 +137,46 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         main(["table1", "--out", str(tmp_path)])
     with pytest.raises(UserError, match="table4 needs --hdtf"):
         main(["table4", "--out", str(tmp_path)])
+
+
+def test_results_of_other_settings_are_an_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(plan: Plan, pairs: list[Any]) -> None:
+        raise UserError("the folder holds results of other settings")
+
+    monkeypatch.setattr(reproduce, "run_locally", run)
+    with pytest.raises(UserError, match="other settings"):
+        _run(data, "table4")
+
+
+_ROWS = {
+    "table1": ("Wav2Lip w/o GAN", "Ours"),
+    "table3": tuple(TABLE_3),
+    "table4": tuple(f"{ratio:g}" for ratio in TABLE_4),
+}
+
+
+@pytest.mark.parametrize("table", sorted(_ROWS))
+def test_mini_tables_for_real(
+    table: str, media_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row that has weights is dubbed and scored: half a second of one pair."""
+    monkeypatch.setitem(PRESETS, "mini", replace(PRESETS["mini"], hdtf_pairs=1, hdtf_seconds=0.48))
+    weights = make_tiny_weights(tmp_path / "weights")
+    save_network(
+        weights / "wav2lip.safetensors", build_network("wav2lip", WAV2LIP).eval(), licence="random, for tests"
+    )
+    _save_lnet(weights / "lnet_no_attention.safetensors", attention_layers=0)
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("edtalk_1.mp4", "lipnet_grid_2.mp4"):
+        (videos / name).symlink_to(media_dir / "clips" / name)
+    arguments = [table, "--preset", "mini", "--hdtf", str(videos), "--out", str(tmp_path / "out")]
+    arguments += ["--job", f"weights.family={weights}", "analysis.backend=bundled"]
+    arguments += ["--set", "face_backend=bundled", "fid.features=stand-in", "lpips=none", "identity=none"]
+    arguments += [f"sync.weights={weights / 'lipsync_expert.safetensors'}"]
+    assert main(arguments) == 0
+    text = (tmp_path / "out" / f"{table}.md").read_text()
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in text.splitlines() if "|" in line}
+    assert "1 pairs of HDTF of 0.48 s" in text and "in place of SyncNet" in text
+    for row in _ROWS[table]:
+        assert all(float(cell) >= 0.0 for cell in rows[row]), row
