@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from core.errors import UserError
 
@@ -71,7 +71,8 @@ def save_checkpoint(
     # clone() also separates tensors that share storage, which safetensors refuses to store
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, str(temporary), metadata=metadata)
+        # the library's own file writer makes files that only their owner can read
+        temporary.write_bytes(save(tensors, metadata=metadata))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def test_round_trip_with_metadata(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    assert save(tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     target = tmp_path / "x.bin"
     target.write_text("old")
