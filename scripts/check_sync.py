@@ -1,8 +1,10 @@
 """Does a sync network tell synced from shifted sound? A sanity check of LSE on clips with their own speech.
 
 ``python -m scripts.check_sync --videos DIR`` scores every clip as it is and with its sound shifted by some frames.
-LSE-D searches offsets up to 15 frames, so shorter shifts are judged by the distance where picture and sound stand
-(``lse_d_unshifted``), longer ones by LSE-D itself; the offset found must follow the shift.
+The sound is shifted in a circle, so that both scores see the same pictures and the same sounds and only their
+pairing differs; every score is the mean over the whole clip. LSE-D searches offsets up to 15 frames and is blind to
+shifts within, so the comparison is made on the distance where picture and sound stand (``lse_d_unshifted``), for
+shifts beyond the search on LSE-D and LSE-C too; the offset that the search finds must follow the shift.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from core.config import load_config
 from core.errors import UserError, run_command
 from metrics.config import EvaluationConfig, build_measures
 from metrics.lse import LipSync
-from metrics.offset import MAX_SHIFT, SyncScore, sync_score
+from metrics.offset import MAX_SHIFT, Floats, sync_score
+from metrics.tables import ABSENT, Table
 from scripts.make_pairs import find_videos
 
 logger = logging.getLogger(__name__)
@@ -36,69 +38,94 @@ ONLY_SYNC = (
     "seam=false",
     "leakage=false",
 )
-SHIFTS = (-20, -8, -5, 5, 8, 20)
+SHIFTS = (-30, -20, -12, -8, -5, 5, 8, 12, 20, 30)
 OFFSET_TOLERANCE = 1  # frames
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One clip against one shift of its sound.
+    """One face track against one shift of its sound.
 
     Attributes:
         clip: file name.
         shift: frames by which the sound comes too late (negative: too early).
-        better: whether the clip as it is scores better.
-        offset_error: by how many frames the offset found misses the shift; None beyond the search range.
+        nearer: whether picture and sound lie nearer where they stand than when shifted.
+        better_lse_d: whether LSE-D is lower than when shifted; None where its search reaches the synced place.
+        better_lse_c: whether LSE-C is higher than when shifted; None likewise.
+        offset_error: frames by which the offset found misses the shift; None beyond the search.
     """
 
     clip: str
     shift: int
-    better: bool
+    nearer: bool
+    better_lse_d: bool | None
+    better_lse_c: bool | None
     offset_error: int | None
 
 
-def shifted_score(
-    video: npt.NDArray[np.float32], audio: npt.NDArray[np.float32], shift: int
-) -> SyncScore | None:
-    """Score of a track whose sound comes ``shift`` frames late; None if too little is left.
+def judge(clip: str, video: Floats, audio: Floats, shift: int) -> Verdict | None:
+    """Compare a track with itself under a shift of its sound.
 
     Args:
-        video: [windows, features].
-        audio: [windows, features].
+        clip: file name.
+        video: [windows, features] embeddings.
+        audio: [windows, features] embeddings of the sound at the same places.
         shift: frames; negative for sound that comes early.
+
+    Returns:
+        None for a track shorter than twice the shift, where the other way round the circle is nearer.
     """
-    late, early = max(0, shift), max(0, -shift)
-    count = len(video) - abs(shift)
-    if count < 1:
+    if len(video) < 2 * abs(shift):
         return None
-    return sync_score(video[late : late + count], audio[early : early + count])
-
-
-def judge(
-    clip: str, video: npt.NDArray[np.float32], audio: npt.NDArray[np.float32], shift: int
-) -> Verdict | None:
-    """Compare a track with itself under a shift; None if it is too short."""
-    as_is, shifted = shifted_score(video, audio, 0), shifted_score(video, audio, shift)
-    if as_is is None or shifted is None:
-        return None
+    synced, shifted = sync_score(video, audio), sync_score(video, np.roll(audio, shift, axis=0))
+    nearer = synced.unshifted_distance < shifted.unshifted_distance
     if abs(shift) <= MAX_SHIFT:
-        better = as_is.unshifted_distance < shifted.unshifted_distance
-        return Verdict(clip, shift, better, abs(shifted.offset + shift))
-    return Verdict(clip, shift, as_is.min_distance < shifted.min_distance, None)
+        return Verdict(clip, shift, nearer, None, None, abs(shifted.offset + shift))
+    lower, higher = synced.min_distance < shifted.min_distance, synced.confidence > shifted.confidence
+    return Verdict(clip, shift, nearer, lower, higher, None)
 
 
-def report(verdicts: Sequence[Verdict]) -> str:
-    """Shares over all clips and shifts, as text."""
+def report(verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
+    """Shares in percent, a row for each clip and one for all.
+
+    Args:
+        verdicts: of all clips.
+        notes: remarks, such as which network was asked.
+
+    Raises:
+        UserError: there are no verdicts.
+    """
     if not verdicts:
         raise UserError("no clip holds a face track that is long enough")
-    better = np.mean([verdict.better for verdict in verdicts])
-    errors = [verdict.offset_error for verdict in verdicts if verdict.offset_error is not None]
-    lines = [f"{len({verdict.clip for verdict in verdicts})} clips, {len(verdicts)} comparisons"]
-    lines.append(f"better than with shifted sound: {100 * better:.1f} %")
-    if errors:
-        followed = np.mean([error <= OFFSET_TOLERANCE for error in errors])
-        lines.append(f"offset found within {OFFSET_TOLERANCE} frame: {100 * followed:.1f} %")
-    return "\n".join(lines)
+    clips = dict.fromkeys(verdict.clip for verdict in verdicts)
+    rows = [_row(clip, [verdict for verdict in verdicts if verdict.clip == clip]) for clip in clips]
+    headings = ["clip", "cases", "nearer in sync", "LSE-D better", "LSE-C better", "offset follows"]
+    rules = [
+        "a case is a clip and a shift of its sound by "
+        + ", ".join(str(shift) for shift in sorted({verdict.shift for verdict in verdicts}))
+        + " frames",
+        f"LSE-D and LSE-C only for shifts beyond their search of {MAX_SHIFT} frames, the offset (within "
+        f"{OFFSET_TOLERANCE} frame) only for those it reaches",
+    ]
+    title = f"Synced against shifted sound, {len(clips)} clips"
+    return Table(title, headings, [*rows, _row("all", verdicts)], [*notes, *rules])
+
+
+def _row(name: str, verdicts: Sequence[Verdict]) -> list[str]:
+    errors = [verdict.offset_error for verdict in verdicts]
+    return [
+        name,
+        str(len(verdicts)),
+        _share([verdict.nearer for verdict in verdicts]),
+        _share([verdict.better_lse_d for verdict in verdicts]),
+        _share([verdict.better_lse_c for verdict in verdicts]),
+        _share([None if error is None else error <= OFFSET_TOLERANCE for error in errors]),
+    ]
+
+
+def _share(answers: Sequence[bool | None]) -> str:
+    known = [answer for answer in answers if answer is not None]
+    return f"{100 * np.mean(known):.1f} %" if known else ABSENT
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     config = load_config(EvaluationConfig, None, [*ONLY_SYNC, *options.set])
-    scorer = build_measures(config, options.cache / "faces").scorer
+    measures = build_measures(config, options.cache / "faces")
+    scorer = measures.scorer
     (metric,) = scorer.metrics
     assert isinstance(metric, LipSync)
     verdicts: list[Verdict] = []
@@ -126,7 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for video, audio in metric.embeddings():
             found = [judge(path.name, video, audio, shift) for shift in options.shifts]
             verdicts += [verdict for verdict in found if verdict is not None]
-    print(report(verdicts))
+    notes = [f"sync network: {', '.join(measures.settings['networks'])}", *measures.notes.values()]
+    print(report(verdicts, notes).markdown())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A few commands of the WebDriver protocol over plain HTTP, enough to click through a page in headless Chromium."""
+"""A few commands of the WebDriver protocol over plain HTTP: enough to click through a page in a headless browser."""
 
 from __future__ import annotations
 
@@ -19,23 +19,42 @@ import pytest
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # key of an element's name, fixed by the W3C
 
 
+# Programs of each family, by the names under which they are installed: browser, its driver.
+_CHROMIUM = (("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), ("chromedriver",))
+_FIREFOX = (("firefox", "firefox-esr"), ("geckodriver",))
+
+
+def _chromium_options(binary: str, folder: Path) -> dict[str, Any]:
+    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    arguments += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    arguments += ["--no-proxy-server", f"--user-data-dir={folder}"]
+    preferences = {"download.default_directory": str(folder)}
+    options = {"binary": binary, "args": arguments, "prefs": preferences}
+    return {"browserName": "chrome", "goog:chromeOptions": options}
+
+
+def _firefox_options(binary: str, folder: Path) -> dict[str, Any]:
+    preferences = {
+        "browser.download.folderList": 2,  # the folder named next
+        "browser.download.dir": str(folder),
+        "browser.helperApps.neverAsk.saveToDisk": "text/csv",
+        "network.proxy.type": 0,  # none
+    }
+    options = {"binary": binary, "args": ["-headless"], "prefs": preferences}
+    return {"browserName": "firefox", "moz:firefoxOptions": options}
+
+
 class Browser:
     """One browser session.
 
     Args:
-        driver: address of the running chromedriver.
-        binary: the browser.
-        profile: empty folder for its profile and downloads.
+        driver: address of the running driver.
+        capabilities: which browser, and how it starts.
     """
 
-    def __init__(self, driver: str, binary: str, profile: Path) -> None:
+    def __init__(self, driver: str, capabilities: dict[str, Any]) -> None:
         self._driver = driver
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        arguments += ["--no-proxy-server", f"--user-data-dir={profile}"]
-        preferences = {"download.default_directory": str(profile)}
-        options = {"binary": binary, "args": arguments, "prefs": preferences}
-        capabilities = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
-        session = self._call("POST", "/session", {"capabilities": capabilities})
+        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
         self._session = f"/session/{session['sessionId']}"
 
     def _call(self, verb: str, path: str, content: Any = None) -> Any:
@@ -63,19 +82,32 @@ class Browser:
         self._call("DELETE", self._session)
 
 
+def _find_browser(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """Driver and capabilities of the first browser that is installed with its driver."""
+    for (browsers, drivers), options in ((_CHROMIUM, _chromium_options), (_FIREFOX, _firefox_options)):
+        binary = next(filter(None, map(shutil.which, browsers)), None)
+        driver = next(filter(None, map(shutil.which, drivers)), None)
+        if binary is not None and driver is not None:
+            return driver, options(binary, folder)
+    return None
+
+
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:
-    """A headless Chromium; skips the test where none is installed."""
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("needs chromium and chromedriver (Debian packages chromium, chromium-driver)")
+    """A headless browser that keeps its downloads in ``folder``; skips the test where none is installed."""
+    found = _find_browser(folder)
+    if found is None:
+        pytest.skip("needs Chromium with chromedriver or Firefox with geckodriver (Debian: chromium-driver)")
+    driver, capabilities = found
+    folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([driver, f"--port={port}", "--silent"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
-        session = Browser(_wait_for(f"http://127.0.0.1:{port}"), binary, folder)
+        session = Browser(_wait_for(f"http://127.0.0.1:{port}"), capabilities)
         try:
             yield session
         finally:
@@ -95,4 +127,4 @@ def _wait_for(address: str) -> str:
         except (urllib.error.URLError, OSError):
             pass
         time.sleep(0.1)
-    raise RuntimeError("chromedriver did not start")
+    raise RuntimeError(f"no driver answers at {address}")
