@@ -1,4 +1,4 @@
-"""A few commands of the WebDriver protocol over plain HTTP: enough to click through a page in a headless browser."""
+"""A few commands of the WebDriver protocol over plain HTTP: enough to click through a page, without a screen."""
 
 from __future__ import annotations
 
