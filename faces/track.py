@@ -44,6 +44,9 @@ class TrackerConfig:
         max_gap: frames that may be missing in a row and are interpolated.
         min_length: frames a face must be seen in a shot (or throughout it, if the shot is shorter).
         min_score: least mean confidence of a face over the frames it was seen in.
+        minor_share: a face smaller than this share of another one that is seen at the same time is minor.
+        minor_score: least mean confidence of a minor face. Texture behind a speaker can look a little like a small
+            face, while small faces are recognised as surely as large ones.
         min_face: least side of the landmarks' box in pixels.
         same_face: share of the smaller box from which two faces that overlap are taken for one.
     """
@@ -52,6 +55,8 @@ class TrackerConfig:
     max_gap: int = 5
     min_length: int = 3
     min_score: float = 0.8
+    minor_share: float = 0.5
+    minor_score: float = 0.95
     min_face: float = 16.0
     same_face: float = 0.4
 
@@ -118,6 +123,20 @@ class _Tracklet:
         boxes = np.stack([face.box for face in self.faces])
         return float((boxes[:, 2:] - boxes[:, :2]).prod(axis=1).sum())
 
+    @property
+    def score(self) -> float:
+        """Mean confidence."""
+        return float(np.mean([face.score for face in self.faces]))
+
+    @property
+    def size(self) -> float:
+        """Usual side of the landmarks' box in pixels."""
+        return float(np.median([(face.box[2:] - face.box[:2]).max() for face in self.faces]))
+
+    def meets(self, other: _Tracklet) -> bool:
+        """Whether both are seen at the same time."""
+        return self.frames[0] <= other.frames[-1] and other.frames[0] <= self.frames[-1]
+
 
 class FaceTracker:
     """Streaming tracker.
@@ -180,7 +199,8 @@ class FaceTracker:
         """All tracks of the video, the one with the largest faces first; empty if there never was a face."""
         self._end_shot()
         times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
-        chosen = [item for item in self._done if self._credible(item, shots)]
+        credible = [item for item in self._done if self._credible(item, shots)]
+        chosen = [item for item in credible if not self._doubtful(item, credible)]
         template = FaceTrack.empty(times, self._size or (0, 0), self.detector.name)
         template = replace(template, shots=shots)
         return [self._build(chain, template) for chain in _chains(chosen)]
@@ -245,11 +265,16 @@ class FaceTracker:
     def _credible(self, tracklet: _Tracklet, shots: npt.NDArray[np.int64]) -> bool:
         """Whether a tracklet was seen long and surely enough to be a face."""
         shot_length = int((shots == shots[tracklet.frames[0]]).sum())
-        score = float(np.mean([face.score for face in tracklet.faces]))
         return (
             len(tracklet.frames) >= min(self.config.min_length, shot_length)
-            and score >= self.config.min_score
+            and tracklet.score >= self.config.min_score
         )
+
+    def _doubtful(self, tracklet: _Tracklet, others: list[_Tracklet]) -> bool:
+        """Whether a tracklet is minor and not seen as surely as a minor face must be."""
+        largest = max(other.size for other in others if other.meets(tracklet))
+        minor = tracklet.size < self.config.minor_share * largest
+        return minor and tracklet.score < self.config.minor_score
 
     # ---------------------------------------------------------------------------------- building
 
@@ -292,10 +317,7 @@ def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:
     chains: list[list[_Tracklet]] = []
     for tracklet in sorted(tracklets, key=lambda item: -item.weight):
         for chain in chains:
-            if all(
-                tracklet.frames[-1] < other.frames[0] or other.frames[-1] < tracklet.frames[0]
-                for other in chain
-            ):
+            if not any(tracklet.meets(other) for other in chain):
                 chain.append(tracklet)
                 break
         else:

@@ -27,7 +27,7 @@ from pipeline.work import Image
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1  # raise when the meaning of a cached track changes
+CACHE_VERSION = 2  # raise when the meaning of a cached track changes
 _INDEX = "analysis.json"
 _BLOCK = 1 << 22  # bytes hashed at once
 

@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import UserError
 from faces.align import landmarks_box, lipsync_box
+from faces.detect import choose_detector
 from faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
 from faces.types import Face, FaceTrack
 
@@ -201,6 +202,39 @@ def test_faces_of_low_score_and_faces_within_faces_are_dropped(frontal: np.ndarr
     for index in range(20):
         tracker.update(frame_of(index), index / 25)
     assert tracker.finish() == []
+
+
+@pytest.mark.parametrize(
+    ("size", "score", "kept"), [(20.0, 0.9, False), (20.0, 0.99, True), (40.0, 0.9, True)]
+)
+def test_small_unsure_faces_beside_a_large_one_are_texture(
+    frontal: np.ndarray, size: float, score: float, kept: bool
+) -> None:
+    class Texture(ScriptedDetector):
+        def face(self, position: Position) -> Face:
+            face = super().face(position)
+            return Face(face.box, score if position[2] == size else 0.99, face.landmarks)
+
+    def tracks(script: list[list[Position]], scenes: list[int]) -> list[FaceTrack]:
+        tracker = FaceTracker(Texture(frontal, script))
+        for index, scene in enumerate(scenes):
+            tracker.update(frame_of(index, scene), index / 25)
+        return tracker.finish()
+
+    speaker, other = (100.0, 120.0, 60.0), (250.0, 120.0, size)
+    found = tracks([[speaker, other]] * 20, [0] * 20)
+    assert len(found) == 1 + kept
+    assert np.allclose(found[0].landmarks.mean(axis=1)[:, 0], 100, atol=0.1)
+    # alone in its shot it may well be the speaker
+    (track,) = tracks([[speaker]] * 20 + [[other]] * 20, [0] * 20 + [1] * 20)
+    assert track.present.all()
+
+
+def test_texture_of_a_painting_is_no_second_face(media_dir: Path) -> None:
+    tracker = FaceTracker(choose_detector("bundled"))
+    (image,) = frames_of(media_dir / "portraits" / "sadtalker_art_15.jpg")
+    tracker.update(image, 0.0)  # finds two, the second in the painted background
+    assert len(tracker.finish()) == 1
 
 
 def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) -> None:
