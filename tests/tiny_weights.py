@@ -11,7 +11,7 @@ import torch
 
 from models.catalog import build_network, save_network
 
-DEMO = Path(__file__).resolve().parents[2] / "checkpoints" / "demo"
+DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 BUNDLED = ("landmarks.safetensors", "face_model.safetensors")
 
 SIZES: dict[str, dict[str, Any]] = {
