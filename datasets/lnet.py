@@ -29,6 +29,9 @@ class LNetClips(Dataset[dict[str, Any]]):
         release_only: leave out clips whose weights may not be published.
         num_frames: length of the window; the sync loss needs five.
         size: side of the faces in pixels.
+        reference_gap: least and largest distance of a reference from its frame, in frames; None for any frame of
+            the clip, as in the paper. At inference the reference shows the frame's own pose (D-Net rendered it),
+            so near references teach a small network sooner what to copy; too near, they give the lips away.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LNetClips(Dataset[dict[str, Any]]):
         release_only: bool = False,
         num_frames: int = SYNC_FRAMES,
         size: int = LNET_SIZE,
+        reference_gap: tuple[int, int] | None = None,
     ) -> None:
         needs = ["frames_index", "boxes", "mel"] + (["landmarks"] if augment.silence else [])
         self.clips = ClipCollection(data, split, needs, num_frames, release_only)
@@ -47,6 +51,7 @@ class LNetClips(Dataset[dict[str, Any]]):
         self.seed = seed
         self.num_frames = num_frames
         self.size = size
+        self.reference_gap = reference_gap
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -67,7 +72,6 @@ class LNetClips(Dataset[dict[str, Any]]):
         usable = self.clips.usable_frames(index)
         start = int(rng.integers(usable.start, usable.stop - self.num_frames + 1))
         frames = list(range(start, start + self.num_frames))
-        references = rng.choice(len(self.clips.clip(index)), self.num_frames).tolist()
         jitter = Jitter.draw(rng, self.augment.crop_jitter)
         changes = ImageAugment.draw(self.augment, rng)
         voice = VoiceAugment.draw(self.augment, rng)
@@ -89,6 +93,7 @@ class LNetClips(Dataset[dict[str, Any]]):
                 audio = mix_speech(audio, babble, level)
                 sync_audio = mix_speech(sync_audio, self.clips.clip_window(other, first), level)
             audio, sync_audio = voice.apply(audio), voice.apply(sync_audio)
+        references = self._draw_references(frames, len(self.clips.clip(index)), rng)
         target = self._cut(index, frames, jitter, changes)
         reference = self._cut(index, references, jitter, changes)
         return {
@@ -111,6 +116,18 @@ class LNetClips(Dataset[dict[str, Any]]):
             "target": to_clip(target)[None],
             "clip": [self.clips.names[index]],
         }
+
+    def _draw_references(self, frames: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+        """A reference for each frame, from a clip of ``count`` frames."""
+        if self.reference_gap is None:
+            return rng.choice(count, len(frames)).tolist()
+        least, largest = self.reference_gap
+        distances = np.abs(np.arange(count) - np.asarray(frames)[:, None])  # [T, count]
+        allowed = (distances >= least) & (distances <= largest)
+        # a frame whose whole clip is nearer than that takes any other moment
+        return [
+            int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
+        ]
 
     def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Frame]:
         clip = self.clips.clip(index)

@@ -105,6 +105,15 @@ def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
     assert np.mean([darkness(s) for s in quiet]) < 0.5 * np.mean([darkness(spoken[(e, 0)]) for e in range(8)])
 
 
+def test_lnet_references_keep_their_distance(data: DataConfig) -> None:
+    dataset = LNetClips(data, "train", NONE, 0, reference_gap=(3, 6))
+    frames = [4, 5, 20]
+    drawn = np.array([dataset._draw_references(frames, 24, np.random.default_rng(i)) for i in range(200)])
+    distances = np.abs(drawn - np.array(frames))
+    assert distances.min() == 3 and distances.max() == 6 and drawn.min() == 0 and drawn.max() == 23
+    assert set(dataset._draw_references([1, 1, 1, 1, 1, 1], 3, np.random.default_rng(0))) <= {0, 1, 2}
+
+
 def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> None:
     plain, mixed = build("lnet", data), build("lnet", data, AugmentConfig(speaker_mix=1.0))
     for epoch in range(4):

@@ -52,6 +52,7 @@ class LNetTraining:
         model: sizes.
         augment: augmentation, silence among it.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
+        reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
         network: name in the catalog.
     """
 
@@ -64,6 +65,7 @@ class LNetTraining:
     model: LNetConfig = field(default_factory=LNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     audio_encoder: str = ""
+    reference_gap: tuple[int, int] | None = None
     network: Literal["lnet"] = "lnet"
 
 
@@ -93,6 +95,7 @@ class LNetStep(Step):
             self.config.augment if training else AugmentConfig(),
             self.config.loop.seed,
             data.release_only and training,
+            reference_gap=self.config.reference_gap,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:

@@ -62,6 +62,7 @@ class Wav2LipTraining:
         discriminator: sizes of the quality discriminator.
         augment: augmentation, silence among it.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
+        reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
         network: name in the catalog.
     """
 
@@ -75,6 +76,7 @@ class Wav2LipTraining:
     discriminator: QualityDiscriminatorConfig = field(default_factory=QualityDiscriminatorConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     audio_encoder: str = ""
+    reference_gap: tuple[int, int] | None = None
     network: Literal["wav2lip"] = "wav2lip"
 
 
@@ -111,6 +113,7 @@ class Wav2LipStep(Step):
             self.config.augment if training else AugmentConfig(),
             self.config.loop.seed,
             data.release_only and training,
+            reference_gap=self.config.reference_gap,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
