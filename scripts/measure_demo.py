@@ -109,6 +109,7 @@ ROWS = (
         "accuracy_5_frames",
         "synced beats shifted by ≥ 5 frames, single windows (5 frames)",
         "%",
+        "≥ 75 %",
     ),
     Row("lipsync_expert", "accuracy_1_s", "the same, mean distance over 1 s", "%"),
     Row("lipsync_expert", "accuracy_2_s", "the same, mean distance over 2 s", "%"),
