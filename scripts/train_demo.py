@@ -2,8 +2,9 @@
 
 Does every step that is not done yet, in this order: face model, prepared clips (a small set for the networks that
 see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net, D-Net,
-E-Net, Wav2Lip, figures. Interrupted runs continue. The finished weights go to ``checkpoints/demo`` in half
-precision; the trainings themselves stay in ``runs/demo`` and are the ones of ``configs/demo``.
+E-Net, Wav2Lip, and the L-Net without cross-attention of table 3. Interrupted runs continue. The finished weights
+go to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
+``configs/demo``.
 
 ``MEDIA`` holds ``manifest.csv`` with the columns file, identity, licence and release_training. Only files whose
 ``release_training`` is yes train; the others, and the people named below, validate.
@@ -37,7 +38,7 @@ CHECKPOINTS = Path("checkpoints/demo")
 DATA = Path("data/demo")
 
 # In the order in which they need each other.
-NETWORKS = ("landmarks", "lipsync_expert", "lnet", "dnet", "enet", "wav2lip")
+NETWORKS = ("landmarks", "lipsync_expert", "lnet", "dnet", "enet", "wav2lip", "lnet_no_attention")
 
 LICENCE = (
     "trained by this project on clips from repositories under Apache-2.0, MIT and CC BY 4.0 (GRID); "
@@ -95,7 +96,7 @@ def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
 def train_network(name: str, overrides: list[str]) -> None:
     """Train one network as far as its config says and write its bundled file."""
     config = read_training_config(CONFIGS / f"{name}.yaml", overrides)
-    trained = Path(config.loop.folder) / f"{name}.safetensors"
+    trained = Path(config.loop.folder) / f"{config.network}.safetensors"
     if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
         train(config)
     export(name, trained)

@@ -49,7 +49,8 @@ class LoopConfig:
         ema_decay: factor of the moving average of the weights, which is then what gets validated and exported;
             0 for none.
         share_batch_norm: batch statistics over all processes instead of each its own.
-        init: checkpoint whose weights start a new run; "" for fresh ones.
+        init: checkpoint whose weights start a new run; "" for fresh ones. It may have parts that this run's network
+            lacks (an ablation starts from the whole network), but not the reverse.
         licence: line stored in the exported weights.
         log_every: steps between log lines.
         image_every: steps between image grids and videos; 0 for none.

@@ -20,6 +20,7 @@ from core.checkpoint import atomic_path
 from core.config import to_dict
 from core.devices import DTYPES, autocast
 from core.distributed import World, average_over_world, join_world, share_batch_norm, wrap_network
+from core.errors import UserError
 from losses.total import require_finite, weighted_sum
 from models.catalog import load_network, save_network
 from train.board import Board
@@ -57,7 +58,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     task: Step = step_class(config, world.device)  # type: ignore[call-arg]
     if loop.init:
         initial = load_network(loop.init, expected=config.network, device=world.device, fold=False)
-        task.exported(task.network).load_state_dict(initial.state_dict())
+        _start_from(initial, task.exported(task.network), loop.init)
     if loop.share_batch_norm:
         share_batch_norm(task.network, world)
     generator, discriminator = task.network, task.discriminator
@@ -225,6 +226,17 @@ def _validate(
             if frames is not None:
                 board.video("val", frames, step + 1)
     return figures
+
+
+def _start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
+    """Copy the weights of ``initial``; parts that ``network`` lacks (an ablation) are left out."""
+    given, wanted = initial.state_dict(), network.state_dict()
+    unfit = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
+    if unfit:
+        raise UserError(
+            f"loop.init: {path} has other sizes than this config, first at {unfit[0]}; change one of them"
+        )
+    network.load_state_dict({name: given[name] for name in wanted})
 
 
 def _moving_average(network: nn.Module, decay: float) -> AveragedModel | None:

@@ -258,6 +258,24 @@ def test_a_run_starts_from_given_weights(debug_config: DebugConfig, tmp_path: Pa
         )
 
 
+def test_an_ablation_starts_from_the_whole_network(debug_config: DebugConfig, tmp_path: Path) -> None:
+    still = [*QUIET, "loop.steps=1", "optimizer.lr=0", "model.spectral=false"]
+    train(debug_config("lnet", *still, "model.attention_layers=1", folder="whole"))
+    weights = tmp_path / "whole" / "lnet.safetensors"
+    without = [*still, "loop.seed=5", f"loop.init={weights}", "model.attention_layers=0"]
+    train(debug_config("lnet", *without, folder="without"))
+    whole, ablated = load_network(weights), load_network(tmp_path / "without" / "lnet.safetensors")
+    for key, value in ablated.named_parameters():
+        torch.testing.assert_close(whole.get_parameter(key), value)
+    with pytest.raises(UserError, match=r"loop.init: .*lnet.safetensors does not fit .*attention"):
+        smaller = [
+            *still,
+            f"loop.init={tmp_path / 'without' / 'lnet.safetensors'}",
+            "model.attention_layers=1",
+        ]
+        train(debug_config("lnet", *smaller, folder="third"))
+
+
 def test_what_does_not_fit_is_refused(debug_config: DebugConfig, caplog: pytest.LogCaptureFixture) -> None:
     config = debug_config("landmarks", *QUIET, "loop.steps=1")
     train(config)
