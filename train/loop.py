@@ -234,7 +234,7 @@ def _start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
     unfit = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
     if unfit:
         raise UserError(
-            f"loop.init: {path} has other sizes than this config, first at {unfit[0]}; change one of them"
+            f"loop.init: {path} does not fit this config, first at {unfit[0]}; change one of them"
         )
     network.load_state_dict({name: given[name] for name in wanted})
 
