@@ -66,7 +66,7 @@ def test_only_the_face_moves(retalker: Retalker, spoken: Frames) -> None:
     assert (spoken[:, outside] == portrait[outside]).all()
     # the upper half of the face keeps its bytes as well
     eyes = (slice(y1, y1 + (y2 - y1) // 3), slice(x1, x2))
-    assert (spoken[:, *eyes] == portrait[eyes]).all()
+    assert (spoken[:, eyes[0], eyes[1]] == portrait[eyes]).all()
 
 
 def test_the_mouth_moves_with_speech_and_rests_in_silence(
