@@ -120,7 +120,7 @@ class Program:
             run_command(inference.main)
         errors = self._capture.readouterr().err
         assert "Traceback" not in errors
-        return int(end.value.code or 0), errors.strip().rpartition("\\n")[2]
+        return int(end.value.code or 0), errors.strip().rpartition("\n")[2]
 
     def check(self, face: Path, audio: Path, expected: int | str, *flags: str) -> None:
         """Whether it ends as expected and leaves what it should."""
