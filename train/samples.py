@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from core.distributed import World
 from core.errors import UserError
@@ -106,6 +106,7 @@ def make_loader(
         batch_sampler=keys,
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        collate_fn=_collate,
         worker_init_fn=_start_worker,
         # the default would draw from the global stream, and a resumed run would draw once more
         generator=torch.Generator(),
@@ -123,6 +124,23 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
         name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()
     }
+
+
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Batch the samples, each array with its last axis innermost in memory.
+
+    Other orders survive stacking in this process but not the way from a worker, and convolutions round differently
+    for them: results would depend on the number of workers.
+    """
+    return default_collate(
+        [
+            {
+                name: np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+                for name, value in sample.items()
+            }
+            for sample in samples
+        ]
+    )
 
 
 def _start_worker(_index: int) -> None:

@@ -20,6 +20,7 @@ FULL_STAGE = 1_000_000  # a step behind D-Net's warping stage
 
 
 def make_step(config: TrainingConfig) -> Step:
+    torch.manual_seed(0)
     _, step_class = STEPS[config.network]
     step: Step = step_class(config, CPU)  # type: ignore[call-arg]
     return step
@@ -57,7 +58,7 @@ def test_lnet(debug_config: DebugConfig) -> None:
     for name in ("faces", "target"):
         batch[name] = batch[name][:, :, :1]  # one frame instead of five: the network sees frames one by one
     batch["audio"] = batch["audio"][:, :1]
-    first, last = overfit(step, batch, steps=120, lr=1e-2)
+    first, last = overfit(step, batch, steps=120, lr=5e-3)
     assert last < first / 5
 
 
@@ -101,12 +102,14 @@ def test_landmarks(debug_config: DebugConfig) -> None:
     assert last < first / 5
 
 
-@pytest.mark.parametrize(("name", "steps"), [("enet", 12), ("wav2lip", 60)])
-def test_the_discriminator_learns_to_tell(debug_config: DebugConfig, name: str, steps: int) -> None:
+@pytest.mark.parametrize(("name", "steps", "lr"), [("enet", 12, 1e-2), ("wav2lip", 120, 1e-3)])
+def test_the_discriminator_learns_to_tell(
+    debug_config: DebugConfig, name: str, steps: int, lr: float
+) -> None:
     step = make_step(debug_config(name))
     assert step.discriminator is not None
     output = step.generate(step.network, fixed_batch(step), 0)
-    optimizer = torch.optim.Adam(step.discriminator.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(step.discriminator.parameters(), lr=lr)
     losses = []
     for _ in range(steps):
         loss = step.discriminate(step.discriminator, output, 0)["discriminator"]
