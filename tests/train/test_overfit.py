@@ -32,6 +32,12 @@ def fixed_batch(step: Step, count: int = 2) -> dict[str, Any]:
     return batch
 
 
+def first_frames(batch: dict[str, Any]) -> dict[str, Any]:
+    """One frame of each clip instead of five: L-Net and Wav2Lip see frames one by one."""
+    images = {name: batch[name][:, :, :1] for name in ("faces", "target")}
+    return batch | images | {"audio": batch["audio"][:, :1]}
+
+
 def overfit(step: Step, batch: dict[str, Any], steps: int, lr: float) -> tuple[float, float]:
     """The first and the last total loss."""
     optimizer = torch.optim.Adam(step.network.parameters(), lr=lr)
@@ -54,11 +60,7 @@ def test_dnet(debug_config: DebugConfig) -> None:
 def test_lnet(debug_config: DebugConfig) -> None:
     # a random expert cannot be satisfied by any lips
     step = make_step(debug_config("lnet", "weights.sync=0"))
-    batch = fixed_batch(step)
-    for name in ("faces", "target"):
-        batch[name] = batch[name][:, :, :1]  # one frame instead of five: the network sees frames one by one
-    batch["audio"] = batch["audio"][:, :1]
-    first, last = overfit(step, batch, steps=120, lr=5e-3)
+    first, last = overfit(step, first_frames(fixed_batch(step)), steps=120, lr=5e-3)
     assert last < first / 5
 
 
@@ -88,11 +90,7 @@ def test_lipsync_expert_reads_the_mouth(debug_config: DebugConfig) -> None:
 
 def test_wav2lip(debug_config: DebugConfig) -> None:
     step = make_step(debug_config("wav2lip", "weights.adversarial=0"))
-    batch = fixed_batch(step)
-    for name in ("faces", "target"):
-        batch[name] = batch[name][:, :, :1]
-    batch["audio"] = batch["audio"][:, :1]
-    first, last = overfit(step, batch, steps=60, lr=5e-3)
+    first, last = overfit(step, first_frames(fixed_batch(step)), steps=60, lr=5e-3)
     assert last < first / 5
 
 
