@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from core.errors import UserError
 from losses.total import weighted_sum
 from train.steps import STEPS
 from train.steps.base import Step, TrainingConfig
@@ -80,6 +81,15 @@ def test_lipsync_expert(debug_config: DebugConfig) -> None:
     first, last = overfit(step, batch, steps=60, lr=3e-3)
     assert first > 0.45 and last < first / 5
     assert step.generate(step.network, batch, 0).metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("num_windows=1", "set num_windows=2"), ("weights.mouth=0", "mouth_steps needs a weight")],
+)
+def test_expert_settings_that_cannot_work(debug_config: DebugConfig, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_step(debug_config("lipsync_expert", override))
 
 
 def test_lipsync_expert_reads_the_mouth(debug_config: DebugConfig) -> None:

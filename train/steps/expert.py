@@ -119,10 +119,14 @@ class ExpertStep(Step):
         device: where to compute.
 
     Raises:
-        UserError: ``mouth_steps`` without a weight for the mouth.
+        UserError: a single window, which has no negative, or ``mouth_steps`` without a weight for the mouth.
     """
 
     def __init__(self, config: ExpertTraining, device: torch.device) -> None:
+        if config.num_windows < 2:
+            raise UserError(
+                "num_windows is 1, but windows are each other's negatives: set num_windows=2 or more"
+            )
         if config.mouth_steps and not config.weights.mouth:
             raise UserError("mouth_steps needs a weight for the mouth: set weights.mouth, or mouth_steps=0")
         self.config = config
