@@ -102,10 +102,11 @@ class ImageAugment:
         """Change light and colour; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
-        values = frame.astype(np.float32)
-        grey = values.mean(axis=2, keepdims=True)
-        values = (grey + self.saturation * (values - grey)) * self.gain + self.bias
-        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        mix = (
+            self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
+        )  # towards or away from the mean colour
+        matrix = np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
+        return np.asarray(cv2.transform(frame, matrix), np.uint8)
 
     def degrade(self, frame: Frame) -> Frame:
         """Cover, blur and compress; applied to inputs only."""

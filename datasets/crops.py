@@ -24,6 +24,7 @@ MIRRORED = np.array(
     ]
 )
 
+MOUTH_POINTS = INNER_LIPS.stop - OUTER_LIPS.start
 MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
 _LEFT_CORNER, _RIGHT_CORNER = 48, 54  # of the mouth
 _UPPER_OUTER_LIP, _LOWER_OUTER_LIP = 51, 57  # middle of the outer lips
@@ -97,6 +98,22 @@ def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> F
 def mirror(crop: Crop) -> Crop:
     """The same view seen in a mirror."""
     return _compose(np.diag([-1.0, 1.0]), np.array([crop.size[0] - 1.0, 0.0]), crop)
+
+
+def mouth_points(landmarks: Floats, crop: Crop, mirrored: bool = False) -> Floats:
+    """The lips as a crop shows them.
+
+    Args:
+        landmarks: [68, 2] pixels.
+        crop: the view.
+        mirrored: the view is a mirror image, so left and right change their names.
+
+    Returns:
+        [20, 2] float32, (x, y) in parts of the crop's size, 0 in its middle.
+    """
+    points = landmarks[MIRRORED] if mirrored else landmarks
+    lips = crop.to_crop(points[OUTER_LIPS.start : INNER_LIPS.stop])
+    return ((lips + 0.5) / crop.size - 0.5).astype(np.float32)
 
 
 def mouth_shape(landmarks: Floats) -> Floats:

@@ -11,7 +11,8 @@ from core.constants import LNET_SIZE, SYNC_FRAMES
 from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech
 from datasets.clips import Floats
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import Jitter, cut, face_crop, mirror, mouth_gestures
+from datasets.crops import Jitter, cut, face_crop, mirror, mouth_gestures, mouth_points
+from faces.types import Crop
 
 _QUIET = 1.5  # log-mel units (19 dB) below the clip's mean: nothing is said there that lips could show
 _QUIET_TRIES = 4
@@ -33,7 +34,7 @@ class SyncWindows(Dataset[dict[str, Any]]):
         release_only: leave out clips whose weights may not be published.
         num_windows: windows per sample, W below; at least 2.
         min_shift: least distance of two windows, in frames.
-        with_mouth: also return how the mouth moves (needs landmarks).
+        with_mouth: also return where the lips are (needs landmarks).
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class SyncWindows(Dataset[dict[str, Any]]):
 
         Returns:
             ``audio`` [W, 1, 80, 16]; ``faces`` [W, 15, 48, 96] lower halves in [0, 1], frame after frame;
-            ``mouth`` [W, 5, 3] of :func:`mouth_gestures` (with ``with_mouth``); ``clip`` the name.
+            ``mouth`` [W, 5, 20, 2] of :func:`mouth_points`
+            and ``gestures`` [W, 5, 3] of :func:`mouth_gestures` (with ``with_mouth``); ``clip`` the name.
         """
         epoch, index = key
         rng = sample_rng(self.seed, epoch, index)
@@ -79,14 +81,22 @@ class SyncWindows(Dataset[dict[str, Any]]):
         if rng.uniform() < self.augment.speaker_mix:
             other = self.clips.draw_other(index, SYNC_FRAMES, rng)
             audio = mix_speech(audio, self.clips.clip_window(*other), float(rng.uniform(*MIX_LEVELS)))
+        views = [self._views(index, start, jitter, changes.flip) for start in starts]
         sample: dict[str, Any] = {
             "audio": voice.apply(audio),
-            "faces": np.stack([self._faces(index, start, jitter, changes) for start in starts]),
+            "faces": np.stack([self._faces(index, crops, changes) for crops in views]),
             "clip": self.clips.names[index],
         }
         if self.with_mouth:
-            gestures = mouth_gestures(self.clips.clip(index).landmarks)
-            sample["mouth"] = np.stack([gestures[start : start + SYNC_FRAMES] for start in starts])
+            landmarks = self.clips.clip(index).landmarks
+            gestures = mouth_gestures(landmarks)
+            sample["gestures"] = np.stack([gestures[start : start + SYNC_FRAMES] for start in starts])
+            sample["mouth"] = np.stack(
+                [
+                    [mouth_points(landmarks[frame], crop, changes.flip) for frame, crop in crops.items()]
+                    for crops in views
+                ]
+            )
         return sample
 
     def _draw_starts(self, index: int, rng: np.random.Generator) -> list[int]:
@@ -107,11 +117,18 @@ class SyncWindows(Dataset[dict[str, Any]]):
                 best, most = starts, loud
         return best
 
-    def _faces(self, index: int, start: int, jitter: Jitter, changes: ImageAugment) -> Floats:
+    def _views(self, index: int, start: int, jitter: Jitter, flip: bool) -> dict[int, Crop]:
+        """The crop of each frame of a window."""
+        clip = self.clips.clip(index)
+        crops = {
+            frame: face_crop(clip, frame, LNET_SIZE, jitter) for frame in range(start, start + SYNC_FRAMES)
+        }
+        return {frame: mirror(crop) if flip else crop for frame, crop in crops.items()}
+
+    def _faces(self, index: int, views: dict[int, Crop], changes: ImageAugment) -> Floats:
         clip = self.clips.clip(index)
         halves = []
-        for frame in range(start, start + SYNC_FRAMES):
-            crop = face_crop(clip, frame, LNET_SIZE, jitter)
-            image = changes.recolour(cut(clip, frame, mirror(crop) if changes.flip else crop))
+        for frame, crop in views.items():
+            image = changes.recolour(cut(clip, frame, crop))
             halves.append(to_image(changes.degrade(image)[LNET_SIZE // 2 :]))
         return np.concatenate(halves)

@@ -12,9 +12,8 @@ from datasets.crops import (
     cut,
     face_crop,
     mirror,
-    mouth_gestures,
     mouth_opening,
-    mouth_shape,
+    mouth_points,
 )
 from faces.align import box_crop
 from faces.types import Crop
@@ -71,31 +70,18 @@ def faces(count: int = 2) -> np.ndarray:
     return points
 
 
-def test_mouth_shape_ignores_pose_in_the_plane() -> None:
-    points = faces()
-    turn = np.array([[0.8, 0.6], [-0.6, 0.8]])
-    np.testing.assert_allclose(
-        mouth_shape(points),
-        mouth_shape((2.5 * points @ turn + np.array([7.0, -3.0])).astype(np.float32)),
-        atol=1e-5,
-    )
-    # eye middles are 40 pixels apart here and level
-    mouth = points[:, 48:] - points[:, 48:].mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(mouth_shape(points), mouth / 40.0, atol=1e-6)
+def test_mouth_points_are_parts_of_the_crop() -> None:
+    points = faces(1)[0]
+    points[48:68] = [30.0, 40.0]
+    points[48], points[54] = [9.5, 19.5], [49.5, 59.5]  # outer corners of the box's corner pixels
+    lips = mouth_points(points, BOX)
+    assert lips.shape == (20, 2)
+    np.testing.assert_allclose(lips[[0, 6]], [[-0.5, -0.5], [0.5, 0.5]], atol=1e-6)
+    mirrored = mouth_points(points, mirror(BOX), mirrored=True)
+    np.testing.assert_allclose(mirrored[[6, 0]], [[0.5, -0.5], [-0.5, 0.5]], atol=1e-6)
 
 
 def test_mouth_opening_is_relative_to_the_eyes() -> None:
     points = faces()
     points[:, 62], points[:, 66] = [50, 70], [50, 80]
     np.testing.assert_allclose(mouth_opening(points), 10.0 / 50.0, rtol=1e-6)
-
-
-def test_mouth_gestures_are_relative_to_the_clip() -> None:
-    points = np.repeat(faces()[:1], 4, axis=0)
-    points[:, [48, 54]] = [[40, 75], [60, 75]]
-    points[:, [51, 57]] = [[50, 65], [50, 85]]
-    points[:, 62], points[:, 66] = [50, 70], [[50, 70], [50, 74], [50, 70], [50, 74]]
-    gestures = mouth_gestures(points)
-    # only the inner gap changes: 0 and 0.1 eye distances, mean 0.05, spread 0.05
-    np.testing.assert_allclose(gestures[:, 0], np.array([-1, 1, -1, 1]) * 0.05 / 0.055, atol=1e-4)
-    np.testing.assert_allclose(gestures[:, 1:], 0.0, atol=1e-4)

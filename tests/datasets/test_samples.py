@@ -11,7 +11,7 @@ from core.coefficients import motion_window
 from datasets.augment import AugmentConfig
 from datasets.clips import Frame, PreparedClip
 from datasets.collection import DataConfig
-from datasets.crops import cut, mouth_gestures, mouth_opening
+from datasets.crops import cut, face_crop, mouth_opening, mouth_points
 from datasets.dnet import DNetPairs
 from datasets.enet import ENetClips
 from datasets.expert import SyncWindows
@@ -129,7 +129,7 @@ def test_expert_windows_are_in_sync_and_apart(data: DataConfig) -> None:
     dataset = SyncWindows(data, "train", NONE, 0, num_windows=3, min_shift=6, with_mouth=True)
     clip = dataset.clips.clip(0)
     windows = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
-    gestures = mouth_gestures(clip.landmarks)
+    lips = np.stack([mouth_points(clip.landmarks[k], face_crop(clip, k, 96)) for k in range(24)])
     lnet = LNetClips(data, "train", NONE, 0).preview(0, 24)["target"][0]
     for epoch in range(10):
         sample = dataset[(epoch, 0)]
@@ -137,7 +137,7 @@ def test_expert_windows_are_in_sync_and_apart(data: DataConfig) -> None:
         places = [int(np.flatnonzero((windows == audio).all(axis=(1, 2, 3)))[0]) for audio in sample["audio"]]
         assert min(np.diff(places)) >= 6
         for place, faces, mouth in zip(places, sample["faces"], sample["mouth"], strict=True):
-            np.testing.assert_allclose(mouth, gestures[place : place + 5], atol=1e-6)
+            np.testing.assert_allclose(mouth, lips[place : place + 5], atol=1e-6)
             # frames are stacked one after the other: lower half of the face of each
             np.testing.assert_array_equal(faces, np.concatenate([lnet[:, place + t, 48:] for t in range(5)]))
 

@@ -9,8 +9,9 @@ import torch
 
 from core.errors import UserError
 from losses.adversarial import discriminator_loss, generator_loss
-from losses.landmarks import confidence_loss, normalized_mean_error, wing_loss
+from losses.landmarks import LIPS, LandmarkLoss, confidence_loss, normalized_mean_error, wing_loss
 from losses.total import require_finite, weighted_sum
+from models.landmarks import Landmarks
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,22 @@ def test_a_broken_value_names_loss_step_and_clips(value: float) -> None:
     with pytest.raises(UserError, match=r"^sync not finite at step 7,.*: a/b, c/d;"):
         require_finite({"l1": 0.5, "sync": value}, step=7, clips=["a/b", "c/d", "a/b"])
     require_finite({"l1": 0.5, "sync": -3.0}, step=7, clips=[])
+
+
+def test_landmark_loss_is_the_distance_of_the_chosen_points() -> None:
+    class Finder(torch.nn.Module):
+        """Every point lies at the image's mean times its size."""
+
+        def forward(self, image: torch.Tensor) -> Landmarks:
+            assert image.shape[-2:] == (128, 128)
+            points = image.mean(dim=(1, 2, 3))[:, None, None] * torch.tensor([128.0, 0.0])
+            return Landmarks(points.repeat(1, 68, 1) * (torch.arange(68) >= 48)[:, None], points[:, 0, 0])
+
+    output = torch.full((2, 3, 32, 32), 0.75, requires_grad=True)
+    target = torch.full((2, 3, 32, 32), 0.5)
+    assert LandmarkLoss(Finder())(target, target).item() == 0.0
+    assert LandmarkLoss(Finder())(output, target).item() == pytest.approx(0.25 / 2 * 20 / 68, rel=1e-5)
+    loss = LandmarkLoss(Finder(), LIPS)(output, target)
+    assert loss.item() == pytest.approx(0.25 / 2, rel=1e-5)
+    loss.backward()
+    assert output.grad is not None and (output.grad > 0).all()

@@ -14,10 +14,11 @@ from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.dnet import DNetPairs
+from losses.landmarks import LandmarkLoss
 from losses.perceptual import StyleLoss
 from models.dnet import DNet, DNetConfig
-from train.config import LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, make_perceptual_loss
+from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from train.frozen import load_features, load_frozen, make_perceptual_loss
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
@@ -29,11 +30,13 @@ class DNetWeights:
         warp: perceptual loss of the warped image (eq. 1), in both stages.
         perceptual: perceptual loss of the final image (eq. 2, lambda_c).
         style: Gram style loss of the final image (eq. 3, lambda_s).
+        landmarks: distance of the landmarks of both images from the target's; for small data, not in the paper.
     """
 
     warp: float
     perceptual: float
     style: float
+    landmarks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class DNetTraining:
         optimizer: Adam.
         weights: loss weights.
         perceptual: feature network.
+        landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         warp_steps: steps of the first stage.
         max_gap: largest distance of source and target in frames; 0 for any, as in the paper.
         size: side of the images in pixels.
@@ -61,6 +65,7 @@ class DNetTraining:
     perceptual: PerceptualConfig
     warp_steps: int
     max_gap: int = 0
+    landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     size: int = DNET_SIZE
     model: DNetConfig = field(default_factory=DNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -84,6 +89,9 @@ class DNetStep(Step):
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.style = StyleLoss(features, config.perceptual.distance)
+        self.landmarks: LandmarkLoss | None = None
+        if config.weights.landmarks:
+            self.landmarks = LandmarkLoss(load_frozen(config.landmarks, "landmarks", device))
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
         """:class:`DNetPairs`."""
@@ -99,22 +107,25 @@ class DNetStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``warp`` and, in the second stage, ``perceptual`` and ``style``."""
+        """Losses ``warp``, ``landmarks`` and, in the second stage, ``perceptual`` and ``style``."""
         target = batch["target"]
         warp_only = step < self.config.warp_steps
         rendered = network(batch["source"], batch["coefficients"], warp_only=warp_only)
         # Assumed: the warping loss stays on in the second stage, as in PIRenderer, whose scheme this is.
         losses = {"warp": self.perceptual(rendered.warped, target)}
+        if self.landmarks is not None:
+            images = [rendered.warped] if warp_only else [rendered.warped, rendered.image]
+            losses["landmarks"] = torch.stack([self.landmarks(image, target) for image in images]).sum()
         if not warp_only:
             losses["perceptual"] = self.perceptual(rendered.image, target)
             losses["style"] = self.style(rendered.image, target)
-        images = {
+        pictures = {
             "source": batch["source"],
             "warped": rendered.warped,
             "output": rendered.image,
             "target": target,
         }
-        return StepOutput(losses, images, image_metrics(network, rendered.image, target))
+        return StepOutput(losses, pictures, image_metrics(network, rendered.image, target))
 
     def preview(
         self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device

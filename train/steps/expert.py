@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,15 @@ from torch.utils.data import Dataset
 from core.errors import UserError
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
-from datasets.crops import MOUTH_GESTURES
+from datasets.crops import MOUTH_GESTURES, MOUTH_POINTS
 from datasets.expert import SyncWindows
 from losses.sync import contrastive_sync_loss, sync_bce_loss
 from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.steps.base import Step, StepOutput
+
+_MOUTH_WIDTH = 128
+_MOUTH_DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,16 @@ class ExpertWeights:
     Attributes:
         bce: cross-entropy of the cosine, the published loss.
         contrastive: pair the windows of a sample; for small data, not in the paper.
-        mouth: read the movement of the mouth from each embedding alone; for small data, not in the paper.
+        mouth: pair the windows of speech with the landmarks of the lips; for small data, not in the paper.
+        imitation: pair the pictures with the landmarks of the lips; goes with ``mouth``.
+        gestures: read how far the mouth is open and how wide from the pictures' features; goes with ``mouth``.
     """
 
     bce: float
     contrastive: float = 0.0
     mouth: float = 0.0
+    imitation: float = 0.0
+    gestures: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class ExpertTraining:
         weights: loss weights.
         num_windows: windows of a clip in one sample; each is a negative of the others.
         min_shift: least distance of two windows in frames.
-        mouth_steps: steps in which only the mouth is learned; with little data the expert leaves the plateau
-            as soon as both embeddings know it.
+        mouth_steps: steps in which speech is only paired with landmarks, and pictures only learn the gestures;
+            afterwards speech and teacher rest and the pictures follow them. 0 trains all at once.
         model: sizes.
         augment: augmentation.
         network: name in the catalog.
@@ -72,43 +79,83 @@ class ExpertTraining:
     network: Literal["lipsync_expert"] = "lipsync_expert"
 
 
-class ExpertWithMouth(nn.Module):
-    """The expert and two linear heads that read the movement of the mouth from either encoder.
+class MouthTeacher(nn.Module):
+    """Embeds the landmarks of the lips in a window, as the expert embeds its pictures.
+
+    Args:
+        num_frames: frames of a window.
+        embedding_size: length of the embedding.
+    """
+
+    def __init__(self, num_frames: int, embedding_size: int) -> None:
+        super().__init__()
+        numbers = (1 + num_frames) * 2 * MOUTH_POINTS
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(numbers, affine=False),
+            nn.Linear(numbers, _MOUTH_WIDTH),
+            nn.ReLU(),
+            nn.Dropout(_MOUTH_DROPOUT),
+            nn.Linear(_MOUTH_WIDTH, _MOUTH_WIDTH),
+            nn.ReLU(),
+            nn.Dropout(_MOUTH_DROPOUT),
+            nn.Linear(_MOUTH_WIDTH, embedding_size),
+            nn.ReLU(),
+        )
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        """[N, T, 20, 2] of :func:`datasets.crops.mouth_points` -> [N, D] of unit length."""
+        shapes = points.flatten(2)
+        mean = shapes.mean(dim=1, keepdim=True)
+        # shape and movement apart: shapes vary far more, between people, than they move
+        return F.normalize(self.layers(torch.cat([mean, shapes - mean], dim=1).flatten(1)), dim=1)
+
+
+class ExpertOutput(NamedTuple):
+    """What N windows give; the embeddings are [N, D] of unit length.
+
+    Attributes:
+        heard: embedding of the speech.
+        seen: embedding of the pictures.
+        lips: embedding of the landmarks, or None.
+        gestures: [N, 5, 3] of :func:`datasets.crops.mouth_gestures` as read from the pictures, or None.
+    """
+
+    heard: torch.Tensor
+    seen: torch.Tensor
+    lips: torch.Tensor | None = None
+    gestures: torch.Tensor | None = None
+
+
+class ExpertWithTeacher(nn.Module):
+    """The expert, and with it for small data a teacher that sees the landmarks of the lips instead of pictures.
 
     Args:
         config: sizes of the expert.
-        with_mouth: have the heads.
+        with_mouth: have the teacher, and a reader of gestures.
     """
 
     def __init__(self, config: LipSyncExpertConfig, with_mouth: bool) -> None:
         super().__init__()
+        size, self.num_frames = config.audio_widths[-1], config.num_frames
         self.expert = LipSyncExpert(config)
-        self.num_frames = config.num_frames
-        size = config.audio_widths[-1], MOUTH_GESTURES * config.num_frames
-        self.heads = nn.ModuleList(nn.Linear(*size) for _ in range(2)) if with_mouth else None
+        self.teacher = MouthTeacher(self.num_frames, size) if with_mouth else None
+        self.reader = nn.Linear(size, MOUTH_GESTURES * self.num_frames) if with_mouth else None
 
-    def forward(
-        self, audio: torch.Tensor, faces: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """Embed N windows of speech and of lips.
+    def forward(self, audio: torch.Tensor, faces: torch.Tensor, points: torch.Tensor | None) -> ExpertOutput:
+        """Embed N windows of speech, pictures and landmarks.
 
         Args:
             audio: [N, 1, 80, 16] in [-4, 4].
             faces: [N, 15, 48, 96] in [0, 1].
-
-        Returns:
-            Audio and face embeddings [N, D] of unit length, and the mouth gestures [N, 5, 3] read from either
-            (empty without heads).
+            points: [N, 5, 20, 2] of :func:`datasets.crops.mouth_points`, or None.
         """
-        features = (self.expert.audio_encoder(audio), self.expert.face_encoder(faces).flatten(1))
-        heard, seen = (F.normalize(feature.float(), dim=1) for feature in features)
-        if self.heads is None:
-            return heard, seen, []
-        gestures = [
-            head(feature).unflatten(1, (self.num_frames, MOUTH_GESTURES))
-            for head, feature in zip(self.heads, features, strict=True)
-        ]
-        return heard, seen, gestures
+        heard = self.expert.embed_audio(audio)
+        features = self.expert.face_encoder(faces).flatten(1)
+        seen = F.normalize(features.float(), dim=1)
+        if points is None or self.teacher is None or self.reader is None:
+            return ExpertOutput(heard, seen)
+        gestures = self.reader(features).unflatten(1, (self.num_frames, MOUTH_GESTURES))
+        return ExpertOutput(heard, seen, self.teacher(points), gestures)
 
 
 class ExpertStep(Step):
@@ -119,7 +166,8 @@ class ExpertStep(Step):
         device: where to compute.
 
     Raises:
-        UserError: a single window, which has no negative, or ``mouth_steps`` without a weight for the mouth.
+        UserError: a single window, which has no negative, or ``mouth_steps``, imitation or gestures without a
+            weight for the mouth.
     """
 
     def __init__(self, config: ExpertTraining, device: torch.device) -> None:
@@ -129,13 +177,19 @@ class ExpertStep(Step):
             )
         if config.mouth_steps and not config.weights.mouth:
             raise UserError("mouth_steps needs a weight for the mouth: set weights.mouth, or mouth_steps=0")
+        if (config.weights.imitation or config.weights.gestures) and not config.weights.mouth:
+            raise UserError(
+                "imitation and gestures go with the mouth: set weights.mouth, or weights.imitation=0 and "
+                "weights.gestures=0"
+            )
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
-        self.network = ExpertWithMouth(config.model, with_mouth=config.weights.mouth > 0).to(device)
+        self.has_unused_parameters = config.mouth_steps > 0  # speech or pictures rest
+        self.network = ExpertWithTeacher(config.model, with_mouth=config.weights.mouth > 0).to(device)
 
     def exported(self, network: nn.Module) -> nn.Module:
-        """The expert without the heads."""
-        assert isinstance(network, ExpertWithMouth)
+        """The expert without its teacher."""
+        assert isinstance(network, ExpertWithTeacher)
         return network.expert
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
@@ -153,30 +207,47 @@ class ExpertStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``bce``, ``contrastive`` and ``mouth``; metric ``accuracy``, 0.5 by chance."""
+        """Losses ``mouth`` and ``gestures``, then ``bce``, ``contrastive``, ``imitation`` and ``gestures``.
+
+        The metric ``accuracy`` is 0.5 by chance; ``mouth_accuracy`` is that of the landmarks.
+        """
         windows = batch["faces"].shape[:2]
-        heard, seen, gestures = network(batch["audio"].flatten(0, 1), batch["faces"].flatten(0, 1))
-        heard, seen = heard.unflatten(0, windows), seen.unflatten(0, windows)
+        points = batch["mouth"].flatten(0, 1) if self.config.weights.mouth else None
+        output: ExpertOutput = network(batch["audio"].flatten(0, 1), batch["faces"].flatten(0, 1), points)
+        heard, seen = output.heard.unflatten(0, windows), output.seen.unflatten(0, windows)
         losses: dict[str, torch.Tensor] = {}
-        if step >= self.config.mouth_steps or not network.training:
+        metrics = _compare(heard, seen)
+        first_stage = step < self.config.mouth_steps
+        if output.lips is not None and output.gestures is not None:
+            lips = output.lips.unflatten(0, windows)
+            metrics["mouth_accuracy"] = _compare(heard, lips)["accuracy"]
+            losses["gestures"] = F.mse_loss(output.gestures.float(), batch["gestures"].flatten(0, 1))
+            if first_stage or not self.config.mouth_steps or not network.training:
+                losses["mouth"] = contrastive_sync_loss(heard, lips)
+            if not first_stage or not network.training:
+                losses["imitation"] = contrastive_sync_loss(lips.detach(), seen)
+        if not first_stage or not network.training:
+            if self.config.mouth_steps:
+                heard = heard.detach()  # little speech is soon learned by heart; the pictures have to follow
             losses["bce"] = _pairwise_bce(heard, seen)
             if self.config.weights.contrastive:
                 losses["contrastive"] = contrastive_sync_loss(heard, seen)
-        if gestures:
-            moves = batch["mouth"].flatten(0, 1)
-            losses["mouth"] = torch.stack([F.mse_loss(gesture.float(), moves) for gesture in gestures]).sum()
-        cosines = torch.einsum("bwd,bxd->bwx", seen, heard).detach()
-        in_sync = cosines.diagonal(dim1=1, dim2=2)[..., None]
-        out_of_sync = cosines[:, _off_diagonal(windows[1])]
-        metrics = {
-            # the diagonal never exceeds itself
-            "accuracy": (in_sync > cosines).float().sum() / out_of_sync.numel(),
-            "cosine_in_sync": in_sync.mean(),
-            "cosine_out_of_sync": out_of_sync.mean(),
-        }
-        faces = batch["faces"][:, 0].unflatten(1, (-1, 3))
-        images = {f"frame {frame}": faces[:, frame] for frame in (0, faces.shape[1] // 2, faces.shape[1] - 1)}
-        return StepOutput(losses, images, metrics)
+        pictures = batch["faces"][:, 0].unflatten(1, (-1, 3))
+        frames = (0, pictures.shape[1] // 2, pictures.shape[1] - 1)
+        return StepOutput(losses, {f"frame {frame}": pictures[:, frame] for frame in frames}, metrics)
+
+
+def _compare(heard: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How much nearer the windows of a clip [B, W, D] are to their own speech than to the others'."""
+    cosines = torch.einsum("bwd,bxd->bwx", seen, heard).detach()
+    in_sync = cosines.diagonal(dim1=1, dim2=2)[..., None]
+    out_of_sync = cosines[:, _off_diagonal(seen.shape[1])]
+    return {
+        # the diagonal never exceeds itself
+        "accuracy": (in_sync > cosines).float().sum() / out_of_sync.numel(),
+        "cosine_in_sync": in_sync.mean(),
+        "cosine_out_of_sync": out_of_sync.mean(),
+    }
 
 
 def _pairwise_bce(heard: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.lnet import LNetClips
+from losses.landmarks import LIPS, LandmarkLoss
 from losses.reconstruction import l1_loss
 from losses.sync import sync_loss, sync_probability
 from models.blocks import unroll_clip
@@ -31,11 +32,13 @@ class LNetWeights:
         l1: pixel loss (eq. 5).
         perceptual: perceptual loss (eq. 6).
         sync: lip-sync loss (eq. 7); 0 trains without the expert.
+        landmarks: distance of the lips' landmarks; for small data, not in the paper.
     """
 
     l1: float
     perceptual: float
     sync: float
+    landmarks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class LNetTraining:
         expert: the frozen lip-sync expert.
         model: sizes.
         augment: augmentation, silence among it.
+        landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
         network: name in the catalog.
@@ -64,6 +68,7 @@ class LNetTraining:
     expert: FrozenConfig
     model: LNetConfig = field(default_factory=LNetConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     audio_encoder: str = ""
     reference_gap: tuple[int, int] | None = None
     network: Literal["lnet"] = "lnet"
@@ -85,6 +90,9 @@ class LNetStep(Step):
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
+        self.landmarks: LandmarkLoss | None = None
+        if config.weights.landmarks:
+            self.landmarks = LandmarkLoss(load_frozen(config.landmarks, "landmarks", device), LIPS)
 
     def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
         """:class:`LNetClips`."""
@@ -99,12 +107,14 @@ class LNetStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``l1``, ``perceptual`` and ``sync``."""
+        """Losses ``l1``, ``perceptual``, ``landmarks`` and ``sync``."""
         output = network(batch["audio"], batch["faces"])
         target = batch["target"]
         frames, target_frames = unroll_clip(output), unroll_clip(target)
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
         metrics = image_metrics(network, frames, target_frames)
+        if self.landmarks is not None:
+            losses["landmarks"] = self.landmarks(frames, target_frames)
         if self.expert is not None:
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, output, batch["sync_audio"], batch["speech"]
