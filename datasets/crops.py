@@ -8,7 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.clips import Floats, Frame, PreparedClip
-from faces.align import INNER_LIPS, LEFT_EYE_CORNERS, OUTER_LIPS, RIGHT_EYE_CORNERS, box_crop, extract
+from faces.align import (
+    INNER_LIPS,
+    LEFT_EYE_CORNERS,
+    OUTER_LIPS,
+    RIGHT_EYE_CORNERS,
+    box_crop,
+    extract,
+    fit_similarity,
+)
 from faces.types import Crop
 
 # Where each landmark goes in a mirror image: jaw, brows, nose, eyes, outer and inner lips.
@@ -28,6 +36,7 @@ MOUTH_POINTS = INNER_LIPS.stop - OUTER_LIPS.start
 MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
 _LEFT_CORNER, _RIGHT_CORNER = 48, 54  # of the mouth
 _UPPER_OUTER_LIP, _LOWER_OUTER_LIP = 51, 57  # middle of the outer lips
+_STILL = slice(27, 48)  # nose and eyes: points that speech does not move
 _UPPER_INNER_LIP, _LOWER_INNER_LIP = 62, 66  # middle of the inner lips
 _LEAST_SPREAD = 0.005  # of a gesture, in distances of the eyes: landmarks tremble that much
 
@@ -68,6 +77,22 @@ def face_crop(clip: PreparedClip, index: int, size: int, jitter: Jitter | None =
     """The view of L-Net, Wav2Lip, the expert and E-Net: the face box of one frame, square in pixels."""
     crop = box_crop(clip.boxes[index], (size, size))
     return jitter.apply(crop) if jitter else crop
+
+
+def aligned_crop(crop: Crop, landmarks: Floats, other: Floats) -> Crop:
+    """The view of another frame that shows nose and eyes where a crop shows them: D-Net's job, in the plane.
+
+    Args:
+        crop: of a frame.
+        landmarks: [68, 2] of that frame, pixels.
+        other: [68, 2] of the other frame.
+
+    Returns:
+        Crop of the other frame.
+    """
+    to_frame = fit_similarity(other[_STILL], landmarks[_STILL])
+    offset = crop.matrix[:, :2] @ to_frame[:, 2] + crop.matrix[:, 2]
+    return Crop(np.concatenate([crop.matrix[:, :2] @ to_frame[:, :2], offset[:, None]], axis=1), crop.size)
 
 
 def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Frame:

@@ -12,7 +12,8 @@ from core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
 from datasets.clips import Floats, Frame
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import Jitter, cut, face_crop, mirror, mouth_opening
+from datasets.crops import Jitter, aligned_crop, cut, face_crop, mirror, mouth_opening
+from faces.types import Crop
 
 # Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed.
 _CLOSED = 0.06
@@ -32,6 +33,8 @@ class LNetClips(Dataset[dict[str, Any]]):
         reference_gap: least and largest distance of a reference from its frame, in frames; None for any frame of
             the clip, as in the paper. At inference the reference shows the frame's own pose (D-Net rendered it),
             so near references teach a small network sooner what to copy; too near, they give the lips away.
+        align_references: turn, move and scale references so that eyes and nose lie as in their frames (needs
+            landmarks); what D-Net does at inference, in the plane.
     """
 
     def __init__(
@@ -44,14 +47,17 @@ class LNetClips(Dataset[dict[str, Any]]):
         num_frames: int = SYNC_FRAMES,
         size: int = LNET_SIZE,
         reference_gap: tuple[int, int] | None = None,
+        align_references: bool = False,
     ) -> None:
-        needs = ["frames_index", "boxes", "mel"] + (["landmarks"] if augment.silence else [])
+        needs = ["frames_index", "boxes", "mel"]
+        needs += ["landmarks"] if augment.silence or align_references else []
         self.clips = ClipCollection(data, split, needs, num_frames, release_only)
         self.augment = augment
         self.seed = seed
         self.num_frames = num_frames
         self.size = size
         self.reference_gap = reference_gap
+        self.align_references = align_references
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -94,8 +100,9 @@ class LNetClips(Dataset[dict[str, Any]]):
                 sync_audio = mix_speech(sync_audio, self.clips.clip_window(other, first), level)
             audio, sync_audio = voice.apply(audio), voice.apply(sync_audio)
         references = self._draw_references(frames, len(self.clips.clip(index)), rng)
-        target = self._cut(index, frames, jitter, changes)
-        reference = self._cut(index, references, jitter, changes)
+        views = self._views(index, frames, jitter, changes.flip)
+        target = self._cut(index, frames, views, changes)
+        reference = self._cut_references(index, references, frames, views, jitter, changes)
         return {
             "audio": audio,
             "sync_audio": sync_audio,
@@ -109,10 +116,12 @@ class LNetClips(Dataset[dict[str, Any]]):
         """The first frames of a clip with its first frame as the only reference: a batch of one long clip."""
         frames = list(self.clips.usable_frames(index)[:num_frames])
         none = ImageAugment.draw(AugmentConfig(), sample_rng(self.seed, 0, index))
-        target = self._cut(index, frames, Jitter(), none)
+        views = self._views(index, frames, Jitter(), flip=False)
+        target = self._cut(index, frames, views, none)
+        reference = self._cut_references(index, frames[:1] * len(frames), frames, views, Jitter(), none)
         return {
             "audio": self.clips.speech_windows(index, frames)[None],
-            "faces": lnet_faces(target, target[:1] * len(frames))[None],
+            "faces": lnet_faces(target, reference)[None],
             "target": to_clip(target)[None],
             "clip": [self.clips.names[index]],
         }
@@ -129,12 +138,36 @@ class LNetClips(Dataset[dict[str, Any]]):
             int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
         ]
 
-    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Frame]:
+    def _views(self, index: int, frames: Sequence[int], jitter: Jitter, flip: bool) -> list[Crop]:
         clip = self.clips.clip(index)
         crops = [face_crop(clip, frame, self.size, jitter) for frame in frames]
-        if changes.flip:
-            crops = [mirror(crop) for crop in crops]
-        return [changes.recolour(cut(clip, frame, crop)) for frame, crop in zip(frames, crops, strict=True)]
+        return [mirror(crop) for crop in crops] if flip else crops
+
+    def _cut(
+        self, index: int, frames: Sequence[int], views: Sequence[Crop], changes: ImageAugment
+    ) -> list[Frame]:
+        clip = self.clips.clip(index)
+        return [changes.recolour(cut(clip, frame, view)) for frame, view in zip(frames, views, strict=True)]
+
+    def _cut_references(
+        self,
+        index: int,
+        references: Sequence[int],
+        frames: Sequence[int],
+        views: Sequence[Crop],
+        jitter: Jitter,
+        changes: ImageAugment,
+    ) -> list[Frame]:
+        """References for ``frames``, which are seen in ``views``."""
+        if self.align_references:
+            points = self.clips.clip(index).landmarks
+            views = [
+                aligned_crop(view, points[frame], points[reference])
+                for view, frame, reference in zip(views, frames, references, strict=True)
+            ]
+        else:
+            views = self._views(index, references, jitter, changes.flip)
+        return self._cut(index, references, views, changes)
 
 
 def to_clip(frames: Sequence[Frame]) -> Floats:

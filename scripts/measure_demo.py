@@ -27,7 +27,7 @@ from core.constants import LNET_SIZE, MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SYNC_F
 from core.errors import UserError, run_command
 from datasets.clips import PreparedClip
 from datasets.collection import mel_start, to_image
-from datasets.crops import cut, face_crop, mouth_opening
+from datasets.crops import aligned_crop, cut, face_crop, mouth_opening
 from datasets.manifest import read_manifest
 from faces.align import extract, landmark_crop
 from faces.types import Crop
@@ -148,10 +148,15 @@ class HeldOutClip:
         """[N, 3, 96, 96] in [0, 1]."""
         return np.stack([to_image(cut(self.clip, index, view)) for index, view in enumerate(self.views)])
 
-    @property
-    def closed(self) -> int:
-        """The frame with the most closed mouth, which serves as reference."""
-        return int(mouth_opening(self.clip.landmarks).argmin())
+    @cached_property
+    def references(self) -> Floats:
+        """[N, 3, 96, 96] in [0, 1]: the frame with the most closed mouth, in the pose of each frame."""
+        points = self.clip.landmarks
+        closed = int(mouth_opening(points).argmin())
+        views = [
+            aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
+        ]
+        return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
 
 
 def read_clips(root: Path) -> list[HeldOutClip]:
@@ -314,7 +319,7 @@ def back_and_forth(length: int, count: int) -> list[int]:
 def redub(item: HeldOutClip, mel: Floats, painter: Painter) -> Floats:
     """A clip's faces with new speech; where the speech is longer, the picture runs back and forth.
 
-    The reference is the clip's own frame with the most closed mouth, for every frame the same.
+    The reference is the clip's own frame with the most closed mouth, brought to each frame's pose in the plane.
 
     Args:
         item: whose picture.
@@ -325,12 +330,12 @@ def redub(item: HeldOutClip, mel: Floats, painter: Painter) -> Floats:
         [T, 3, 96, 96] in [0, 1], as many frames as the speech lasts.
     """
     frames = back_and_forth(len(item.clip), num_speech_frames(mel))
-    reference = item.faces[item.closed]
     painted = []
     for first in range(0, len(frames), _BATCH):
-        masked = item.faces[frames[first : first + _BATCH]]
+        part = frames[first : first + _BATCH]
+        masked = item.faces[part]
         masked[:, :, LNET_SIZE // 2 :] = 0.0
-        faces = np.concatenate([masked, np.repeat(reference[None], len(masked), axis=0)], axis=1)
+        faces = np.concatenate([masked, item.references[part]], axis=1)
         audio = speech_windows(mel, range(first, first + len(masked)))
         painted.append(painter(torch.from_numpy(audio), torch.from_numpy(faces)).clamp(0.0, 1.0).numpy())
     return np.concatenate(painted)

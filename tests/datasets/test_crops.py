@@ -9,6 +9,7 @@ from datasets.collection import ClipCollection, DataConfig
 from datasets.crops import (
     MIRRORED,
     Jitter,
+    aligned_crop,
     cut,
     face_crop,
     mirror,
@@ -68,6 +69,18 @@ def faces(count: int = 2) -> np.ndarray:
     points = rng.uniform(0, 100, (count, 68, 2)).astype(np.float32)
     points[:, [36, 39, 42, 45]] = [[20, 40], [30, 40], [60, 40], [70, 40]]
     return points
+
+
+def test_aligned_crop_shows_the_face_in_the_same_pose() -> None:
+    points = faces(1)[0]
+    turn = np.array([[0.8, 0.6], [-0.6, 0.8]])
+    other = (1.5 * points @ turn + np.array([7.0, -3.0])).astype(np.float32)
+    other[48:68] += 5.0  # speech moves the lips
+    view = aligned_crop(BOX, points, other)
+    np.testing.assert_allclose(view.to_crop(other[27:48]), BOX.to_crop(points[27:48]), atol=1e-3)
+    lips = view.to_crop(other[48:68]) - BOX.to_crop(points[48:68])
+    np.testing.assert_allclose(np.linalg.norm(lips, axis=1), np.sqrt(50.0) / 1.5 / 2, atol=1e-3)
+    np.testing.assert_allclose(aligned_crop(BOX, points, points).matrix, BOX.matrix, atol=1e-6)
 
 
 def test_mouth_points_are_parts_of_the_crop() -> None:

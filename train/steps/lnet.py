@@ -57,6 +57,7 @@ class LNetTraining:
         landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
+        align_references: show references in the pose of their frames, in the plane (:class:`LNetClips`).
         network: name in the catalog.
     """
 
@@ -71,6 +72,7 @@ class LNetTraining:
     landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     audio_encoder: str = ""
     reference_gap: tuple[int, int] | None = None
+    align_references: bool = False
     network: Literal["lnet"] = "lnet"
 
 
@@ -104,6 +106,7 @@ class LNetStep(Step):
             self.config.loop.seed,
             data.release_only and training,
             reference_gap=self.config.reference_gap,
+            align_references=self.config.align_references,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:

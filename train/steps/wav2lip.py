@@ -63,6 +63,7 @@ class Wav2LipTraining:
         augment: augmentation, silence among it.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
+        align_references: show references in the pose of their frames, in the plane (:class:`LNetClips`).
         network: name in the catalog.
     """
 
@@ -77,6 +78,7 @@ class Wav2LipTraining:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     audio_encoder: str = ""
     reference_gap: tuple[int, int] | None = None
+    align_references: bool = False
     network: Literal["wav2lip"] = "wav2lip"
 
 
@@ -114,6 +116,7 @@ class Wav2LipStep(Step):
             self.config.loop.seed,
             data.release_only and training,
             reference_gap=self.config.reference_gap,
+            align_references=self.config.align_references,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
