@@ -56,6 +56,7 @@ class LNetTraining:
         augment: augmentation, silence among it.
         landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
+        freeze_audio: leave that encoder as it is; little speech is soon learned by heart.
         reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
         align_references: show references in the pose of their frames, in the plane (:class:`LNetClips`).
         network: name in the catalog.
@@ -71,6 +72,7 @@ class LNetTraining:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     audio_encoder: str = ""
+    freeze_audio: bool = False
     reference_gap: tuple[int, int] | None = None
     align_references: bool = False
     network: Literal["lnet"] = "lnet"
@@ -89,6 +91,7 @@ class LNetStep(Step):
         self.weights = dataclasses.asdict(config.weights)
         self.network = LNet(config.model).to(device)
         start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
+        self.network.audio_encoder.requires_grad_(not config.freeze_audio)
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
@@ -111,6 +114,8 @@ class LNetStep(Step):
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``l1``, ``perceptual``, ``landmarks`` and ``sync``."""
+        if self.config.freeze_audio:
+            self.network.audio_encoder.eval()  # statistics of its norms included
         output = network(batch["audio"], batch["faces"])
         target = batch["target"]
         frames, target_frames = unroll_clip(output), unroll_clip(target)
