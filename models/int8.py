@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MIN_PSNR = 40.0  # dB between the images of both ways
 _MIN_CHANNELS = 64  # with fewer, rounding the map costs as much time as the convolution saves
 _MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
+_MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
 _REFUSED = "refuses_int8"  # attribute of a network that has failed its trial
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
 
@@ -61,7 +62,7 @@ class Int8Trial:
             inputs: positional arguments of the network. Its result is an image, or has one named ``image``.
         """
         network, self.network = self.network, None
-        if network is None or hasattr(network, _REFUSED) or not any(map(_is_heavy, network.modules())):
+        if network is None or hasattr(network, _REFUSED) or not is_worth_it(network):
             return
         expected = main_output(network(*inputs))
         replaced = to_int8(network)
@@ -75,6 +76,12 @@ class Int8Trial:
                 setattr(network, _REFUSED, True)
         verdict = "in int8" if quality >= MIN_PSNR else f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
         logger.info("%s %s: %.1f dB on the first batch", type(network).__name__, verdict, quality)
+
+
+def is_worth_it(network: nn.Module) -> bool:
+    """Whether ``network`` has enough work in heavy convolutions to become faster."""
+    weights = sum(module.weight.numel() for module in network.modules() if _is_heavy(module))
+    return weights >= _MIN_WEIGHTS
 
 
 def to_int8(network: nn.Module) -> list[tuple[nn.Module, str, Any]]:
@@ -198,7 +205,7 @@ class _Int8Kernel:
         return out
 
 
-def _is_heavy(module: nn.Module) -> bool:
+def _is_heavy(module: nn.Module) -> TypeGuard[nn.Conv2d | ModulatedConv]:
     if isinstance(module, nn.Conv2d) and (module.groups > 1 or isinstance(module.padding, str)):
         return False
     if not isinstance(module, nn.Conv2d | ModulatedConv):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import models.int8
 from core import devices
 from core.devices import autocast, choose_dtype, has_fast_int8
 from core.errors import UserError
+from models.catalog import build_network, load_network
 from models.int8 import MIN_PSNR, Int8Conv2d, Int8Trial, int8_conv2d, main_output, psnr, quantize, to_int8
 from models.style import StyleConv
 
+DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
 needs_int8 = pytest.mark.skipif(
     not has_fast_int8(CPU), reason="this CPU or this PyTorch has no fast int8 convolution"
@@ -100,6 +104,11 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.int8, "_MIN_WEIGHTS", 1)
+
+
 class Net(nn.Module):
     """One heavy convolution between light ones, and an image; ``gain`` multiplies what int8 loses."""
 
@@ -120,6 +129,7 @@ class Net(nn.Module):
 
 
 @needs_int8
+@pytest.mark.usefixtures("any_size")
 def test_trial_takes_int8_where_the_image_stays_the_same(caplog: pytest.LogCaptureFixture) -> None:
     network, image = Net(gain=1.0), torch.rand(1, 3, 16, 16)
     expected = network(image).image
@@ -136,6 +146,7 @@ def test_trial_takes_int8_where_the_image_stays_the_same(caplog: pytest.LogCaptu
 
 
 @needs_int8
+@pytest.mark.usefixtures("any_size")
 def test_trial_keeps_float32_where_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
     network, image = Net(gain=1e3), torch.rand(1, 3, 16, 16)
     expected, conv = network(image).image, network.layers[0]
@@ -151,6 +162,7 @@ def test_trial_keeps_float32_where_it_does_not(caplog: pytest.LogCaptureFixture)
 
 
 @needs_int8
+@pytest.mark.usefixtures("any_size")
 def test_a_trial_that_breaks_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no memory")
@@ -163,10 +175,26 @@ def test_a_trial_that_breaks_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> 
     assert network.layers[0] is conv
 
 
+@pytest.mark.usefixtures("any_size")
 def test_trial_that_is_not_wanted_does_nothing() -> None:
     network = Net(gain=1.0)
     Int8Trial(network, enabled=False)(torch.rand(1, 3, 16, 16))
     assert type(network.layers[0]) is nn.Conv2d
+
+
+def test_small_networks_are_not_tried() -> None:
+    network = Net(gain=1.0)
+    Int8Trial(network, enabled=True)(torch.rand(1, 3, 16, 16))
+    assert type(network.layers[0]) is nn.Conv2d
+
+
+@pytest.mark.parametrize("name", ["dnet", "lnet", "enet"])
+def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> None:
+    bundled = load_network(DEMO / f"{name}.safetensors")
+    with torch.device("meta"):
+        released = build_network(name)
+    assert not models.int8.is_worth_it(bundled)
+    assert models.int8.is_worth_it(released)
 
 
 @needs_int8
