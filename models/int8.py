@@ -208,6 +208,8 @@ class _Int8Kernel:
 def _is_heavy(module: nn.Module) -> TypeGuard[nn.Conv2d | ModulatedConv]:
     if isinstance(module, nn.Conv2d) and (module.groups > 1 or isinstance(module.padding, str)):
         return False
+    if isinstance(module, ModulatedConv) and module.convolve is int8_conv2d:
+        return False
     if not isinstance(module, nn.Conv2d | ModulatedConv):
         return False
     out_channels, in_channels, height, width = module.weight.shape

@@ -206,6 +206,7 @@ def test_style_convolution_in_int8_for_one_code_and_for_many() -> None:
         expected = conv(image, style, noise)
         replaced = to_int8(conv)
         assert len(replaced) == 1
+        assert not to_int8(conv)  # nothing is left to replace
         result = conv(image, style, noise)
         for owner, name, original in replaced:
             setattr(owner, name, original)
