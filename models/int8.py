@@ -96,7 +96,7 @@ def to_int8(network: nn.Module) -> list[tuple[nn.Module, str, Any]]:
             replaced.append((owner, "convolve", owner.convolve))
             owner.convolve = int8_conv2d
         for name, child in list(owner.named_children()):
-            if isinstance(child, nn.Conv2d) and _is_heavy(child):
+            if _is_heavy(child) and isinstance(child, nn.Conv2d):
                 replaced.append((owner, name, child))
                 setattr(owner, name, Int8Conv2d(child))
     return replaced
