@@ -9,7 +9,13 @@ import torch
 
 from core.errors import UserError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# int8 concerns the large convolutions of D-, L- and E-Net (models/int8.py); the rest is float32 then
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -38,30 +44,53 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 convolutions are faster than float32 ones: AMX on the CPU, Ampere or later on CUDA."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    if device.type == "cpu":
-        try:
-            flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        except OSError:
-            return False
-        return "amx_bf16" in flags
-    return False
+    return device.type == "cpu" and "amx_bf16" in _cpu_flags()
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` takes bfloat16 where it is fast and float32 elsewhere.
+def has_fast_int8(device: torch.device) -> bool:
+    """Whether int8 convolutions are there and faster than float32 ones: AVX-512 VNNI and PyTorch's oneDNN."""
+    return (
+        device.type == "cpu"
+        and "avx512_vnni" in _cpu_flags()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+        and hasattr(torch.ops.onednn, "qconv_prepack")
+    )
+
+
+def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> torch.dtype:
+    """``auto`` takes the fastest: bfloat16 on GPUs and AMX, int8 on other CPUs with VNNI, float32 elsewhere.
+
+    Args:
+        name: ``auto`` or one of :data:`DTYPES`.
+        device: where the networks run.
+        compiled: torch.compile is wanted, which does not go with int8.
 
     Raises:
-        UserError: unknown name.
+        UserError: unknown name, or int8 where it cannot run.
     """
     if name == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+        if has_fast_bfloat16(device):
+            return torch.bfloat16
+        return torch.int8 if has_fast_int8(device) and not compiled else torch.float32
     if name not in DTYPES:
         raise UserError(f"unknown number format {name!r}, choose auto, {', '.join(DTYPES)}")
+    if name == "int8" and compiled:
+        raise UserError("--dtype int8 does not go with --compile, leave one of them out")
+    if name == "int8" and not has_fast_int8(device):
+        raise UserError("--dtype int8 needs a CPU with AVX-512 VNNI; try --dtype auto")
     return DTYPES[name]
 
 
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Autocast context for reduced precision; does nothing for float32."""
-    if dtype == torch.float32:
+    """Autocast context for reduced precision; does nothing for float32 and int8, which is no autocast format."""
+    if dtype in (torch.float32, torch.int8):
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)

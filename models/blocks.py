@@ -95,7 +95,7 @@ class ConvNormAct(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W']."""
         out = self.norm(self.conv(features))
-        return F.relu(out + features if self.residual else out)
+        return F.relu(out.add_(features) if self.residual else out, inplace=True)
 
 
 class ResDown(nn.Module):
@@ -119,9 +119,9 @@ class ResDown(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, factor * H, factor * W]."""
-        out = F.leaky_relu(self.conv1(features), 0.2)
-        out = F.leaky_relu(self.conv2(scale_by(out, self.factor)), 0.2)
-        return out + self.skip(scale_by(features, self.factor))
+        out = F.leaky_relu(self.conv1(features), 0.2, inplace=True)
+        out = F.leaky_relu(self.conv2(scale_by(out, self.factor)), 0.2, inplace=True)
+        return self.skip(scale_by(features, self.factor)).add_(out)
 
 
 def maybe_spectral_norm(module: nn.Module, enabled: bool) -> nn.Module:

@@ -332,7 +332,7 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 
 
 def _activate(features: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(features, NEGATIVE_SLOPE)
+    return F.leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
 
 
 def _double_size(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

@@ -45,7 +45,7 @@ class PlainBlock(nn.Module):
         """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2."""
         if self.resample == "up":
             features = F.interpolate(features, scale_factor=2.0, mode="nearest")
-        out = F.leaky_relu(self.norm(self.conv(features)), NEGATIVE_SLOPE)
+        out = F.leaky_relu(self.norm(self.conv(features)), NEGATIVE_SLOPE, inplace=True)
         return F.avg_pool2d(out, 2) if self.resample == "down" else out
 
 

@@ -126,10 +126,10 @@ class IdentityEncoder(nn.Module):
 
     def forward(self, reference: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] in [0, 1] -> [B, style_size]."""
-        features = F.leaky_relu(self.first(resize(reference, self.size)), 0.2)
+        features = F.leaky_relu(self.first(resize(reference, self.size)), 0.2, inplace=True)
         for down in self.downs:
             features = down(features)
-        features = F.leaky_relu(self.final(features), 0.2)
+        features = F.leaky_relu(self.final(features), 0.2, inplace=True)
         code: torch.Tensor = self.linear(features.flatten(1))
         return code
 

@@ -93,8 +93,8 @@ class FFCUnit(nn.Module):
         out_local = self.local_to_local(local) + self.global_to_local(global_)
         out_global = self.local_to_global(local) + self.global_to_global(global_)
         return (
-            F.leaky_relu(self.local_norm(out_local, condition), self.negative_slope),
-            F.leaky_relu(self.global_norm(out_global, condition), self.negative_slope),
+            F.leaky_relu(self.local_norm(out_local, condition), self.negative_slope, inplace=True),
+            F.leaky_relu(self.global_norm(out_global, condition), self.negative_slope, inplace=True),
         )
 
 

@@ -7,6 +7,7 @@ convolution and has plain (not equalised) weights, as both released networks do.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,7 @@ class ModulatedConv(nn.Module):
         )
         self.demodulate = demodulate
         self.upsample = upsample
+        self.convolve: Callable[..., torch.Tensor] = F.conv2d  # models.int8 puts its own here
 
     def forward(
         self,
@@ -74,14 +76,12 @@ class ModulatedConv(nn.Module):
         scale = self.modulation(style)
         if self.upsample:
             features = scale_by(features, 2.0)
+        padding = (self.weight.shape[-1] // 2,) * 2
         if len(style) == 1:
             kernel = self._kernel(scale) * gain
-            return F.conv2d(features, kernel, bias, padding=kernel.shape[-1] // 2)
-        out = F.conv2d(
-            features * scale[:, :, None, None].to(features.dtype),
-            self.weight,
-            padding=self.weight.shape[-1] // 2,
-        )
+            return self.convolve(features, kernel, bias, padding=padding)
+        modulated = features * scale[:, :, None, None].to(features.dtype)
+        out = self.convolve(modulated, self.weight, padding=padding)
         if self.demodulate:
             out = out * (self._demodulation(scale) * gain)[:, :, None, None].to(out.dtype)
         elif gain != 1.0:
@@ -134,8 +134,8 @@ class StyleConv(nn.Module):
         """
         out = self.conv(features, style, self.bias.flatten(), gain=math.sqrt(2.0))
         if noise is not None:
-            out = out + (self.noise_scale * noise).to(out.dtype)
-        return F.leaky_relu(out, 0.2)
+            out = out.add_((self.noise_scale * noise).to(out.dtype))
+        return F.leaky_relu(out, 0.2, inplace=True)
 
 
 class ToRGB(nn.Module):

@@ -11,6 +11,7 @@ from core.constants import ENET_SIZE
 from core.devices import autocast
 from models.blocks import resize
 from models.enet import ENet
+from models.int8 import Int8Trial
 from pipeline.batching import BatchRunner
 from pipeline.work import FaceWork
 
@@ -35,6 +36,7 @@ class Enhancer:
         self.encode_batch = BatchRunner(batch_size)
         self.paint_batch = BatchRunner(batch_size)
         self.dtype = dtype
+        self.trial = Int8Trial(enet, dtype == torch.int8)
         self._people: dict[tuple[int, int], _Person] = {}
 
     def __call__(
@@ -52,6 +54,7 @@ class Enhancer:
         """
         if self.enet is None:
             return resize(low_res, ENET_SIZE)
+        self.trial(low_res[:1], identity[:1])
         if self.every <= 1:
             return self.paint_batch(self._paint, low_res, self.encode_batch(self._encode, identity))
         codes = self._shared_codes(faces, identity)

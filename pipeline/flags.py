@@ -88,7 +88,7 @@ FLAGS = (
     Flag(("codec",), "output.codec", "h264, hevc, vp9, av1 or ffv1"),
     Flag(("quality", "crf"), "output.quality", "constant rate factor, lower is better", int),
     Flag(("device",), "runtime.device", "auto, cpu, cuda, cuda:N or mps"),
-    Flag(("dtype",), "runtime.dtype", "auto, float32, bfloat16 or float16"),
+    Flag(("dtype",), "runtime.dtype", "auto, float32, bfloat16, float16 or int8"),
     Flag(
         ("batch-size", "lnet-batch-size", "wav2lip-batch-size"),
         "runtime.batch_size",

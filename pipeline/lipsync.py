@@ -8,6 +8,7 @@ from torch import nn
 from core.constants import LNET_SIZE
 from core.devices import autocast
 from models.blocks import resize
+from models.int8 import Int8Trial
 from pipeline.batching import BatchRunner
 
 
@@ -24,6 +25,7 @@ class LipSyncer:
         self.lnet = lnet
         self.runner = BatchRunner(batch_size)
         self.dtype = dtype
+        self.trial = Int8Trial(lnet, dtype == torch.int8)
         self.device = next(lnet.parameters()).device
 
     def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -41,6 +43,7 @@ class LipSyncer:
         return self.runner(self._run, audio[:, None].to(self.device), low)
 
     def _run(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        self.trial(audio, faces)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             image: torch.Tensor = self.lnet(audio, faces)
         return image.float()

@@ -35,7 +35,7 @@ class Networks:
         expert: lip-sync expert for the report; None without weights.
         parser: masks of faces, by a network or from landmarks.
         device: where they are.
-        dtype: number format under autocast.
+        dtype: number format under autocast; int8 is tried on a network's first batch.
         batch_size: faces in one call.
     """
 
@@ -58,7 +58,7 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
         UserError: missing, damaged or wrong checkpoints; a device that is not there.
     """
     device = choose_device(runtime.device)
-    dtype = choose_dtype(runtime.dtype, device)
+    dtype = choose_dtype(runtime.dtype, device, runtime.compile)
     batch_size = runtime.batch_size or default_batch_size(device)
     logger.info(
         "networks on %s in %s, %d faces a batch", device, str(dtype).removeprefix("torch."), batch_size

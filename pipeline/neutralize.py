@@ -24,6 +24,7 @@ from core.devices import autocast
 from faces.align import anchor_crop, extract, warp
 from faces.reconstruct import rows_in_view
 from faces.types import Crop, FaceTrack
+from models.int8 import Int8Trial
 from pipeline.batching import BatchRunner
 from pipeline.blend import fade_window
 from pipeline.work import FaceWork, Image, between, to_images, to_tensor
@@ -98,6 +99,7 @@ class Neutralizer:
         self.windows = windows
         self.runner = BatchRunner(batch_size)
         self.dtype = dtype
+        self.trial = Int8Trial(dnet, dtype == torch.int8)
         self.device = next(dnet.parameters()).device
         self._sources: dict[
             tuple[int, int], Image
@@ -153,6 +155,7 @@ class Neutralizer:
         return self._sources[key]
 
     def _run(self, image: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        self.trial(image, coefficients)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             edited: torch.Tensor = self.dnet(image, coefficients).image
         return edited.float().clamp(0.0, 1.0)

@@ -109,7 +109,7 @@ class RuntimeOptions:
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        dtype: ``auto``, ``float32``, ``bfloat16``, ``float16``, ``int8``.
         batch_size: faces in one call of a network, halved when memory runs out; 0 chooses by device.
         compile: torch.compile the networks; pays on long videos.
         cache_dir: folder of the face tracks; None for the user's cache folder.

@@ -12,6 +12,7 @@ from core.constants import RESTORER_SIZE
 from core.devices import autocast
 from faces.align import enhancer_crop, warp
 from faces.types import Crop
+from models.int8 import Int8Trial
 from pipeline.batching import BatchRunner
 from pipeline.masking import FaceMasker, scene
 from pipeline.work import FaceWork, Image, between, to_images, to_tensor
@@ -36,6 +37,7 @@ class MouthRestorer:
         self.strength = strength
         self.runner = BatchRunner(batch_size)
         self.dtype = dtype
+        self.trial = Int8Trial(restorer, dtype == torch.int8)
         self.device = next(restorer.parameters()).device
         self.size = int(getattr(restorer.config, "image_size", RESTORER_SIZE))
 
@@ -60,6 +62,7 @@ class MouthRestorer:
         return np.asarray(patch + self.strength * mask[..., None] * (mouth - patch))
 
     def _run(self, image: torch.Tensor) -> torch.Tensor:
+        self.trial(image)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             restored: torch.Tensor = self.restorer(image)
         return restored.float().clamp(0.0, 1.0)

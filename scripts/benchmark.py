@@ -42,6 +42,7 @@ from media.video import VideoInfo, VideoWriter
 from models.blocks import fold_spectral_norm, resize
 from models.catalog import build_network
 from models.enet import ENet
+from models.int8 import MIN_PSNR, Int8Trial, main_output, psnr
 from pipeline.analyse import Analysis
 from pipeline.enhance import Enhancer
 from pipeline.lipsync import LipSyncer, mask_lower_half
@@ -131,14 +132,7 @@ NETWORKS = (
     "dnet", "lnet", "enet", "reconnet", "landmarks", "lipsync_expert", "gfpgan", "parsenet", "bisenet",
     "ganimation",
 )  # fmt: skip
-
-
-def main_output(result: Any) -> torch.Tensor:
-    """The tensor that matters of what a network returns."""
-    for name in ("image", "logits", "points"):
-        if hasattr(result, name):
-            return cast(torch.Tensor, getattr(result, name))
-    return cast(torch.Tensor, result if isinstance(result, torch.Tensor) else result[0])
+_INT8 = ("dnet", "lnet", "enet", "gfpgan")  # the stages that may run in int8
 
 
 def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
@@ -152,13 +146,6 @@ def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> 
         _synchronize(device)
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is 1, or the span of the reference if that is larger."""
-    error = float((image.float() - reference.float()).square().mean())
-    peak = max(1.0, float(reference.max() - reference.min()))
-    return 10.0 * math.log10(peak**2 / error) if error > 0.0 else math.inf
 
 
 def time_network(name: str, setting: Setting) -> Timing:
@@ -177,6 +164,7 @@ def time_network(name: str, setting: Setting) -> Timing:
         )
         network = prepare(network, setting.compiled)
         batch = tuple(_channels_last(tensor) for tensor in batch)
+        Int8Trial(network, setting.dtype == torch.int8 and name in _INT8)(*batch)
         with autocast(setting.device, setting.dtype):
             shipped = seconds(lambda: network(*batch), setting.repeats, setting.device) / setting.batch_size
             quality = psnr(main_output(network(*batch)), expected)
@@ -209,6 +197,8 @@ def time_chain(setting: Setting, num_frames: int) -> Timing:
         eager = seconds(lambda: plain(1), setting.repeats, device)
         prepared = [prepare(net, setting.compiled) for net in (dnet, lnet, enet)]
         crops, sources = _channels_last(crops), _channels_last(sources)
+        first = slice(0, setting.batch_size)
+        Int8Trial(prepared[0], setting.dtype == torch.int8)(sources[first], windows[first])
 
         def shipped() -> torch.Tensor:
             enhancer = Enhancer(
@@ -342,11 +332,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip-main-job", action="store_true")
     options = parser.parse_args(arguments)
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
+    dtype = choose_dtype(options.dtype, device, options.compile)
     batch_size = options.batch_size or default_batch_size(device)
     setting = Setting(device, dtype, batch_size, options.compile, options.repeats)
     shipped = f"{str(dtype).removeprefix('torch.')}, channels last, batch {batch_size}"
     shipped += ", compiled" if options.compile else ""
+    if dtype == torch.int8:
+        shipped += f" ({', '.join(_INT8)}, where the PSNR on the first batch is at least {MIN_PSNR:.0f} dB)"
     print(f"device {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
     print(f"shipped setting: {shipped}; seconds a frame")
     print(f"{'network':<16}{'size':>10}{'eager':>10}{'shipped':>10}{'gain':>9}{'PSNR dB':>9}")
