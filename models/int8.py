@@ -64,11 +64,11 @@ class Int8Trial:
         network, self.network = self.network, None
         if network is None or hasattr(network, _REFUSED) or not is_worth_it(network):
             return
-        expected = main_output(network(*inputs))
+        expected = _image(network(*inputs))
         replaced = to_int8(network)
         quality = -math.inf
         try:
-            quality = psnr(main_output(network(*inputs)), expected)
+            quality = psnr(_image(network(*inputs)), expected)
         finally:
             if not quality >= MIN_PSNR:
                 for owner, name, original in replaced:
@@ -76,6 +76,10 @@ class Int8Trial:
                 setattr(network, _REFUSED, True)
         verdict = "in int8" if quality >= MIN_PSNR else f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
         logger.info("%s %s: %.1f dB on the first batch", type(network).__name__, verdict, quality)
+
+
+def _image(result: Any) -> torch.Tensor:
+    return main_output(result).clamp(0.0, 1.0)  # what is beyond is cut off before anybody sees it
 
 
 def is_worth_it(network: nn.Module) -> bool:

@@ -89,7 +89,7 @@ class LNetStep(Step):
     def __init__(self, config: LNetTraining, device: torch.device) -> None:
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
-        self.network = LNet(config.model).to(device)
+        self.network: LNet = LNet(config.model).to(device)
         start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
         self.network.audio_encoder.requires_grad_(not config.freeze_audio)
         features = load_features(config.perceptual, device)
