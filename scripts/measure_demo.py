@@ -23,19 +23,27 @@ import torch
 from tqdm import tqdm
 
 from core.checkpoint import atomic_path, read_metadata
-from core.constants import LNET_SIZE, MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
+from core.constants import (
+    LANDMARK_SIZE,
+    LNET_SIZE,
+    MEL_COLUMNS_PER_SECOND,
+    MEL_WINDOW,
+    SYNC_FRAMES,
+    TRAIN_FPS,
+)
 from core.errors import UserError, run_command
 from datasets.clips import PreparedClip
 from datasets.collection import mel_start, to_image
 from datasets.crops import aligned_crop, cut, face_crop, mouth_opening
 from datasets.manifest import read_manifest
-from faces.align import extract, landmark_crop
+from faces.align import landmark_crop
 from faces.types import Crop
 from losses.landmarks import normalized_mean_error
 from media.mel import SILENCE
 from metrics.offset import best_offset, pairwise_accuracy
 from metrics.ssim import psnr
 from metrics.tables import Table
+from models.blocks import resize
 from models.catalog import load_network
 from models.landmarks import LandmarkNet
 from models.lipsync_expert import LipSyncExpert
@@ -273,7 +281,7 @@ def measure_painter(
     openings: dict[str, list[float]] = {"silent": [], "spoken": [], "real": []}
     own = []
     for index, item in enumerate(tqdm(clips, desc="redub")):
-        openings["real"].append(float(mouth_opening(item.clip.landmarks).std()))
+        openings["real"].append(float(opening_of(item.faces, item, landmarks).std()))
         repainted = redub(item, item.clip.mel, painter)
         lower = slice(LNET_SIZE // 2, None)
         truth = item.faces[: len(repainted), :, lower]
@@ -362,21 +370,13 @@ def embed_painted(painted: Floats, mel: Floats, expert: LipSyncExpert) -> tuple[
 def opening_of(painted: Floats, item: HeldOutClip, network: LandmarkNet) -> Floats:
     """Mouth opening [T] of painted faces by the landmark network, in distances of the outer eye corners."""
     frames = back_and_forth(len(item.clip), len(painted))
-    labels = [view.to_crop(points) for view, points in zip(item.views, item.clip.landmarks, strict=True)]
-    crop = landmark_crop(
-        np.mean(labels, axis=0)
-    )  # the same for all frames, so that it tells nothing of the lips
     points = []
     for first in range(0, len(painted), _BATCH):
-        images = [
-            extract(np.ascontiguousarray(np.moveaxis(face, 0, -1)), crop)
-            for face in painted[first : first + _BATCH]
-        ]
-        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        points.append(network(batch).points.numpy())
+        # the whole view: a crop around the labels would reach beyond it, and lips then measure half as wide open
+        faces = resize(torch.from_numpy(painted[first : first + _BATCH]), LANDMARK_SIZE)
+        points.append((network(faces).points.numpy() + 0.5) * LNET_SIZE / LANDMARK_SIZE - 0.5)
     in_frame = [
-        item.views[frame].to_image(crop.to_image(found))
-        for frame, found in zip(frames, np.concatenate(points), strict=True)
+        item.views[frame].to_image(found) for frame, found in zip(frames, np.concatenate(points), strict=True)
     ]
     return mouth_opening(np.stack(in_frame).astype(np.float32))
 
