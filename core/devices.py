@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -94,3 +95,33 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype in (torch.float32, torch.int8):
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+# Parameters of glibc's mallopt and the values it works with after a large block was freed for the first time.
+_TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
+_MMAP_THRESHOLD, _MMAP_THRESHOLD_DEFAULT = -3, 32 * 2**20
+_MMAP_MAX, _MMAP_MAX_DEFAULT = -4, 65_536
+
+
+def keep_freed_memory(keep: bool = True) -> bool:
+    """Whether the C library keeps large freed blocks for later instead of handing them back to the system.
+
+    On CPUs the maps of the full-size networks are fresh memory at every layer otherwise, whose first touch costs a
+    fifth of the time. Concerns the whole process; only glibc can do it.
+
+    Args:
+        keep: False brings the usual behaviour back.
+
+    Returns:
+        Whether it had an effect.
+    """
+    wanted = {
+        _TRIM_THRESHOLD: -1 if keep else _TRIM_DEFAULT,
+        _MMAP_THRESHOLD: _MMAP_THRESHOLD_DEFAULT,
+        _MMAP_MAX: 0 if keep else _MMAP_MAX_DEFAULT,
+    }
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
+        return False
+    return all([bool(mallopt(key, value)) for key, value in wanted.items()])

@@ -62,7 +62,7 @@ class Int8Trial:
             inputs: positional arguments of the network. Its result is an image, or has one named ``image``.
         """
         network, self.network = self.network, None
-        if network is None or hasattr(network, _REFUSED) or not is_worth_it(network):
+        if network is None or hasattr(network, _REFUSED) or not is_large(network):
             return
         expected = _image(network(*inputs))
         replaced = to_int8(network)
@@ -82,8 +82,8 @@ def _image(result: Any) -> torch.Tensor:
     return main_output(result).clamp(0.0, 1.0)  # what is beyond is cut off before anybody sees it
 
 
-def is_worth_it(network: nn.Module) -> bool:
-    """Whether ``network`` has enough work in heavy convolutions to become faster."""
+def is_large(network: nn.Module) -> bool:
+    """Whether ``network`` has so much work in heavy convolutions that how they run matters."""
     weights = sum(module.weight.numel() for module in network.modules() if _is_heavy(module))
     return weights >= _MIN_WEIGHTS
 

@@ -9,10 +9,11 @@ from typing import cast
 import torch
 from torch import nn
 
-from core.devices import choose_device, choose_dtype
+from core.devices import choose_device, choose_dtype, keep_freed_memory
 from core.errors import UserError
 from faces.parsing import FaceParser
 from models.enet import ENet
+from models.int8 import is_large
 from pipeline.options import RenderOptions, RuntimeOptions
 from pipeline.weights import Weights
 
@@ -99,8 +100,13 @@ def default_batch_size(device: torch.device) -> int:
 
 
 def prepare(network: nn.Module, compiled: bool = False) -> nn.Module:
-    """Channels-last weights, which convolutions read fastest, and on demand torch.compile."""
+    """Channels-last weights, which convolutions read fastest, and on demand torch.compile.
+
+    A large network on the CPU also changes how the process keeps memory (:func:`core.devices.keep_freed_memory`).
+    """
     network = network.to(memory_format=torch.channels_last)
+    if is_large(network) and next(network.parameters()).device.type == "cpu":
+        keep_freed_memory()
     if compiled and isinstance(network, ENet):
         network.identity_encoder.compile()
         network.paint = torch.compile(network.paint)  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ from core.errors import UserError
 from models.catalog import build_network, load_network
 from models.int8 import MIN_PSNR, Int8Conv2d, Int8Trial, int8_conv2d, main_output, psnr, quantize, to_int8
 from models.style import StyleConv
+from pipeline.networks import prepare
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -193,8 +194,8 @@ def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> 
     bundled = load_network(DEMO / f"{name}.safetensors")
     with torch.device("meta"):
         released = build_network(name)
-    assert not models.int8.is_worth_it(bundled)
-    assert models.int8.is_worth_it(released)
+    assert not models.int8.is_large(bundled)
+    assert models.int8.is_large(released)
 
 
 @needs_int8
@@ -248,3 +249,12 @@ def test_formats_by_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_int8_is_no_autocast_format() -> None:
     with autocast(CPU, torch.int8):
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("pipeline.networks.keep_freed_memory", lambda: calls.append(True))
+    prepare(load_network(DEMO / "lnet.safetensors"))
+    assert not calls
+    prepare(nn.Sequential(nn.Conv2d(512, 1024, 3)))
+    assert calls == [True]
