@@ -124,4 +124,5 @@ def keep_freed_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
         return False
+    # a list, so that all three are set even if one is refused
     return all([bool(mallopt(key, value)) for key, value in wanted.items()])

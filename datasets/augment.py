@@ -102,9 +102,8 @@ class ImageAugment:
         """Change light and colour; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
-        mix = (
-            self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
-        )  # towards or away from the mean colour
+        # towards or away from the mean of the three channels, then gain and bias, as one matrix
+        mix = self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
         matrix = np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
         return np.asarray(cv2.transform(frame, matrix), np.uint8)
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from core.constants import LANDMARK_SIZE
 from models.blocks import resize
 
-_LANDMARK_CROP = 128  # pixels
 LIPS = slice(48, 68)  # of the 68 points
 
 
@@ -43,8 +43,8 @@ class LandmarkLoss(nn.Module):
         return F.l1_loss(self._find(output), wanted)
 
     def _find(self, image: torch.Tensor) -> torch.Tensor:
-        points: torch.Tensor = self.network(resize(image, _LANDMARK_CROP)).points
-        return points[:, self.points].float() / _LANDMARK_CROP
+        points: torch.Tensor = self.network(resize(image, LANDMARK_SIZE)).points
+        return points[:, self.points].float() / LANDMARK_SIZE
 
 
 def wing_loss(

@@ -195,14 +195,8 @@ class _Int8Kernel:
 
     def __call__(self, levels: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
         """Convolve what :func:`quantize` returned; float32."""
-        plain: tuple[Any, ...] = (
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
-        )  # scale, zero and type of the output; nothing fused
+        # scale, zero point and type of the output; no activation fused, with neither parameters nor algorithm
+        plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         out: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
             levels, scale, zero, self.packed, self.scale, self.zero, self.bias, *self.geometry, *plain
         )

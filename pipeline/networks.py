@@ -61,9 +61,10 @@ def load_networks(weights: Weights, render: RenderOptions, runtime: RuntimeOptio
     device = choose_device(runtime.device)
     dtype = choose_dtype(runtime.dtype, device, runtime.compile)
     batch_size = runtime.batch_size or default_batch_size(device)
-    logger.info(
-        "networks on %s in %s, %d faces a batch", device, str(dtype).removeprefix("torch."), batch_size
-    )
+    precision = str(dtype).removeprefix("torch.")
+    if dtype == torch.int8:
+        precision = "float32, large ones in int8 where that looks the same"
+    logger.info("networks on %s in %s, %d faces a batch", device, precision, batch_size)
 
     def load(name: str, wanted: bool = True) -> nn.Module | None:
         return prepare(weights.load(name, device), runtime.compile) if wanted else None
