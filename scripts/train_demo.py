@@ -9,8 +9,8 @@ go to ``checkpoints/demo`` in half precision; the trainings themselves stay in `
 ``MEDIA`` holds ``manifest.csv`` with the columns file, identity, licence and release_training. Only files whose
 ``release_training`` is yes train; the others, and the people named below, validate.
 
-The labels come first and by hand, because their tool needs an environment of its own
-(``scripts/preprocess/label_landmarks.py`` says how).
+The labels come before everything else. Their tool needs an environment of its own
+(``scripts/preprocess/label_landmarks.py`` says how to make it): ``--labeller`` names its interpreter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import subprocess
 from pathlib import Path
 
 import torch
@@ -54,23 +55,43 @@ _MAX_FACE = {"small": 128.0, "large": 384.0}
 _MAX_SECONDS = 6.0  # long takes become several clips, so that each trains as often as its length deserves
 
 
-def check_labels(media: Path, labels: Path) -> None:
-    """Whether every file that is used has been labelled.
+def make_labels(media: Path, labels: Path, labeller: str | None, processes: int) -> None:
+    """Label every file that is used and has no labels yet.
+
+    Args:
+        media: folder with manifest.csv.
+        labels: folder of the labels.
+        labeller: Python of the environment with MediaPipe; None where the labels are there already.
+        processes: at once.
 
     Raises:
-        UserError: some are missing; the message says how to make them.
+        UserError: labels are missing and there is no labeller, or it failed.
     """
-    missing = [
-        source.name
+    missing = _list_unlabelled(media, labels)
+    if missing and labeller is None:
+        raise UserError(
+            f"{len(missing)} files have no labels in {labels} (first: {missing[0]}): name the Python of the "
+            "environment that scripts/preprocess/label_landmarks.py describes, with --labeller"
+        )
+    if missing and labeller is not None:
+        command = [labeller, "-m", "scripts.preprocess.label_landmarks", "--root", str(media)]
+        command += ["--output", str(labels), "--processes", str(processes), "--files", *missing]
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"labelling did not work: {error}") from error
+        still_missing = _list_unlabelled(media, labels)
+        if still_missing:
+            raise UserError(f"{still_missing[0]} could not be labelled: see above, or take it out of {media}")
+
+
+def _list_unlabelled(media: Path, labels: Path) -> list[str]:
+    """Files without labels, as paths below ``media``."""
+    return [
+        source.path.relative_to(media).as_posix()
         for source in sources.list_sources("table", media, _PATTERNS)
         if not (labels / f"{source.name}.npz").is_file()
     ]
-    if missing:
-        raise UserError(
-            f"{len(missing)} files have no labels in {labels} (first: {missing[0]}): run "
-            f"'python -m scripts.preprocess.label_landmarks --root {media} --output {labels} "
-            "--folders clips inputs portraits' in the environment that this script's text describes"
-        )
 
 
 def make_face_model(media: Path, labels: Path) -> None:
@@ -117,11 +138,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled weights from raw clips")
     parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--labels", type=Path, default=Path("data/labels"), help="of label_landmarks")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="for preparing the clips")
+    parser.add_argument(
+        "--labeller", metavar="PYTHON", help="of the environment with MediaPipe, for missing labels"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="for labels and preparation"
+    )
     parser.add_argument("--only", nargs="*", choices=NETWORKS, default=NETWORKS, help="networks to train")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every training config")
     arguments = parser.parse_args()
-    check_labels(arguments.media, arguments.labels)
+    make_labels(arguments.media, arguments.labels, arguments.labeller, arguments.processes)
     make_face_model(arguments.media, arguments.labels)
     for name in _MAX_FACE:
         prepare(arguments.media, arguments.labels, name, arguments.processes)

@@ -193,17 +193,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Label faces with MediaPipe (see the module's text)")
     parser.add_argument("--root", type=Path, required=True, help="folder of the media")
     parser.add_argument("--folders", nargs="*", default=["."], help="subfolders of it to label")
+    parser.add_argument("--files", nargs="*", help="files of it to label instead of folders")
     parser.add_argument("--output", type=Path, required=True, help="folder for the labels")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sheets", type=Path, help="folder for strips of labelled frames (PNG)")
     arguments = parser.parse_args()
     suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
-    sources = sorted(
-        path
-        for folder in arguments.folders
-        for path in (arguments.root / folder).rglob("*")
-        if path.suffix.lower() in suffixes
-    )
+    if arguments.files:
+        candidates = [arguments.root / name for name in arguments.files]
+    else:
+        candidates = [path for folder in arguments.folders for path in (arguments.root / folder).rglob("*")]
+    sources = sorted(path for path in candidates if path.suffix.lower() in suffixes)
     if not sources:
         raise UserError(f"no videos or pictures in {arguments.root}: name a folder with --root and --folders")
     targets = {

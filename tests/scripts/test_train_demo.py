@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,15 +15,29 @@ from train.__main__ import read_training_config
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_missing_labels_are_named_with_the_way_to_make_them(tmp_path: Path) -> None:
+def test_missing_labels_are_named_or_made(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(
         "file,identity,release_training\nclips/a.mp4,anna,yes\nhostile/b.mp4,ben,yes\naudio/c.wav,carl,yes\n"
     )
-    with pytest.raises(UserError, match=r"1 files have no labels .*first: clips/a.*label_landmarks"):
-        train_demo.check_labels(tmp_path, tmp_path / "labels")
-    (tmp_path / "labels/clips").mkdir(parents=True)
-    np.savez(tmp_path / "labels/clips/a.npz", found=np.array([True]))
-    train_demo.check_labels(tmp_path, tmp_path / "labels")
+    labels = tmp_path / "labels"
+    with pytest.raises(UserError, match=r"1 files have no labels .*first: clips/a.mp4.*--labeller"):
+        train_demo.make_labels(tmp_path, labels, None, 1)
+    with pytest.raises(UserError, match="labelling did not work"):
+        train_demo.make_labels(tmp_path, labels, str(tmp_path / "no-python"), 1)
+    idle = tmp_path / "idle"
+    idle.write_text("#!/bin/sh\n")
+    idle.chmod(0o755)
+    with pytest.raises(UserError, match=r"clips/a.mp4 could not be labelled"):
+        train_demo.make_labels(tmp_path, labels, str(idle), 1)
+    working = tmp_path / "working"
+    working.write_text(
+        f"#!/bin/sh\nprintf '%s ' \"$@\" > {tmp_path}/call\nmkdir -p {labels}/clips && touch {labels}/clips/a.npz\n"
+    )
+    working.chmod(0o755)
+    train_demo.make_labels(tmp_path, labels, str(working), 3)
+    call = (tmp_path / "call").read_text()
+    assert "scripts.preprocess.label_landmarks" in call and "--processes 3 --files clips/a.mp4" in call
+    train_demo.make_labels(tmp_path, labels, None, 1)
 
 
 def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
