@@ -36,7 +36,7 @@ class AugmentConfig:
         occlusion: probability of covering a part of the inputs.
         voice: strength of gain, tilt and band shift of the spectrogram, 0 .. 1: another voice and microphone.
         speaker_mix: probability of adding another clip's speech, 6 to 20 dB below the clip's own.
-        silence: probability of a closed mouth with silent sound (L-Net and Wav2Lip; needs landmarks).
+        silence: probability of silent sound with a mouth that rests closed (L-Net and Wav2Lip; needs landmarks).
     """
 
     flip: float = 0.0

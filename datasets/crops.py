@@ -95,6 +95,24 @@ def aligned_crop(crop: Crop, landmarks: Floats, other: Floats) -> Crop:
     return Crop(np.concatenate([crop.matrix[:, :2] @ to_frame[:, :2], offset[:, None]], axis=1), crop.size)
 
 
+def pose_distance(landmarks: Floats, other: Floats) -> float:
+    """How differently two heads of one person are turned out of the plane.
+
+    Args:
+        landmarks: [68, 2] pixels.
+        other: [68, 2].
+
+    Returns:
+        Mean distance of nose and eyes, once brought over each other in the plane, in distances of the outer eye
+        corners; 0 for equal turns.
+    """
+    still = landmarks[_STILL]
+    to_other = fit_similarity(still, other[_STILL])
+    left = still @ to_other[:, :2].T + to_other[:, 2] - other[_STILL]
+    eyes = np.linalg.norm(other[LEFT_EYE_CORNERS[0]] - other[RIGHT_EYE_CORNERS[1]])
+    return float(np.linalg.norm(left, axis=1).mean() / eyes)
+
+
 def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Frame:
     """Decode one frame of a clip and take a crop from it.
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
 from datasets.clips import Floats, Frame
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import Jitter, aligned_crop, cut, face_crop, mirror, mouth_opening
+from datasets.crops import Jitter, aligned_crop, cut, face_crop, mirror, mouth_opening, pose_distance
 from faces.types import Crop
 
 # Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed.
@@ -72,6 +73,9 @@ class LNetClips(Dataset[dict[str, Any]]):
             ``audio`` [T, 1, 80, 16], one window a frame; ``sync_audio`` [1, 80, 16], the window of the whole
             clip for the expert; ``faces`` [6, T, S, S], masked frames then references, in [0, 1]; ``target``
             [3, T, S, S]; ``speech`` float32 scalar, 0 where silence replaced the sound; ``clip`` the name.
+
+        Under silence the target's lower half is that of one frame with a closed mouth, in the pose of the others,
+        so that the mouth rests whatever the upper half does.
         """
         epoch, index = key
         rng = sample_rng(self.seed, epoch, index)
@@ -86,7 +90,6 @@ class LNetClips(Dataset[dict[str, Any]]):
             closed = np.flatnonzero(mouth_opening(self.clips.clip(index).landmarks) < _CLOSED)
             silent = len(closed) > 0
         if silent:
-            frames = np.sort(rng.choice(closed, self.num_frames)).tolist()
             audio = silent_mel((self.num_frames, 1, MEL_BANDS, MEL_WINDOW), rng)
             sync_audio = audio[0]
         else:
@@ -102,6 +105,10 @@ class LNetClips(Dataset[dict[str, Any]]):
         references = self._draw_references(frames, len(self.clips.clip(index)), rng)
         views = self._views(index, frames, jitter, changes.flip)
         target = self._cut(index, frames, views, changes)
+        if silent:
+            resting = [self._nearest(index, frames[len(frames) // 2], closed)] * len(frames)
+            lips = self._cut(index, resting, self._aligned_views(index, resting, frames, views), changes)
+            target = [replace_lower_half(*pair) for pair in zip(target, lips, strict=True)]
         reference = self._cut_references(index, references, frames, views, jitter, changes)
         return {
             "audio": audio,
@@ -160,19 +167,45 @@ class LNetClips(Dataset[dict[str, Any]]):
     ) -> list[Frame]:
         """References for ``frames``, which are seen in ``views``."""
         if self.align_references:
-            points = self.clips.clip(index).landmarks
-            views = [
-                aligned_crop(view, points[frame], points[reference])
-                for view, frame, reference in zip(views, frames, references, strict=True)
-            ]
+            views = self._aligned_views(index, references, frames, views)
         else:
             views = self._views(index, references, jitter, changes.flip)
         return self._cut(index, references, views, changes)
+
+    def _aligned_views(
+        self, index: int, others: Sequence[int], frames: Sequence[int], views: Sequence[Crop]
+    ) -> list[Crop]:
+        """Other frames in the pose that ``frames`` have in ``views``."""
+        points = self.clips.clip(index).landmarks
+        return [
+            aligned_crop(view, points[frame], points[other])
+            for view, frame, other in zip(views, frames, others, strict=True)
+        ]
+
+    def _nearest(self, index: int, frame: int, others: npt.NDArray[np.intp]) -> int:
+        """The one of some frames whose head is turned most like that of ``frame``."""
+        points = self.clips.clip(index).landmarks
+        return int(others[np.argmin([pose_distance(points[other], points[frame]) for other in others])])
 
 
 def to_clip(frames: Sequence[Frame]) -> Floats:
     """uint8 frames [S, S, 3] -> float32 [3, T, S, S] in [0, 1]."""
     return to_image(np.stack(frames)).swapaxes(0, 1)
+
+
+def replace_lower_half(frame: Frame, other: Frame) -> Frame:
+    """A frame with the lower half of another one, faded in over the first twelfth of the height below the middle.
+
+    Args:
+        frame: uint8 [S, S, 3].
+        other: the same shape.
+
+    Returns:
+        uint8 [S, S, 3].
+    """
+    height = len(frame)
+    share = np.clip((np.arange(height) - height // 2 + 1) / (height / 12), 0.0, 1.0)[:, None, None]
+    return np.rint(frame + share * (other.astype(np.float32) - frame)).astype(np.uint8)
 
 
 def lnet_faces(frames: Sequence[Frame], references: Sequence[Frame]) -> Floats:

@@ -10,6 +10,9 @@ from core.constants import LANDMARK_SIZE
 from models.blocks import resize
 
 LIPS = slice(48, 68)  # of the 68 points
+_STILL = (
+    1e-4  # movement in parts of the image's side that counts as none; keeps the gradient of the root finite
+)
 
 
 class LandmarkLoss(nn.Module):
@@ -38,13 +41,41 @@ class LandmarkLoss(nn.Module):
         Returns:
             Scalar >= 0: mean absolute difference of the coordinates in parts of the image's side, lower is better.
         """
+        return F.l1_loss(*self.find(output, target))
+
+    def find(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The points of both batches of images, [B, N, 2] in parts of the image's side; the target's are fixed."""
         with torch.no_grad():
             wanted = self._find(target)
-        return F.l1_loss(self._find(output), wanted)
+        return self._find(output), wanted
 
     def _find(self, image: torch.Tensor) -> torch.Tensor:
         points: torch.Tensor = self.network(resize(image, LANDMARK_SIZE)).points
         return points[:, self.points].float() / LANDMARK_SIZE
+
+
+def movement_loss(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Difference between how much the lips change their shape within clips.
+
+    A network that is unsure of the speech moves the lips little, because the mean of all guesses costs least where
+    positions are compared. How far lips move is known even where it is not known when.
+
+    Args:
+        points: [B, T, N, 2] landmarks of the lips in T consecutive frames.
+        target: the same of the true frames.
+
+    Returns:
+        Scalar >= 0: mean absolute difference of the standard deviations over time, in the points' unit, lower is
+        better. The lips' common movement does not count, nor does when they move.
+    """
+    return F.l1_loss(_movement(points), _movement(target))
+
+
+def _movement(points: torch.Tensor) -> torch.Tensor:
+    """[B, T, N, 2] -> [B, 2], across and down."""
+    shapes = points - points.mean(dim=2, keepdim=True)
+    variance = shapes.var(dim=1, unbiased=False).mean(dim=1)
+    return (variance + _STILL**2).sqrt()
 
 
 def wing_loss(

@@ -15,6 +15,7 @@ from datasets.crops import (
     mirror,
     mouth_opening,
     mouth_points,
+    pose_distance,
 )
 from faces.align import box_crop
 from faces.types import Crop
@@ -98,3 +99,15 @@ def test_mouth_opening_is_relative_to_the_eyes() -> None:
     points = faces()
     points[:, 62], points[:, 66] = [50, 70], [50, 80]
     np.testing.assert_allclose(mouth_opening(points), 10.0 / 50.0, rtol=1e-6)
+
+
+def test_pose_distance_knows_turns_out_of_the_plane_only() -> None:
+    face = np.random.default_rng(0).normal(size=(68, 2)) * 20 + 50
+    angle = 0.3
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    assert pose_distance(face, 1.7 * face @ turn + [5.0, -8.0]) == pytest.approx(0.0, abs=1e-9)
+    slight, strong = (pose_distance(face, face * [narrow, 1.0]) for narrow in (0.95, 0.8))
+    assert 0.0 < slight < strong
+    speaking = face.copy()
+    speaking[48:] += [0.0, 9.0]
+    assert pose_distance(face, speaking) == pytest.approx(0.0, abs=1e-9)

@@ -16,7 +16,7 @@ from datasets.dnet import DNetPairs
 from datasets.enet import ENetClips
 from datasets.expert import SyncWindows
 from datasets.landmarks import LandmarkCrops
-from datasets.lnet import LNetClips
+from datasets.lnet import LNetClips, replace_lower_half
 from faces.types import Crop
 
 NONE = AugmentConfig()
@@ -103,6 +103,19 @@ def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
     quiet = [silent[(epoch, 0)] for epoch in range(8)]
     assert all(sample["speech"] == 0.0 and sample["audio"].mean() < -1.0 for sample in quiet)
     assert np.mean([darkness(s) for s in quiet]) < 0.5 * np.mean([darkness(spoken[(e, 0)]) for e in range(8)])
+
+
+def test_lnet_silence_leaves_the_upper_half_as_it_is(data: DataConfig) -> None:
+    silent = build("lnet", data, AugmentConfig(silence=1.0))
+    clip = silent.clips.clip(0)
+    eyes = [cut(clip, frame, face_crop(clip, frame, 96))[:48] for frame in range(len(clip))]
+    upper = np.rint(255 * silent[(0, 0)]["target"][:, :, :48].transpose(1, 2, 3, 0))
+    shown = [next(frame for frame, half in enumerate(eyes) if np.array_equal(half, seen)) for seen in upper]
+    assert shown == list(range(shown[0], shown[0] + 5))  # consecutive
+    halves = replace_lower_half(np.zeros((96, 96, 3), np.uint8), np.full((96, 96, 3), 200, np.uint8))[:, 0, 0]
+    assert (
+        (halves[:48] == 0).all() and (halves[56:] == 200).all() and (np.diff(halves.astype(int)) >= 0).all()
+    )
 
 
 def test_lnet_references_keep_their_distance(data: DataConfig) -> None:

@@ -9,7 +9,14 @@ import torch
 
 from core.errors import UserError
 from losses.adversarial import discriminator_loss, generator_loss
-from losses.landmarks import LIPS, LandmarkLoss, confidence_loss, normalized_mean_error, wing_loss
+from losses.landmarks import (
+    LIPS,
+    LandmarkLoss,
+    confidence_loss,
+    movement_loss,
+    normalized_mean_error,
+    wing_loss,
+)
 from losses.total import require_finite, weighted_sum
 from models.landmarks import Landmarks
 
@@ -92,3 +99,24 @@ def test_landmark_loss_is_the_distance_of_the_chosen_points() -> None:
     assert loss.item() == pytest.approx(0.25 / 2, rel=1e-5)
     loss.backward()
     assert output.grad is not None and (output.grad > 0).all()
+
+
+def test_movement_loss_compares_how_much_shapes_change_not_when() -> None:
+    opening = torch.tensor([0.0, 0.04, 0.0, 0.04])  # standard deviation 0.02
+    still = torch.tensor([[0.3, 0.5], [0.5, 0.5]]).repeat(1, 4, 1, 1)  # two points, [B, T, N, 2]
+
+    def move(gap: torch.Tensor) -> torch.Tensor:
+        clip = still.clone()
+        clip[0, :, 0, 1] -= gap / 2
+        clip[0, :, 1, 1] += gap / 2
+        return clip
+
+    assert movement_loss(move(opening), move(opening)).item() == 0.0
+    assert movement_loss(move(opening), move(0.04 - opening)).item() == pytest.approx(0.0, abs=1e-6)
+    # half of the way: each point moves by 0.01 instead of 0.005, down only, the mean is over both directions
+    assert movement_loss(move(opening / 2), move(opening)).item() == pytest.approx(0.005 / 2, rel=0.01)
+    head = still + torch.linspace(0.0, 0.2, 4)[None, :, None, None]
+    assert movement_loss(head, still).item() == pytest.approx(0.0, abs=1e-6)
+    lips = still.clone().requires_grad_()
+    movement_loss(lips, move(opening)).backward()
+    assert lips.grad is not None and torch.isfinite(lips.grad).all()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -38,6 +40,43 @@ def test_missing_labels_are_named_or_made(tmp_path: Path) -> None:
     call = (tmp_path / "call").read_text()
     assert "scripts.preprocess.label_landmarks" in call and "--processes 3 --files clips/a.mp4" in call
     train_demo.make_labels(tmp_path, labels, None, 1)
+
+
+def test_networks_wait_for_what_they_need() -> None:
+    started: list[str] = []
+    finished: set[str] = set()
+    two_at_once = Barrier(2, timeout=30)
+
+    def train_one(name: str) -> None:
+        assert finished.issuperset(train_demo.NEEDS[name])
+        started.append(name)
+        if len(started) <= 2:
+            two_at_once.wait()
+        finished.add(name)
+
+    with ThreadPoolExecutor(2) as executor:
+        train_demo.train_in_order(train_demo.NETWORKS, executor, train_one)
+    assert sorted(started) == sorted(train_demo.NETWORKS)
+    assert set(started[:2]) == {"landmarks", "lipsync_expert"}
+
+
+def test_no_network_is_trained_after_a_failure() -> None:
+    started = []
+
+    def train_one(name: str) -> None:
+        started.append(name)
+        raise UserError("the disk is full")
+
+    with ThreadPoolExecutor(1) as executor, pytest.raises(UserError, match="disk"):
+        train_demo.train_in_order(["landmarks", "lipsync_expert", "dnet"], executor, train_one)
+    assert started == ["landmarks"]
+
+
+@pytest.mark.parametrize("name", train_demo.NETWORKS)
+def test_needs_are_what_the_config_reads(name: str) -> None:
+    text = (ROOT / f"configs/demo/{name}.yaml").read_text()
+    read = {Path(line.split()[-1]).stem for line in text.splitlines() if "checkpoints/demo/" in line}
+    assert read == set(train_demo.NEEDS[name])
 
 
 def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

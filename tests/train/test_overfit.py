@@ -157,7 +157,12 @@ def test_the_discriminator_learns_to_tell(
 def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
     step = make_step(
         debug_config(
-            "lnet", "weights.l1=0", "weights.perceptual=0", "weights.landmarks=0", "augment.silence=1.0"
+            "lnet",
+            "weights.l1=0",
+            "weights.perceptual=0",
+            "weights.landmarks=0",
+            "weights.movement=0",
+            "augment.silence=1.0",
         )
     )
     spoken = fixed_batch(step)

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
+from core.errors import UserError
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.lnet import LNetClips
-from losses.landmarks import LIPS, LandmarkLoss
+from losses.landmarks import LIPS, LandmarkLoss, movement_loss
 from losses.reconstruction import l1_loss
 from losses.sync import sync_loss, sync_probability
 from models.blocks import unroll_clip
@@ -33,12 +35,14 @@ class LNetWeights:
         perceptual: perceptual loss (eq. 6).
         sync: lip-sync loss (eq. 7); 0 trains without the expert.
         landmarks: distance of the lips' landmarks; for small data, not in the paper.
+        movement: difference of how much these landmarks move; goes with ``landmarks``.
     """
 
     l1: float
     perceptual: float
     sync: float
     landmarks: float = 0.0
+    movement: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,14 @@ class LNetStep(Step):
     Args:
         config: the training config.
         device: where to compute.
+
+    Raises:
+        UserError: a weight for the movement without one for the landmarks.
     """
 
     def __init__(self, config: LNetTraining, device: torch.device) -> None:
+        if config.weights.movement and not config.weights.landmarks:
+            raise UserError("movement goes with the landmarks: set weights.landmarks, or weights.movement=0")
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network: LNet = LNet(config.model).to(device)
@@ -113,7 +122,7 @@ class LNetStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``l1``, ``perceptual``, ``landmarks`` and ``sync``."""
+        """Losses ``l1``, ``perceptual``, ``landmarks``, ``movement`` and ``sync``."""
         if self.config.freeze_audio:
             self.network.audio_encoder.eval()  # statistics of its norms included
         output = network(batch["audio"], batch["faces"])
@@ -122,7 +131,14 @@ class LNetStep(Step):
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
         metrics = image_metrics(network, frames, target_frames)
         if self.landmarks is not None:
-            losses["landmarks"] = self.landmarks(frames, target_frames)
+            lips, true_lips = self.landmarks.find(frames, target_frames)
+            losses["landmarks"] = F.l1_loss(lips, true_lips)
+            if self.weights["movement"]:
+                clips = (output.shape[2], len(output))  # frames come time-major
+                moves, true_moves = (
+                    points.unflatten(0, clips).transpose(0, 1) for points in (lips, true_lips)
+                )
+                losses["movement"] = movement_loss(moves, true_moves)
         if self.expert is not None:
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, output, batch["sync_audio"], batch["speech"]
