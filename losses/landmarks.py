@@ -10,9 +10,9 @@ from core.constants import LANDMARK_SIZE
 from models.blocks import resize
 
 LIPS = slice(48, 68)  # of the 68 points
-_STILL = (
-    1e-4  # movement in parts of the image's side that counts as none; keeps the gradient of the root finite
-)
+# Movement in parts of the image's side that counts as none; keeps the gradient of the root finite.
+_STILL = 1e-4
+_MOUTH_MARGIN = 1.6  # side of a mouth's crop over the longer side of the lips
 
 
 class LandmarkLoss(nn.Module):
@@ -52,6 +52,27 @@ class LandmarkLoss(nn.Module):
     def _find(self, image: torch.Tensor) -> torch.Tensor:
         points: torch.Tensor = self.network(resize(image, LANDMARK_SIZE)).points
         return points[:, self.points].float() / LANDMARK_SIZE
+
+
+def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
+    """Enlarge the mouths in a batch of faces to the size of the images.
+
+    Args:
+        images: [B, 3, H, H].
+        lips: [B, N, 2] landmarks of the lips in parts of the image's side, as :class:`LandmarkLoss` finds them.
+
+    Returns:
+        [B, 3, H, H]: upright squares around the lips, 1.6 times their longer side; the image's border is repeated.
+    """
+    least, most = lips.amin(dim=1), lips.amax(dim=1)
+    half = (most - least).amax(dim=1) * (_MOUTH_MARGIN / 2)
+    center = (least + most) / 2 + 0.5 / LANDMARK_SIZE  # pixel centres count from 0 in landmarks
+    # in affine_grid's units the image reaches from -1 to 1
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0] = theta[:, 1, 1] = 2.0 * half
+    theta[:, :, 2] = 2.0 * center - 1.0
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def movement_loss(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from losses.landmarks import (
     LIPS,
     LandmarkLoss,
     confidence_loss,
+    cut_mouths,
     movement_loss,
     normalized_mean_error,
     wing_loss,
@@ -120,3 +121,16 @@ def test_movement_loss_compares_how_much_shapes_change_not_when() -> None:
     lips = still.clone().requires_grad_()
     movement_loss(lips, move(opening)).backward()
     assert lips.grad is not None and torch.isfinite(lips.grad).all()
+
+
+def test_cut_mouths_enlarges_the_square_around_the_lips() -> None:
+    row = (torch.arange(96.0) + 0.5) / 96  # position of pixel centres in parts of the side
+    image = torch.stack([row.expand(96, 96), row[:, None].expand(96, 96), torch.zeros(96, 96)])[None]
+    corner, across, down = torch.tensor([0.3, 0.6]), 0.25, 0.1
+    lips = torch.stack([corner, corner + torch.tensor([across, down])])[None] - 0.5 / 128
+    mouth = cut_mouths(image, lips)
+    assert mouth.shape == image.shape
+    assert mouth[0, 0].mean().item() == pytest.approx(0.3 + across / 2, abs=1e-4)
+    assert mouth[0, 1].mean().item() == pytest.approx(0.6 + down / 2, abs=1e-4)
+    step = 1.6 * across / 96
+    torch.testing.assert_close(mouth[0, 0].diff(dim=1), torch.full((96, 95), step), atol=1e-5, rtol=0.0)

@@ -162,6 +162,7 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
             "weights.perceptual=0",
             "weights.landmarks=0",
             "weights.movement=0",
+            "weights.mouth=0",
             "augment.silence=1.0",
         )
     )
