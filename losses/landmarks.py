@@ -41,15 +41,12 @@ class LandmarkLoss(nn.Module):
         Returns:
             Scalar >= 0: mean absolute difference of the coordinates in parts of the image's side, lower is better.
         """
-        return F.l1_loss(*self.find(output, target))
-
-    def find(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The points of both batches of images, [B, N, 2] in parts of the image's side; the target's are fixed."""
         with torch.no_grad():
-            wanted = self._find(target)
-        return self._find(output), wanted
+            wanted = self.find(target)
+        return F.l1_loss(self.find(output), wanted)
 
-    def _find(self, image: torch.Tensor) -> torch.Tensor:
+    def find(self, image: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, H] in [0, 1] -> [B, N, 2], the points in parts of the image's side."""
         points: torch.Tensor = self.network(resize(image, LANDMARK_SIZE)).points
         return points[:, self.points].float() / LANDMARK_SIZE
 

@@ -64,6 +64,8 @@ class LNetTraining:
         landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
         freeze_audio: leave that encoder as it is; little speech is soon learned by heart.
+        picture_steps: steps in which only pixels and features count, on the mouth as well; landmarks and expert see
+            nothing in an image that is no face yet, and pull anywhere.
         reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
         align_references: show references in the pose of their frames, in the plane (:class:`LNetClips`).
         network: name in the catalog.
@@ -80,6 +82,7 @@ class LNetTraining:
     landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     audio_encoder: str = ""
     freeze_audio: bool = False
+    picture_steps: int = 0
     reference_gap: tuple[int, int] | None = None
     align_references: bool = False
     network: Literal["lnet"] = "lnet"
@@ -136,20 +139,22 @@ class LNetStep(Step):
         frames, target_frames = unroll_clip(output), unroll_clip(target)
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
         metrics = image_metrics(network, frames, target_frames)
+        early = network.training and step < self.config.picture_steps
         if self.landmarks is not None:
-            lips, true_lips = self.landmarks.find(frames, target_frames)
-            losses["landmarks"] = F.l1_loss(lips, true_lips)
-            if self.weights["movement"]:
-                clips = (output.shape[2], len(output))  # frames come time-major
-                moves, true_moves = (
-                    points.unflatten(0, clips).transpose(0, 1) for points in (lips, true_lips)
-                )
-                losses["movement"] = movement_loss(moves, true_moves)
+            with torch.no_grad():
+                true_lips = self.landmarks.find(target_frames)
             if self.weights["mouth"]:
                 mouths, true_mouths = cut_mouths(frames, true_lips), cut_mouths(target_frames, true_lips)
                 losses["mouth"] = self.config.weights.l1 * l1_loss(mouths, true_mouths)
                 losses["mouth"] += self.config.weights.perceptual * self.perceptual(mouths, true_mouths)
-        if self.expert is not None:
+            if not early:
+                lips = self.landmarks.find(frames)
+                losses["landmarks"] = F.l1_loss(lips, true_lips)
+                if self.weights["movement"]:
+                    clips = (output.shape[2], len(output))  # frames come time-major
+                    moves, true_moves = (p.unflatten(0, clips).transpose(0, 1) for p in (lips, true_lips))
+                    losses["movement"] = movement_loss(moves, true_moves)
+        if self.expert is not None and not early:
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, output, batch["sync_audio"], batch["speech"]
             )
