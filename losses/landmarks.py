@@ -10,7 +10,8 @@ from core.constants import LANDMARK_SIZE
 from models.blocks import resize
 
 LIPS = slice(48, 68)  # of the 68 points
-# Movement in parts of the image's side that counts as none; keeps the gradient of the root finite.
+# A standard deviation, of landmarks in parts of the image's side or of pixels in parts of white, that counts as
+# none; it keeps the gradient of the root finite.
 _STILL = 1e-4
 _MOUTH_MARGIN = 1.6  # side of a mouth's crop over the longer side of the lips
 
@@ -72,28 +73,25 @@ def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
-def movement_loss(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Difference between how much the lips change their shape within clips.
+def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Difference between how much each value changes within clips.
 
     A network that is unsure of the speech moves the lips little, because the mean of all guesses costs least where
-    positions are compared. How far lips move is known even where it is not known when.
+    frames are compared one by one. How much lips move is known even where it is not known when.
 
     Args:
-        points: [B, T, N, 2] landmarks of the lips in T consecutive frames.
+        output: [B, T, ...] anything measured in T consecutive frames: landmarks of the lips, pixels of the mouth.
         target: the same of the true frames.
 
     Returns:
-        Scalar >= 0: mean absolute difference of the standard deviations over time, in the points' unit, lower is
-        better. The lips' common movement does not count, nor does when they move.
+        Scalar >= 0: mean absolute difference of the standard deviations over time, in the unit of the values, lower
+        is better. When something moves does not count.
     """
-    return F.l1_loss(_movement(points), _movement(target))
+    return F.l1_loss(_deviation(output), _deviation(target))
 
 
-def _movement(points: torch.Tensor) -> torch.Tensor:
-    """[B, T, N, 2] -> [B, 2], across and down."""
-    shapes = points - points.mean(dim=2, keepdim=True)
-    variance = shapes.var(dim=1, unbiased=False).mean(dim=1)
-    return (variance + _STILL**2).sqrt()
+def _deviation(values: torch.Tensor) -> torch.Tensor:
+    return (values.float().var(dim=1, unbiased=False) + _STILL**2).sqrt()
 
 
 def wing_loss(

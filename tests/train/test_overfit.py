@@ -154,6 +154,11 @@ def test_the_discriminator_learns_to_tell(
     )  # the generator is left alone
 
 
+def test_losses_on_lips_need_the_landmarks(debug_config: DebugConfig) -> None:
+    with pytest.raises(UserError, match="set weights.landmarks, or weights"):
+        make_step(debug_config("lnet", "weights.landmarks=0"))
+
+
 def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
     step = make_step(
         debug_config(
@@ -163,6 +168,7 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
             "weights.landmarks=0",
             "weights.movement=0",
             "weights.mouth=0",
+            "weights.change=0",
             "augment.silence=1.0",
         )
     )

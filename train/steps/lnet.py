@@ -38,6 +38,8 @@ class LNetWeights:
         movement: difference of how much these landmarks move; goes with ``landmarks``.
         mouth: the weighted sum of pixel and perceptual loss again, on the enlarged mouth, a tenth of the picture
             that everybody looks at; goes with ``landmarks``, and is not in the paper either.
+        change: difference of how much the pixels of the enlarged mouth change within the five frames; goes with
+            ``landmarks``.
     """
 
     l1: float
@@ -46,6 +48,7 @@ class LNetWeights:
     landmarks: float = 0.0
     movement: float = 0.0
     mouth: float = 0.0
+    change: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,18 @@ class LNetStep(Step):
         device: where to compute.
 
     Raises:
-        UserError: a weight for movement or mouth without one for the landmarks.
+        UserError: a weight for movement, mouth or change without one for the landmarks.
     """
 
     def __init__(self, config: LNetTraining, device: torch.device) -> None:
-        if (config.weights.movement or config.weights.mouth) and not config.weights.landmarks:
-            raise UserError(
-                "movement and mouth go with the landmarks: set weights.landmarks, or weights.movement=0 and "
-                "weights.mouth=0"
-            )
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
+        lips = {name: self.weights[name] for name in ("movement", "mouth", "change")}
+        if any(lips.values()) and not config.weights.landmarks:
+            raise UserError(
+                f"{', '.join(lips)} go with the landmarks: set weights.landmarks, or "
+                + " and ".join(f"weights.{name}=0" for name in lips)
+            )
         self.network: LNet = LNet(config.model).to(device)
         start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
         self.network.audio_encoder.requires_grad_(not config.freeze_audio)
@@ -131,7 +135,7 @@ class LNetStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``l1``, ``perceptual``, ``landmarks``, ``movement``, ``mouth`` and ``sync``."""
+        """Losses ``l1``, ``perceptual``, ``mouth``, ``change``, ``landmarks``, ``movement`` and ``sync``."""
         if self.config.freeze_audio:
             self.network.audio_encoder.eval()  # statistics of its norms included
         output = network(batch["audio"], batch["faces"])
@@ -141,24 +145,36 @@ class LNetStep(Step):
         metrics = image_metrics(network, frames, target_frames)
         early = network.training and step < self.config.picture_steps
         if self.landmarks is not None:
-            with torch.no_grad():
-                true_lips = self.landmarks.find(target_frames)
-            if self.weights["mouth"]:
-                mouths, true_mouths = cut_mouths(frames, true_lips), cut_mouths(target_frames, true_lips)
-                losses["mouth"] = self.config.weights.l1 * l1_loss(mouths, true_mouths)
-                losses["mouth"] += self.config.weights.perceptual * self.perceptual(mouths, true_mouths)
-            if not early:
-                lips = self.landmarks.find(frames)
-                losses["landmarks"] = F.l1_loss(lips, true_lips)
-                if self.weights["movement"]:
-                    clips = (output.shape[2], len(output))  # frames come time-major
-                    moves, true_moves = (p.unflatten(0, clips).transpose(0, 1) for p in (lips, true_lips))
-                    losses["movement"] = movement_loss(moves, true_moves)
+            losses |= self._compare_lips(self.landmarks, output, target, early)
         if self.expert is not None and not early:
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, output, batch["sync_audio"], batch["speech"]
             )
         return StepOutput(losses, clip_images(batch["faces"], output, target), metrics)
+
+    def _compare_lips(
+        self, landmarks: LandmarkLoss, output: torch.Tensor, target: torch.Tensor, early: bool
+    ) -> dict[str, torch.Tensor]:
+        """Losses on the mouth; ``early`` leaves out those that need lips in the output."""
+
+        def by_clip(items: torch.Tensor) -> torch.Tensor:  # frames come time-major
+            return items.unflatten(0, (output.shape[2], len(output))).transpose(0, 1)
+
+        losses = {}
+        frames, target_frames = unroll_clip(output), unroll_clip(target)
+        with torch.no_grad():
+            true_lips = landmarks.find(target_frames)
+        if self.weights["mouth"] or self.weights["change"]:
+            mouths, true_mouths = cut_mouths(frames, true_lips), cut_mouths(target_frames, true_lips)
+            losses["mouth"] = self.weights["l1"] * l1_loss(mouths, true_mouths)
+            losses["mouth"] += self.weights["perceptual"] * self.perceptual(mouths, true_mouths)
+            losses["change"] = movement_loss(by_clip(mouths), by_clip(true_mouths))
+        if not early:
+            lips = landmarks.find(frames)
+            losses["landmarks"] = F.l1_loss(lips, true_lips)
+            shape, true_shape = (points - points.mean(dim=1, keepdim=True) for points in (lips, true_lips))
+            losses["movement"] = movement_loss(by_clip(shape), by_clip(true_shape))
+        return losses
 
     def preview(
         self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
