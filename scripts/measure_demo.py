@@ -32,9 +32,10 @@ from core.constants import (
     TRAIN_FPS,
 )
 from core.errors import UserError, run_command
-from datasets.clips import PreparedClip
+from datasets.clips import Frame, PreparedClip
 from datasets.collection import mel_start, to_image
 from datasets.crops import aligned_crop, cut, face_crop, mouth_opening
+from datasets.lnet import replace_lower_half
 from datasets.manifest import read_manifest
 from faces.align import landmark_crop
 from faces.types import Crop
@@ -101,6 +102,12 @@ _PAINTER_ROWS = (
     ("silent_over_spoken", "variation of the mouth's opening, silence over speech", "%", "< 33 %"),
     ("opening_spoken", "standard deviation of the opening under speech, in eye distances", "", ""),
     ("opening_real", "the same in the clips themselves", "", ""),
+    (
+        "opening_still",
+        "the same where one closed mouth stands below every upper half: the judge's own error",
+        "",
+        "",
+    ),
     ("psnr_own_speech", "PSNR of the lower half, own speech", "dB", ""),
 )
 ROWS = (
@@ -165,6 +172,18 @@ class HeldOutClip:
             aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
         ]
         return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
+
+    @property
+    def resting(self) -> Floats:
+        """[N, 3, 96, 96] in [0, 1]: the frames above, the reference below."""
+        pairs = zip(self.faces, self.references, strict=True)
+        frames = [replace_lower_half(*(to_frame(image) for image in pair)) for pair in pairs]
+        return np.stack([to_image(frame) for frame in frames])
+
+
+def to_frame(image: Floats) -> Frame:
+    """[3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
+    return np.rint(255.0 * image.transpose(1, 2, 0)).astype(np.uint8)
 
 
 def read_clips(root: Path) -> list[HeldOutClip]:
@@ -278,10 +297,11 @@ def measure_painter(
         landmarks: measures the mouth.
     """
     offsets: list[int] = []
-    openings: dict[str, list[float]] = {"silent": [], "spoken": [], "real": []}
+    openings: dict[str, list[float]] = {"silent": [], "spoken": [], "real": [], "still": []}
     own = []
     for index, item in enumerate(tqdm(clips, desc="redub")):
         openings["real"].append(float(opening_of(item.faces, item, landmarks).std()))
+        openings["still"].append(float(opening_of(item.resting, item, landmarks).std()))
         repainted = redub(item, item.clip.mel, painter)
         lower = slice(LNET_SIZE // 2, None)
         truth = item.faces[: len(repainted), :, lower]

@@ -117,7 +117,7 @@ def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> N
     assert measured["landmarks"]["nme"] > 0.0
     assert 0.0 <= measured["lipsync_expert"]["accuracy_2_s"] <= 1.0
     assert len(measured["lnet"]["offsets"]) == 2
-    assert measured["lnet"]["opening_real"] > 0.0
+    assert measured["lnet"]["opening_real"] > 0.0 and measured["lnet"]["opening_still"] > 0.0
     assert measured["dnet"] == {"training": extra, "psnr": 21.5}
     assert json.loads(json.dumps(measured)) == measured
     text = figures.to_table(measured).markdown()
@@ -125,7 +125,7 @@ def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> N
         "| dnet | PSNR of the rendered frame, at the last validation of the training | 21.5 dB | - |" in text
     )
     assert "wav2lip: not measured, no weights" in text
-    assert text.count("\n| lnet |") == text.count("\n| wav2lip |") == 5
+    assert text.count("\n| lnet |") == text.count("\n| wav2lip |") == 6
 
 
 def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
