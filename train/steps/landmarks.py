@@ -14,7 +14,7 @@ from core.constants import LANDMARK_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.landmarks import LandmarkCrops
-from losses.landmarks import confidence_loss, normalized_mean_error, wing_loss
+from losses.landmarks import LIPS, confidence_loss, normalized_mean_error, wing_loss
 from models.landmarks import LandmarkNet, LandmarkNetConfig
 from train.config import LoopConfig, OptimizerConfig
 from train.steps.base import Step, StepOutput
@@ -27,10 +27,13 @@ class LandmarkWeights:
     Attributes:
         points: wing loss of the points.
         confidence: cross-entropy of face or no face.
+        lips: wing loss of the lips' shape, their points from their common middle: lips open by little, so among all
+            points nearly nothing is lost where they stay shut.
     """
 
     points: float
     confidence: float
+    lips: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,13 @@ class LandmarkStep(Step):
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``points`` and ``confidence``; metrics ``nme`` (of faces) and ``accuracy``."""
+        """Losses ``points``, ``lips`` and ``confidence``; metrics ``nme`` (of faces) and ``accuracy``."""
         found = network(batch["image"])
         is_face = batch["is_face"]
+        points, wanted = found.points.float() / LANDMARK_SIZE, batch["points"] / LANDMARK_SIZE
         losses = {
-            "points": wing_loss(found.points / LANDMARK_SIZE, batch["points"] / LANDMARK_SIZE, is_face),
+            "points": wing_loss(points, wanted, is_face),
+            "lips": wing_loss(_center(points[:, LIPS]), _center(wanted[:, LIPS]), is_face),
             "confidence": confidence_loss(found.confidence, is_face),
         }
         with torch.no_grad():
@@ -102,6 +107,10 @@ class LandmarkStep(Step):
             "target": mark_points(batch["image"], batch["points"]),
         }
         return StepOutput(losses, images, metrics)
+
+
+def _center(points: torch.Tensor) -> torch.Tensor:
+    return points - points.mean(dim=1, keepdim=True)
 
 
 def mark_points(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
