@@ -104,7 +104,7 @@ def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
     config = debug_config("landmarks", "loop.precision=bfloat16", "loop.ema_decay=0.5")
     train(config)
     figures = read_metadata(Path(config.loop.folder) / "landmarks.safetensors")["extra"]["figures"]
-    assert set(figures) == {"points", "confidence", "nme", "accuracy"} and figures["nme"] > 0
+    assert set(figures) == {"points", "lips", "confidence", "nme", "accuracy"} and figures["nme"] > 0
 
 
 def test_float16_survives_overflowing_gradients(debug_config: DebugConfig) -> None:
