@@ -203,6 +203,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=NETWORKS, default=NETWORKS, help="networks to train")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every training config")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs is {arguments.jobs}: at least one network has to be trained at a time")
     make_labels(arguments.media, arguments.labels, arguments.labeller, arguments.processes)
     make_face_model(arguments.media, arguments.labels)
     for name in _MAX_FACE:
