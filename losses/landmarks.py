@@ -1,4 +1,4 @@
-"""Losses of the bundled landmark network, and one that listens to it; neither is part of the paper."""
+"""Losses of the bundled landmark network, and of lips as it sees them; none is part of the paper."""
 
 from __future__ import annotations
 

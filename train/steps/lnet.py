@@ -166,9 +166,10 @@ class LNetStep(Step):
             true_lips = landmarks.find(target_frames)
         if self.weights["mouth"] or self.weights["change"]:
             mouths, true_mouths = cut_mouths(frames, true_lips), cut_mouths(target_frames, true_lips)
-            losses["mouth"] = self.weights["l1"] * l1_loss(mouths, true_mouths)
-            losses["mouth"] += self.weights["perceptual"] * self.perceptual(mouths, true_mouths)
             losses["change"] = movement_loss(by_clip(mouths), by_clip(true_mouths))
+            if self.weights["mouth"]:
+                losses["mouth"] = self.weights["l1"] * l1_loss(mouths, true_mouths)
+                losses["mouth"] += self.weights["perceptual"] * self.perceptual(mouths, true_mouths)
         if not early:
             lips = landmarks.find(frames)
             losses["landmarks"] = F.l1_loss(lips, true_lips)
