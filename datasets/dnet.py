@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.coefficients import motion_window
+from core.coefficients import motion_rows, motion_window
 from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig, ImageAugment
 from datasets.clips import Floats
@@ -80,6 +80,12 @@ class DNetPairs(Dataset[dict[str, Any]]):
             "coefficients": np.stack([motion_window(clip.rows, frame) for frame in frames]),
             "clip": [self.clips.names[index]] * len(frames),
         }
+
+    def motion_statistics(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation [73] of the motion coefficients over all frames of all clips."""
+        rows = np.concatenate([motion_rows(self.clips.clip(index).rows) for index in range(len(self))])
+        mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+        return mean.astype(np.float32), deviation.astype(np.float32)
 
     def _draw_pair(self, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two different frames, not farther apart than ``max_gap``."""

@@ -21,6 +21,8 @@ from models.adain import AdaIN
 from models.blocks import ChannelLayerNorm, from_signed, resize, to_signed
 from models.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
 
+_CONSTANT = 1e-5  # standard deviation of a coefficient that does not change
+
 
 @dataclass(frozen=True)
 class DNetConfig:
@@ -42,6 +44,9 @@ class DNetConfig:
         two_layer_residual: residual blocks with two convolutions and an activation between them. The released
             network computes the first one and discards it, so its blocks have one convolution and none.
         spectral: spectral norm on the editing network's convolutions (paper: yes, released: no).
+        standardize: centre and scale the coefficients by statistics that the checkpoint carries. Expressions are
+            near one, crop positions near a hundred pixels: where steps are few, raw numbers (paper, released)
+            teach the position alone.
     """
 
     motion_size: int = NUM_MOTION
@@ -59,6 +64,7 @@ class DNetConfig:
     # Differs from paper: requirements 11 and 12 of the paper are options here, the release is the default.
     two_layer_residual: bool = False
     spectral: bool = False
+    standardize: bool = False
 
 
 class DNetOutput(NamedTuple):
@@ -115,6 +121,9 @@ class MappingNet(nn.Module):
         config: sizes.
     """
 
+    center: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, config: DNetConfig) -> None:
         super().__init__()
         size = config.descriptor_size
@@ -122,11 +131,28 @@ class MappingNet(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv1d(size, size, 3, dilation=3) for _ in range(config.mapping_layers)
         )
+        self.standardize = config.standardize
+        if self.standardize:
+            self.register_buffer("center", torch.zeros(config.motion_size, 1))
+            self.register_buffer("scale", torch.ones(config.motion_size, 1))
+
+    def set_statistics(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Keep the statistics of the training coefficients, for a network that standardizes.
+
+        Args:
+            mean: [73].
+            deviation: [73] >= 0; coefficients that never change are not scaled.
+        """
+        self.center.copy_(mean[:, None])
+        self.scale.copy_(torch.where(deviation > _CONSTANT, deviation, 1.0)[:, None])
 
     def forward(self, coefficients: torch.Tensor) -> torch.Tensor:
         """[B, 73, T] -> [B, descriptor_size]; float32 because everything below hangs on it."""
         with torch.autocast(coefficients.device.type, enabled=False):
-            features = self.first(coefficients.float())
+            coefficients = coefficients.float()
+            if self.standardize:
+                coefficients = (coefficients - self.center) / self.scale
+            features = self.first(coefficients)
             for layer in self.layers:
                 features = layer(F.leaky_relu(features, NEGATIVE_SLOPE)) + features[:, :, 3:-3]
             return features.mean(dim=2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
 from models.blocks import fold_spectral_norm
-from models.dnet import DNet, DNetConfig, warp
+from models.dnet import DNet, DNetConfig, MappingNet, warp
 from models.enet import ENet, ENetConfig, enhance_from_audio
 from models.lnet import LNet, LNetConfig
 
@@ -154,3 +156,17 @@ def test_bfloat16_autocast_keeps_outputs_and_gradients_finite() -> None:
         assert tensor.dtype == torch.float32
         assert torch.isfinite(tensor).all()
     image.sum().backward()
+
+
+def test_standardizing_dnet_sees_coefficients_on_one_scale() -> None:
+    plain, standardizing = MappingNet(DNET), MappingNet(dataclasses.replace(DNET, standardize=True))
+    standardizing.load_state_dict(plain.state_dict(), strict=False)
+    mean, deviation = torch.randn(73) * 100, torch.rand(73) * 10 + 0.1
+    deviation[3] = 0.0  # never changes: only centred
+    standardizing.set_statistics(mean, deviation)
+    numbers = torch.randn(2, 73, 27)
+    spread = deviation.clone()
+    spread[3] = 1.0
+    raw = numbers * spread[:, None] + mean[:, None]
+    torch.testing.assert_close(standardizing(raw), plain(numbers), rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(plain(raw), plain(numbers), atol=0.1)

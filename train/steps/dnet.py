@@ -86,6 +86,10 @@ class DNetStep(Step):
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = DNet(config.model).to(device)
+        if config.model.standardize:
+            data = self.dataset(training=True)
+            assert isinstance(data, DNetPairs)
+            self.network.mapping.set_statistics(*map(torch.from_numpy, data.motion_statistics()))
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.style = StyleLoss(features, config.perceptual.distance)
