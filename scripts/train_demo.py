@@ -167,9 +167,14 @@ def train_in_order(names: Sequence[str], executor: Executor, train_one: Callable
         running |= {executor.submit(train_one, name): name for name in order.get_ready()}
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:
-            if future.exception():
-                for other in running:
-                    other.cancel()
+            error = future.exception()
+            if error is not None:
+                still = [
+                    name for other, name in running.items() if other is not future and not other.cancel()
+                ]
+                if still:
+                    # said at once: what runs may take an hour
+                    _log.error("%s failed (%s); %s goes on", running[future], error, ", ".join(still))
             future.result()
             order.done(running.pop(future))
 
