@@ -14,6 +14,7 @@ from datasets.clips import Floats
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
 from datasets.crops import cut
 from faces.align import box_crop
+from faces.types import Crop
 
 
 class DNetPairs(Dataset[dict[str, Any]]):
@@ -27,6 +28,7 @@ class DNetPairs(Dataset[dict[str, Any]]):
         release_only: leave out clips whose weights may not be published.
         size: side of the images in pixels.
         max_gap: largest distance of source and target in frames; 0 for any.
+        points: give the landmarks of both images too.
     """
 
     def __init__(
@@ -38,12 +40,15 @@ class DNetPairs(Dataset[dict[str, Any]]):
         release_only: bool = False,
         size: int = DNET_SIZE,
         max_gap: int = 0,
+        points: bool = False,
     ) -> None:
-        self.clips = ClipCollection(data, split, ("frames_index", "rows"), 2, release_only)
+        needs = ["frames_index", "rows"] + (["landmarks"] if points else [])
+        self.clips = ClipCollection(data, split, needs, 2, release_only)
         self.augment = augment
         self.seed = seed
         self.size = size
         self.max_gap = max_gap
+        self.points = points
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -56,18 +61,23 @@ class DNetPairs(Dataset[dict[str, Any]]):
 
         Returns:
             ``source`` and ``target`` float32 [3, size, size] in [0, 1], ``coefficients`` float32 [73, 27] of
-            the target, ``clip`` the clip's name.
+            the target, ``clip`` the clip's name; with ``points`` also ``source_points`` and ``target_points``
+            float32 [68, 2], where -1 to 1 is the image from border to border.
         """
         epoch, index = key
         rng = sample_rng(self.seed, epoch, index)
         source, target = self._draw_pair(len(self.clips.clip(index)), rng)
         changes = ImageAugment.draw(self.augment, rng)
-        return {
+        sample = {
             "source": self._image(index, source, changes),
             "target": self._image(index, target, changes),
             "coefficients": motion_window(self.clips.clip(index).rows, target),
             "clip": self.clips.names[index],
         }
+        if self.points:
+            sample["source_points"] = self._landmarks(index, source)
+            sample["target_points"] = self._landmarks(index, target)
+        return sample
 
     def preview(self, index: int, num_frames: int) -> dict[str, Any]:
         """The first frame of a clip as source and its first ``num_frames`` frames as targets, time first."""
@@ -96,6 +106,11 @@ class DNetPairs(Dataset[dict[str, Any]]):
         return source, target + (target >= source)
 
     def _image(self, index: int, frame: int, changes: ImageAugment) -> Floats:
-        clip = self.clips.clip(index)
-        crop = box_crop(clip.meta.dnet_window, (self.size, self.size))
-        return to_image(changes.recolour(cut(clip, frame, crop)))
+        return to_image(changes.recolour(cut(self.clips.clip(index), frame, self._view(index))))
+
+    def _landmarks(self, index: int, frame: int) -> Floats:
+        points = self._view(index).to_crop(self.clips.clip(index).landmarks[frame])
+        return ((2.0 * points + 1.0) / self.size - 1.0).astype(np.float32)
+
+    def _view(self, index: int) -> Crop:
+        return box_crop(self.clips.clip(index).meta.dnet_window, (self.size, self.size))

@@ -90,6 +90,23 @@ def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return F.l1_loss(_deviation(output), _deviation(target))
 
 
+def flow_loss(grid: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far a warp misses the landmarks: where those of the target are, it has to fetch those of the source.
+
+    Pixels pull a flow only as far as they resemble their neighbours, so that it takes very long to learn from them.
+
+    Args:
+        grid: [B, 2, H, W] where each pixel of the warped image comes from (:func:`models.dnet.sampling_grid`).
+        source: [B, N, 2] landmarks (x, y) of the image that is warped; -1 to 1 is the image from border to border.
+        target: [B, N, 2] the same of the image that it should become.
+
+    Returns:
+        Scalar >= 0: mean absolute difference of the coordinates in parts of the image's side, lower is better.
+    """
+    fetched = F.grid_sample(grid.float(), target[:, None].float(), padding_mode="border", align_corners=False)
+    return F.l1_loss(fetched[:, :, 0].transpose(1, 2), source.float()) / 2
+
+
 def _deviation(values: torch.Tensor) -> torch.Tensor:
     return (values.float().var(dim=1, unbiased=False) + _STILL**2).sqrt()
 

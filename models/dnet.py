@@ -345,16 +345,33 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         [B, 3, H, W] in [-1, 1]; 0 outside the image.
     """
     with torch.autocast(image.device.type, enabled=False):
-        image, flow = image.float(), flow.float()
-        height, width = flow.shape[-2:]
-        rows = torch.linspace(-1.0, 1.0, height, device=flow.device)
-        columns = torch.linspace(-1.0, 1.0, width, device=flow.device)
-        identity = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))  # [2, h, w] as (x, y)
-        extent = torch.tensor([width - 1, height - 1], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
-        grid = resize(identity + 2.0 * flow / extent, (image.shape[-2], image.shape[-1]))
+        grid = sampling_grid(flow, (image.shape[-2], image.shape[-1]))
         return F.grid_sample(
-            image, grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode="zeros", align_corners=False
+            image.float(),
+            grid.permute(0, 2, 3, 1),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
         )
+
+
+def sampling_grid(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The places that ``flow`` points to.
+
+    Args:
+        flow: [B, 2, h, w], (dx, dy) in pixels of its own grid.
+        size: height H and width W of the image.
+
+    Returns:
+        [B, 2, H, W] float32, (x, y) for each pixel of the output; -1 to 1 is the image from border to border.
+    """
+    flow = flow.float()
+    height, width = flow.shape[-2:]
+    rows = torch.linspace(-1.0, 1.0, height, device=flow.device)
+    columns = torch.linspace(-1.0, 1.0, width, device=flow.device)
+    identity = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))  # [2, h, w] as (x, y)
+    extent = torch.tensor([width - 1, height - 1], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
+    return resize(identity + 2.0 * flow / extent, size)
 
 
 def _activate(features: torch.Tensor) -> torch.Tensor:

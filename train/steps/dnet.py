@@ -14,9 +14,9 @@ from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig
 from datasets.collection import DataConfig
 from datasets.dnet import DNetPairs
-from losses.landmarks import LandmarkLoss
+from losses.landmarks import LandmarkLoss, flow_loss
 from losses.perceptual import StyleLoss
-from models.dnet import DNet, DNetConfig
+from models.dnet import DNet, DNetConfig, sampling_grid
 from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
 from train.frozen import load_features, load_frozen, make_perceptual_loss
 from train.steps.base import Step, StepOutput, as_tensors, image_metrics
@@ -31,12 +31,14 @@ class DNetWeights:
         perceptual: perceptual loss of the final image (eq. 2, lambda_c).
         style: Gram style loss of the final image (eq. 3, lambda_s).
         landmarks: distance of the landmarks of both images from the target's; for small data, not in the paper.
+        flow: how far the flow misses the landmarks of the prepared data; likewise.
     """
 
     warp: float
     perceptual: float
     style: float
     landmarks: float = 0.0
+    flow: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ class DNetStep(Step):
             data.release_only and training,
             self.config.size,
             self.config.max_gap,
+            points=self.config.weights.flow > 0,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``warp``, ``landmarks`` and, in the second stage, ``perceptual`` and ``style``."""
+        """Losses ``warp``, ``landmarks``, ``flow`` and, in the second stage, ``perceptual`` and ``style``."""
         target = batch["target"]
         warp_only = step < self.config.warp_steps
         rendered = network(batch["source"], batch["coefficients"], warp_only=warp_only)
@@ -120,6 +123,9 @@ class DNetStep(Step):
         if self.landmarks is not None:
             images = [rendered.warped] if warp_only else [rendered.warped, rendered.image]
             losses["landmarks"] = torch.stack([self.landmarks(image, target) for image in images]).sum()
+        if self.config.weights.flow:
+            grid = sampling_grid(rendered.flow, (target.shape[-2], target.shape[-1]))
+            losses["flow"] = flow_loss(grid, batch["source_points"], batch["target_points"])
         if not warp_only:
             losses["perceptual"] = self.perceptual(rendered.image, target)
             losses["style"] = self.style(rendered.image, target)
