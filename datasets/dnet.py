@@ -12,7 +12,7 @@ from core.constants import DNET_SIZE
 from datasets.augment import AugmentConfig, ImageAugment
 from datasets.clips import Floats
 from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import cut
+from datasets.crops import aligned_crop, cut
 from faces.align import box_crop
 from faces.types import Crop
 
@@ -29,6 +29,8 @@ class DNetPairs(Dataset[dict[str, Any]]):
         size: side of the images in pixels.
         max_gap: largest distance of source and target in frames; 0 for any.
         points: give the landmarks of both images too.
+        align_source: turn, move and scale the source so that its eyes and nose lie as in the target. At inference
+            only the expression changes, and to find where a head is takes convolutions very long to learn.
     """
 
     def __init__(
@@ -41,14 +43,16 @@ class DNetPairs(Dataset[dict[str, Any]]):
         size: int = DNET_SIZE,
         max_gap: int = 0,
         points: bool = False,
+        align_source: bool = False,
     ) -> None:
-        needs = ["frames_index", "rows"] + (["landmarks"] if points else [])
+        needs = ["frames_index", "rows"] + (["landmarks"] if points or align_source else [])
         self.clips = ClipCollection(data, split, needs, 2, release_only)
         self.augment = augment
         self.seed = seed
         self.size = size
         self.max_gap = max_gap
         self.points = points
+        self.align_source = align_source
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -68,15 +72,17 @@ class DNetPairs(Dataset[dict[str, Any]]):
         rng = sample_rng(self.seed, epoch, index)
         source, target = self._draw_pair(len(self.clips.clip(index)), rng)
         changes = ImageAugment.draw(self.augment, rng)
+        view = self._view(index)
+        source_view = self._aligned_view(index, source, target) if self.align_source else view
         sample = {
-            "source": self._image(index, source, changes),
-            "target": self._image(index, target, changes),
+            "source": self._image(index, source, source_view, changes),
+            "target": self._image(index, target, view, changes),
             "coefficients": motion_window(self.clips.clip(index).rows, target),
             "clip": self.clips.names[index],
         }
         if self.points:
-            sample["source_points"] = self._landmarks(index, source)
-            sample["target_points"] = self._landmarks(index, target)
+            sample["source_points"] = self._landmarks(index, source, source_view)
+            sample["target_points"] = self._landmarks(index, target, view)
         return sample
 
     def preview(self, index: int, num_frames: int) -> dict[str, Any]:
@@ -84,9 +90,10 @@ class DNetPairs(Dataset[dict[str, Any]]):
         clip = self.clips.clip(index)
         frames = range(min(num_frames, len(clip)))
         none = ImageAugment.draw(AugmentConfig(), sample_rng(self.seed, 0, index))
+        view = self._view(index)
         return {
-            "source": np.stack([self._image(index, 0, none)] * len(frames)),
-            "target": np.stack([self._image(index, frame, none) for frame in frames]),
+            "source": np.stack([self._image(index, 0, view, none)] * len(frames)),
+            "target": np.stack([self._image(index, frame, view, none) for frame in frames]),
             "coefficients": np.stack([motion_window(clip.rows, frame) for frame in frames]),
             "clip": [self.clips.names[index]] * len(frames),
         }
@@ -105,12 +112,16 @@ class DNetPairs(Dataset[dict[str, Any]]):
         target = int(rng.integers(first, last))
         return source, target + (target >= source)
 
-    def _image(self, index: int, frame: int, changes: ImageAugment) -> Floats:
-        return to_image(changes.recolour(cut(self.clips.clip(index), frame, self._view(index))))
+    def _image(self, index: int, frame: int, view: Crop, changes: ImageAugment) -> Floats:
+        return to_image(changes.recolour(cut(self.clips.clip(index), frame, view)))
 
-    def _landmarks(self, index: int, frame: int) -> Floats:
-        points = self._view(index).to_crop(self.clips.clip(index).landmarks[frame])
+    def _landmarks(self, index: int, frame: int, view: Crop) -> Floats:
+        points = view.to_crop(self.clips.clip(index).landmarks[frame])
         return ((2.0 * points + 1.0) / self.size - 1.0).astype(np.float32)
 
     def _view(self, index: int) -> Crop:
         return box_crop(self.clips.clip(index).meta.dnet_window, (self.size, self.size))
+
+    def _aligned_view(self, index: int, source: int, target: int) -> Crop:
+        points = self.clips.clip(index).landmarks
+        return aligned_crop(self._view(index), points[target], points[source])

@@ -54,6 +54,7 @@ class DNetTraining:
         landmarks: the frozen landmark network of the loss on landmarks; needed by that loss alone.
         warp_steps: steps of the first stage.
         max_gap: largest distance of source and target in frames; 0 for any, as in the paper.
+        align_source: show the source in the target's pose, in the plane (:class:`DNetPairs`).
         size: side of the images in pixels.
         model: sizes.
         augment: augmentation (colour only).
@@ -67,6 +68,7 @@ class DNetTraining:
     perceptual: PerceptualConfig
     warp_steps: int
     max_gap: int = 0
+    align_source: bool = False
     landmarks: FrozenConfig = field(default_factory=lambda: FrozenConfig(""))
     size: int = DNET_SIZE
     model: DNetConfig = field(default_factory=DNetConfig)
@@ -110,7 +112,8 @@ class DNetStep(Step):
             data.release_only and training,
             self.config.size,
             self.config.max_gap,
-            points=self.config.weights.flow > 0,
+            self.config.weights.flow > 0,
+            self.config.align_source,
         )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
