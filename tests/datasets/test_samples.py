@@ -75,6 +75,22 @@ def test_dnet_pairs_keep_to_the_gap(data: DataConfig) -> None:
     assert {target for _, target in pairs} == set(range(24))
 
 
+def test_dnet_sources_can_be_aligned_with_their_targets(data: DataConfig) -> None:
+    free = DNetPairs(data, "train", NONE, 0, size=64, points=True)
+    aligned = DNetPairs(data, "train", NONE, 0, size=64, points=True, align_source=True)
+    still = slice(27, 48)  # nose and eyes
+    moved = []
+    for index in range(len(free)):
+        before, after = free[(0, index)], aligned[(0, index)]
+        np.testing.assert_array_equal(before["target"], after["target"])
+        np.testing.assert_array_equal(before["target_points"], after["target_points"])
+        np.testing.assert_allclose(after["source_points"][still], after["target_points"][still], atol=1e-4)
+        moved.append(np.abs(before["source_points"] - before["target_points"])[still].max())
+        if moved[-1] > 0.01:
+            assert not np.array_equal(before["source"], after["source"])
+    assert max(moved) > 0.01
+
+
 def test_lnet_clips(data: DataConfig) -> None:
     sample = build("lnet", data)[(0, 0)]
     masked, reference = sample["faces"][:3], sample["faces"][3:]

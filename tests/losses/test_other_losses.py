@@ -14,6 +14,7 @@ from losses.landmarks import (
     LandmarkLoss,
     confidence_loss,
     cut_mouths,
+    flow_loss,
     movement_loss,
     normalized_mean_error,
     wing_loss,
@@ -111,6 +112,21 @@ def test_movement_loss_compares_how_much_values_change_not_when() -> None:
     still = torch.full((1, 4, 2), 0.3, requires_grad=True)
     movement_loss(still, opening).backward()
     assert still.grad is not None and torch.isfinite(still.grad).all()
+
+
+def test_flow_loss_is_the_distance_by_which_the_warp_misses() -> None:
+    pixels = (2.0 * torch.arange(64.0) + 1.0) / 64 - 1.0
+    identity = torch.stack(torch.meshgrid(pixels, pixels, indexing="xy"))[None]
+    target = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert flow_loss(identity, target, target).item() == pytest.approx(0.0, abs=1e-6)
+    shift = torch.tensor([0.2, 0.0])  # a tenth of the side, to the right
+    assert flow_loss(identity, target + shift, target).item() == pytest.approx(0.1 / 2, rel=1e-4)
+    assert flow_loss(identity + shift[:, None, None], target + shift, target).item() == pytest.approx(
+        0, abs=1e-6
+    )
+    assert flow_loss(identity - shift[:, None, None], target + shift, target).item() == pytest.approx(
+        0.1, rel=1e-4
+    )
 
 
 def test_cut_mouths_enlarges_the_square_around_the_lips() -> None:
