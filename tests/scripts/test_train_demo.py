@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 import torch
@@ -70,6 +70,22 @@ def test_no_network_is_trained_after_a_failure() -> None:
     with ThreadPoolExecutor(1) as executor, pytest.raises(UserError, match="disk"):
         train_demo.train_in_order(["landmarks", "lipsync_expert", "dnet"], executor, train_one)
     assert started == ["landmarks"]
+
+
+def test_a_failure_is_told_while_other_networks_still_train(caplog: pytest.LogCaptureFixture) -> None:
+    begun, told = Event(), Event()
+    caplog.handler.addFilter(lambda record: told.set() or True)
+
+    def train_one(name: str) -> None:
+        if name == "landmarks":
+            assert begun.wait(timeout=60)
+            raise UserError("the disk is full")
+        begun.set()
+        assert told.wait(timeout=60)
+
+    with ThreadPoolExecutor(2) as executor, pytest.raises(UserError, match="disk"):
+        train_demo.train_in_order(["landmarks", "lipsync_expert"], executor, train_one)
+    assert "landmarks failed (the disk is full); lipsync_expert goes on" in caplog.text
 
 
 @pytest.mark.parametrize("name", train_demo.NETWORKS)
