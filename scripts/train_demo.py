@@ -56,6 +56,8 @@ NEEDS = {
     "lnet_no_attention": ("landmarks", "lipsync_expert", "lnet"),
 }
 NETWORKS = tuple(NEEDS)
+# Networks trained in several stages, each from the one before -> their configs; the others have one of their name.
+STAGES = {"lnet": ("lnet", "lnet_colours")}
 
 LICENCE = (
     "trained by this project on clips from repositories under Apache-2.0, MIT and CC BY 4.0 (GRID); "
@@ -131,11 +133,12 @@ def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
 
 
 def train_network(name: str, overrides: list[str]) -> None:
-    """Train one network as far as its config says and write its bundled file."""
-    config = read_training_config(CONFIGS / f"{name}.yaml", overrides)
-    trained = Path(config.loop.folder) / f"{config.network}.safetensors"
-    if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
-        train(config)
+    """Train one network as far as its configs say and write its bundled file."""
+    for stage in STAGES.get(name, (name,)):
+        config = read_training_config(CONFIGS / f"{stage}.yaml", overrides)
+        trained = Path(config.loop.folder) / f"{config.network}.safetensors"
+        if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
+            train(config)
     export(name, trained)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -90,9 +91,18 @@ def test_a_failure_is_told_while_other_networks_still_train(caplog: pytest.LogCa
 
 @pytest.mark.parametrize("name", train_demo.NETWORKS)
 def test_needs_are_what_the_config_reads(name: str) -> None:
-    text = (ROOT / f"configs/demo/{name}.yaml").read_text()
+    stages = train_demo.STAGES.get(name, (name,))
+    text = "".join((ROOT / f"configs/demo/{stage}.yaml").read_text() for stage in stages)
     read = {Path(line.split()[-1]).stem for line in text.splitlines() if "checkpoints/demo/" in line}
     assert read == set(train_demo.NEEDS[name])
+
+
+def test_a_stage_starts_from_the_one_before() -> None:
+    for stages in train_demo.STAGES.values():
+        configs = [read_training_config(ROOT / f"configs/demo/{stage}.yaml", []) for stage in stages]
+        for before, after in pairwise(configs):
+            assert Path(after.loop.init) == Path(before.loop.folder) / f"{before.network}.safetensors"
+            assert after.model == before.model
 
 
 def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,10 +122,13 @@ def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch
     assert bundled.stat().st_mtime_ns == before  # nothing new, nothing written
 
 
-@pytest.mark.parametrize("name", train_demo.NETWORKS)
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs/demo").glob("*.yaml")))
 def test_demo_configs_are_valid_and_publishable(name: str) -> None:
     config = read_training_config(ROOT / f"configs/demo/{name}.yaml", [])
-    assert name == config.network or name == f"{config.network}_no_attention"
+    networks = [
+        network for network in train_demo.NETWORKS if name in train_demo.STAGES.get(network, (network,))
+    ]
+    assert len(networks) == 1 and networks[0].startswith(config.network)
     assert config.data.release_only, "only clips whose weights may be published may train"
     assert Path(config.loop.folder) == train_demo.RUNS / name
     assert Path(config.data.root) in {train_demo.DATA / "small", train_demo.DATA / "large"}
