@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
+from core.coefficients import motion_rows
 from core.errors import UserError
+from datasets.dnet import DNetPairs
 from losses.total import weighted_sum
+from models.dnet import DNet
 from train.steps import STEPS
 from train.steps.base import Step, TrainingConfig
 
@@ -57,6 +61,18 @@ def test_dnet(debug_config: DebugConfig) -> None:
     step = make_step(debug_config("dnet"))
     first, last = overfit(step, fixed_batch(step), steps=60, lr=5e-3)
     assert last < first / 5
+
+
+def test_dnet_standardizes_by_its_training_data(debug_config: DebugConfig) -> None:
+    step = make_step(debug_config("dnet"))
+    mapping = cast(DNet, step.network).mapping
+    dataset = cast(DNetPairs, step.dataset(training=True))
+    rows = np.concatenate([motion_rows(dataset.clips.clip(index).rows) for index in range(len(dataset))])
+    seen = (torch.from_numpy(rows).T - mapping.center) / mapping.scale
+    moving = torch.from_numpy(rows.std(axis=0) > 1e-3)
+    assert moving.any()
+    torch.testing.assert_close(seen.mean(dim=1)[moving], torch.zeros(int(moving.sum())), atol=1e-2, rtol=0.0)
+    torch.testing.assert_close(seen[moving].std(dim=1), torch.ones(int(moving.sum())), atol=2e-2, rtol=0.0)
 
 
 def test_lnet(debug_config: DebugConfig) -> None:
