@@ -1,10 +1,10 @@
 """From raw clips to the bundled weights: ``python -m scripts.train_demo --media MEDIA``.
 
 Does every step that is not done yet, in this order: face model, prepared clips (a small set for the networks that
-see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net in two stages, D-Net,
-E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains several at once, which
-uses its cores better than one small network can. Interrupted runs continue. The finished weights
-go to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
+see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net in two
+stages, D-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains several
+at once, which uses its cores better than one small network can. Interrupted runs continue. The finished weights go
+to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
 ``configs/demo``.
 
 ``MEDIA`` holds ``manifest.csv`` with the columns file, identity, licence and release_training. Only files whose
