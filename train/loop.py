@@ -27,7 +27,7 @@ from train.board import Board
 from train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from train.plateau import PlateauWatch
 from train.samples import TrainKeys, ValidationKeys, make_loader, step_seed, to_device
-from train.state import load_state, save_state
+from train.state import hold_folder, load_state, save_state
 from train.steps import STEPS
 from train.steps.base import Step, TrainingConfig
 
@@ -41,10 +41,13 @@ def train(config: TrainingConfig) -> None:
         config: one of the configs in :data:`train.steps.STEPS`.
 
     Raises:
-        UserError: missing data or weights, a batch that cannot be split, a loss that is not finite.
+        UserError: missing data or weights, a batch that cannot be split, a loss that is not finite, another
+            process that trains in this folder.
     """
     with join_world(config.loop.device) as world:
-        _train(config, world)
+        alone = hold_folder(Path(config.loop.folder)) if world.is_main else contextlib.nullcontext()
+        with alone:
+            _train(config, world)
 
 
 def _train(config: TrainingConfig, world: World) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,42 @@ import torch
 from core.checkpoint import atomic_path, read_foreign
 from core.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _log = logging.getLogger(__name__)
 
 STATE = "state.pt"
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder; two would overwrite each other's state.
+
+    The lock belongs to the process and ends with it, however it ends; a file left over does no harm. Where the file
+    system or the system has no such locks, nothing is kept out.
+
+    Raises:
+        UserError: another process trains in this folder.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            # unlike those of flock, these locks do not pass to forked loader workers, which may outlive us a little
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(
+                f"{folder}: another process is training here; wait for it, stop it, or give loop.folder a new name"
+            ) from None
+        except OSError as error:
+            _log.warning("%s cannot be locked (%s): start no second training there", folder, error.strerror)
+        yield
 
 
 def save_state(folder: Path, parts: Mapping[str, Any], step: int, config: Mapping[str, Any]) -> None:

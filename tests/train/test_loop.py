@@ -294,6 +294,29 @@ def test_what_does_not_fit_is_refused(debug_config: DebugConfig, caplog: pytest.
     assert dataclasses.is_dataclass(config)
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from train.state import hold_folder
+with hold_folder(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_two_runs_in_one_folder_are_refused(debug_config: DebugConfig) -> None:
+    config = debug_config("landmarks", *QUIET, "loop.steps=1")
+    folder = config.loop.folder
+    with subprocess.Popen([sys.executable, "-c", HOLD, folder], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=r"another process is training here.*loop.folder"):
+            train(config)
+        assert not (Path(folder) / STATE).exists()
+        other.kill()
+    train(config)  # a killed process leaves nothing behind
+    assert parts(config)["step"] == 1
+
+
 FORBIDDEN = [
     "av", "librosa", "scipy", "kornia", "lpips", "face_alignment", "pooch", "tqdm", "skimage", "sklearn",
     "numba", "soundfile", "mediapipe", "torchmetrics", "torch_fidelity", "spandrel", "facexlib", "ray",
