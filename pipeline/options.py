@@ -87,6 +87,12 @@ class RenderOptions:
     pad: Pad = "pingpong"
     silence_gate: bool = True
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those of the paper's three that run, by their names in the catalog."""
+        wanted = {"dnet": self.neutralize, "lnet": True, "enet": self.enhance}
+        return tuple(name for name, runs in wanted.items() if runs)
+
 
 @dataclass(frozen=True)
 class OutputOptions:

@@ -65,7 +65,7 @@ class Retalker:
             UserError: missing or damaged weights, or a device that is not there.
         """
         config = config or InferenceConfig()
-        weights = choose_weights(config.weights)
+        weights = choose_weights(config.weights, networks=config.render.networks)
         networks = load_networks(weights, config.render, config.runtime)
         return cls(config, weights, networks, LocalTools(weights, config.analysis.backend, networks.device))
 

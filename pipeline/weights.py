@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,40 +93,42 @@ class Weights:
         return {name: str(path) for name, path in found.items() if path is not None}
 
 
-def choose_weights(options: WeightsOptions, root: Path = ROOT) -> Weights:
+def choose_weights(options: WeightsOptions, root: Path = ROOT, networks: Sequence[str] = NEEDED) -> Weights:
     """Pick the family of weights and say which.
 
     Args:
         options: settings; ``family`` is ``auto``, ``official``, ``demo`` or a folder.
         root: folder that holds ``official`` and ``demo``.
+        networks: those that will run; a family without one of them is not complete.
 
     Raises:
         UserError: the family does not exist or is not complete.
     """
     if options.family == "auto":
-        family = next((name for name in ("official", "demo") if not missing(root / name)), None)
+        lacking_of = {name: missing(root / name, networks) for name in ("official", "demo")}
+        family = next((name for name, lacking in lacking_of.items() if not lacking), None)
         if family is None:
-            raise UserError(
-                f"no complete set of weights: {root / 'official'} lacks {_list(missing(root / 'official'))}, "
-                f"{root / 'demo'} lacks {_list(missing(root / 'demo'))}; see checkpoints/README.md"
-            )
+            sets = ", ".join(f"{root / name} lacks {_list(lacking)}" for name, lacking in lacking_of.items())
+            raise UserError(f"no complete set of weights: {sets}; see checkpoints/README.md")
         folder = root / family
     else:
         family = options.family
         folder = root / family if family in ("official", "demo") else Path(family)
         if not folder.is_dir():
             raise UserError(f"--weights {family}: the folder {folder} does not exist")
-        given = {name for name in NEEDED if getattr(options, name)}
-        lacking = [name for name in missing(folder) if name.removesuffix(".safetensors") not in given]
+        given = {name for name in networks if getattr(options, name)}
+        lacking = [
+            name for name in missing(folder, networks) if name.removesuffix(".safetensors") not in given
+        ]
         if lacking:
             raise UserError(f"--weights {family}: {folder} lacks {_list(lacking)}; see checkpoints/README.md")
     _announce(family, folder)
     return Weights(family, folder, options)
 
 
-def missing(folder: Path) -> list[str]:
-    """Files that a folder lacks to run the main job."""
-    absent = [f"{name}.safetensors" for name in NEEDED if not (folder / f"{name}.safetensors").is_file()]
+def missing(folder: Path, networks: Sequence[str] = NEEDED) -> list[str]:
+    """Files that a folder lacks to run the main job with these networks."""
+    absent = [f"{name}.safetensors" for name in networks if not (folder / f"{name}.safetensors").is_file()]
     for files in (_TEMPLATE_FILES, _RECONSTRUCTION_FILES):
         if not any((folder / name).is_file() for name in files):
             absent.append(" or ".join(files))

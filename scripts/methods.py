@@ -60,7 +60,7 @@ class RetalkerMethod:
         self.name = name
         self.settings = dict(settings)
         self.config = from_dict(InferenceConfig, _nested(self.settings), where=f"settings of {name}")
-        self.weights = choose_weights(self.config.weights)
+        self.weights = choose_weights(self.config.weights, networks=self.config.render.networks)
         self._retalker: Retalker | None = None
 
     def describe(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fakes import TINY
 from core.checkpoint import save_checkpoint
 from core.errors import UserError
 from models.catalog import build_network, save_network
-from pipeline.options import WeightsOptions
+from pipeline.options import RenderOptions, WeightsOptions
 from pipeline.weights import choose_weights
 
 
@@ -54,6 +54,18 @@ def test_a_set_that_is_not_complete_is_refused_by_name(root: Path) -> None:
         choose_weights(WeightsOptions(family=str(root / "nowhere")), root)
     with pytest.raises(UserError, match=r"no complete set.*dnet\.safetensors"):
         choose_weights(WeightsOptions(), root / "empty")
+
+
+def test_a_network_that_does_not_run_may_be_missing(root: Path) -> None:
+    _complete(root)
+    (root / "official" / "enet.safetensors").unlink()
+    assert RenderOptions().networks == ("dnet", "lnet", "enet")
+    assert choose_weights(WeightsOptions(), root).family == "demo"
+    without = RenderOptions(enhance=False).networks
+    assert choose_weights(WeightsOptions(), root, without).family == "official"
+    with pytest.raises(UserError, match=r"official lacks enet\.safetensors"):
+        choose_weights(WeightsOptions(family="official"), root)
+    assert choose_weights(WeightsOptions(family="official"), root, without).path("enet") is None
 
 
 def test_a_single_file_replaces_that_of_the_family(root: Path) -> None:
