@@ -29,16 +29,21 @@ def hold_folder(folder: Path) -> Iterator[None]:
     """Keep other trainings out of a run folder; two would overwrite each other's state.
 
     The lock belongs to the process and ends with it, however it ends; a file left over does no harm. Where the file
-    system or the system has no such locks, nothing is kept out.
+    system or the system has no such locks, nothing is kept out. A folder in which nothing was written is removed.
 
     Raises:
-        UserError: another process trains in this folder.
+        UserError: another process trains in this folder, or it cannot be written.
     """
     if fcntl is None:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write into {folder} ({error.strerror}); change loop.folder") from None
+    with file:
         try:
             # unlike those of flock, these locks do not pass to forked loader workers, which may outlive us a little
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +53,12 @@ def hold_folder(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             _log.warning("%s cannot be locked (%s): start no second training there", folder, error.strerror)
-        yield
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [path]:
+                path.unlink()
+                folder.rmdir()
 
 
 def save_state(folder: Path, parts: Mapping[str, Any], step: int, config: Mapping[str, Any]) -> None:

@@ -317,6 +317,15 @@ def test_two_runs_in_one_folder_are_refused(debug_config: DebugConfig) -> None:
     assert parts(config)["step"] == 1
 
 
+def test_a_refused_run_leaves_no_folder(debug_config: DebugConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="prepare the data first"):
+        train(debug_config("landmarks", "data.root=nowhere", folder="refused"))
+    assert not (tmp_path / "refused").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write into .*file .*change loop\.folder"):
+        train(debug_config("landmarks", folder="file"))
+
+
 FORBIDDEN = [
     "av", "librosa", "scipy", "kornia", "lpips", "face_alignment", "pooch", "tqdm", "skimage", "sklearn",
     "numba", "soundfile", "mediapipe", "torchmetrics", "torch_fidelity", "spandrel", "facexlib", "ray",
