@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.errors import UserError, run_command
-from pipeline import Retalker
-from pipeline.batch import read_jobs, run_jobs
-from pipeline.flags import parse
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.pipeline import Retalker
+from videoretalking.pipeline.batch import read_jobs, run_jobs
+from videoretalking.pipeline.flags import parse
 
 
 def main() -> None:

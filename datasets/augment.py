@@ -1,7 +1,7 @@
 """Random changes of training samples; the same draw serves all frames of a sample.
 
 The paper trains without augmentation on many thousand clips; with few identities it decides whether a network
-generalises. All strengths default to 0, which leaves every sample as it is.
+generalizes. All strengths default to 0, which leaves every sample as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datasets.clips import Floats, Frame, decode_jpeg, encode_jpeg
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.datasets.clips import decode_jpeg, encode_jpeg
 
 MEL_LIMIT = 4.0  # the log-mel range is [-4, 4] for -100 .. 0 dB, so one unit is 12.5 dB
 _DECIBELS_PER_UNIT = 12.5
@@ -28,7 +29,7 @@ class AugmentConfig:
 
     Attributes:
         flip: probability of mirroring (never used for D-Net, whose coefficients have a side).
-        colour: strength of brightness, contrast, saturation and tint, 0 .. 1.
+        color: strength of brightness, contrast, saturation and tint, 0 .. 1.
         crop_jitter: shift and growth of the crop, in parts of its size.
         rotation: turn of landmark crops in degrees.
         blur: probability of blurring the inputs.
@@ -40,7 +41,7 @@ class AugmentConfig:
     """
 
     flip: float = 0.0
-    colour: float = 0.0
+    color: float = 0.0
     crop_jitter: float = 0.0
     rotation: float = 0.0
     blur: float = 0.0
@@ -57,23 +58,23 @@ class ImageAugment:
 
     Attributes:
         flip: mirror; done by the caller, who also has to mirror what goes with the image.
-        gain: [3] factor per colour channel.
+        gain: [3] factor per color channel.
         bias: added after the gain, in levels.
-        saturation: factor on the distance from grey.
+        saturation: factor on the distance from gray.
         blur: standard deviation in pixels; 0 for none.
         jpeg: quality; 0 for none.
         cover: x, y, width, height of an ellipse in parts of the image, or None.
-        cover_colour: its colour.
+        cover_color: its color.
     """
 
     flip: bool
-    gain: Floats
+    gain: Floats32
     bias: float
     saturation: float
     blur: float
     jpeg: int
     cover: tuple[float, float, float, float] | None
-    cover_colour: tuple[int, int, int]
+    cover_color: tuple[int, int, int]
 
     @staticmethod
     def draw(config: AugmentConfig, rng: np.random.Generator) -> ImageAugment:
@@ -84,8 +85,8 @@ class ImageAugment:
         quality = int(rng.integers(*_JPEG_QUALITIES))
         place = rng.uniform(size=2)
         extent = rng.uniform(0.15, 0.45, 2)
-        colour = rng.integers(0, 256, 3)
-        strength = config.colour
+        color = rng.integers(0, 256, 3)
+        strength = config.color
         gain = (1.0 + 0.3 * strength * contrast) * (1.0 + 0.1 * strength * np.asarray(tint))
         return ImageAugment(
             flip=bool(flip < config.flip),
@@ -95,11 +96,11 @@ class ImageAugment:
             blur=sigma if blur < config.blur else 0.0,
             jpeg=quality if jpeg < config.jpeg else 0,
             cover=(*place, *extent) if cover < config.occlusion else None,
-            cover_colour=(int(colour[0]), int(colour[1]), int(colour[2])),
+            cover_color=(int(color[0]), int(color[1]), int(color[2])),
         )
 
-    def recolour(self, frame: Frame) -> Frame:
-        """Change light and colour; applied to inputs and targets alike."""
+    def recolor(self, frame: Image8) -> Image8:
+        """Change light and color; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
         # towards or away from the mean of the three channels, then gain and bias, as one matrix
@@ -107,7 +108,7 @@ class ImageAugment:
         matrix = np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
         return np.asarray(cv2.transform(frame, matrix), np.uint8)
 
-    def degrade(self, frame: Frame) -> Frame:
+    def degrade(self, frame: Image8) -> Image8:
         """Cover, blur and compress; applied to inputs only."""
         result: npt.NDArray[Any] = frame
         if self.cover is not None:
@@ -115,14 +116,14 @@ class ImageAugment:
             x, y, w, h = self.cover
             center = (round(x * width), round(y * height))
             axes = (max(1, round(w * width / 2)), max(1, round(h * height / 2)))
-            result = cv2.ellipse(frame.copy(), center, axes, 0, 0, 360, self.cover_colour, -1)
+            result = cv2.ellipse(frame.copy(), center, axes, 0, 0, 360, self.cover_color, -1)
         if self.blur:
             result = cv2.GaussianBlur(result, (0, 0), self.blur)
         if self.jpeg:
             result = decode_jpeg(np.frombuffer(encode_jpeg(result.astype(np.uint8), self.jpeg), np.uint8))
         return result.astype(np.uint8, copy=False)
 
-    def degrade_all(self, frames: Sequence[Frame]) -> list[Frame]:
+    def degrade_all(self, frames: Sequence[Image8]) -> list[Image8]:
         """:meth:`degrade` for every frame."""
         return [self.degrade(frame) for frame in frames]
 
@@ -149,7 +150,7 @@ class VoiceAugment:
             10.0 / _DECIBELS_PER_UNIT * gain, 6.0 / _DECIBELS_PER_UNIT * tilt, 1.0 + 0.12 * warp
         )
 
-    def apply(self, mel: Floats) -> Floats:
+    def apply(self, mel: Floats32) -> Floats32:
         """[..., 80, columns] -> the same shape, in [-4, 4]; digital silence stays silent."""
         bands = mel.shape[-2]
         if self.warp != 1.0:
@@ -162,7 +163,7 @@ class VoiceAugment:
         return np.where(mel <= -MEL_LIMIT, -MEL_LIMIT, louder).astype(np.float32)
 
 
-def mix_speech(mel: Floats, other: Floats, level: float) -> Floats:
+def mix_speech(mel: Floats32, other: Floats32, level: float) -> Floats32:
     """Add the power of another voice.
 
     Args:
@@ -178,7 +179,7 @@ def mix_speech(mel: Floats, other: Floats, level: float) -> Floats:
     return np.clip(np.log10(power) / per_unit, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)
 
 
-def silent_mel(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+def silent_mel(shape: tuple[int, ...], rng: np.random.Generator) -> Floats32:
     """Silence: digital zero in half the draws, otherwise faint noise between -95 and -70 dB."""
     floor = -MEL_LIMIT if rng.uniform() < 0.5 else rng.uniform(-MEL_LIMIT + 0.4, -MEL_LIMIT + 2.4)
     noise = rng.normal(0.0, 0.3, shape) if floor > -MEL_LIMIT else np.zeros(shape)

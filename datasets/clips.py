@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from core.checkpoint import atomic_path
-from core.coefficients import ROW_LENGTH
-from core.config import to_dict
-from core.constants import MEL_BANDS, NUM_LANDMARKS, SAMPLE_RATE, TRAIN_FPS
-from core.errors import UserError
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.coefficients import ROW_LENGTH
+from videoretalking.core.config import to_dict
+from videoretalking.core.constants import MEL_BANDS, NUM_LANDMARKS, SAMPLE_RATE, TRAIN_FPS
+from videoretalking.core.errors import UserError
 
 FORMAT_VERSION = 1
 META = "meta.json"
@@ -33,8 +34,6 @@ _DECODE_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-Frame = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 # name -> shape after the leading frame axis
 _PER_FRAME = {"landmarks": (NUM_LANDMARKS, 2), "boxes": (4,), "rows": (ROW_LENGTH,)}
@@ -52,7 +51,7 @@ class ClipMeta:
         dnet_window: x1, y1, x2, y2 of D-Net's square view in stored pixels, fixed for the clip; ``rows`` were
             measured on this window resized to 256x256.
         source: where the clip comes from (file, first and last second).
-        licence: licence of the source, one line.
+        license: license of the source, one line.
         release_training: whether weights trained on this clip may be published.
         source_window: x1, y1, x2, y2 of the stored frame in the source video's pixels.
         fps: frames a second; always 25 in prepared data.
@@ -66,7 +65,7 @@ class ClipMeta:
     width: int
     dnet_window: tuple[float, float, float, float]
     source: str
-    licence: str
+    license: str
     release_training: bool
     source_window: tuple[float, float, float, float] | None = None
     fps: float = TRAIN_FPS
@@ -74,8 +73,8 @@ class ClipMeta:
     format_version: int = FORMAT_VERSION
 
 
-def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
-    """uint8 HWC RGB -> JPEG bytes without chroma subsampling, so that lips keep their colour edges."""
+def encode_jpeg(frame: Image8, quality: int = JPEG_QUALITY) -> bytes:
+    """uint8 HWC RGB -> JPEG bytes without chroma subsampling, so that lips keep their color edges."""
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,
@@ -88,7 +87,7 @@ def encode_jpeg(frame: Frame, quality: int = JPEG_QUALITY) -> bytes:
     return data.tobytes()
 
 
-def decode_jpeg(data: npt.NDArray[np.uint8], reduction: int = 1) -> Frame:
+def decode_jpeg(data: npt.NDArray[np.uint8], reduction: int = 1) -> Image8:
     """JPEG bytes -> uint8 HWC RGB.
 
     Args:
@@ -118,7 +117,9 @@ class ClipWriter:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write_frames(self, frames: Iterable[Frame], name: str = "frames", quality: int = JPEG_QUALITY) -> int:
+    def write_frames(
+        self, frames: Iterable[Image8], name: str = "frames", quality: int = JPEG_QUALITY
+    ) -> int:
         """Pack uint8 HWC RGB frames into ``<name>.bin`` with ``<name>_index.npy``.
 
         Args:
@@ -136,7 +137,7 @@ class ClipWriter:
         self._write_array(f"{name}_index", np.asarray(offsets, dtype=np.int64))
         return len(offsets) - 1
 
-    def write_per_frame(self, name: str, values: Floats) -> None:
+    def write_per_frame(self, name: str, values: Floats32) -> None:
         """Write ``landmarks`` [N, 68, 2], ``boxes`` [N, 4] or ``rows`` [N, 262] as float32."""
         shape = _PER_FRAME[name]
         if values.shape[1:] != shape or not np.isfinite(values).all():
@@ -145,7 +146,7 @@ class ClipWriter:
             )
         self._write_array(name, values.astype(np.float32))
 
-    def write_audio(self, wave: Floats, mel: Floats) -> None:
+    def write_audio(self, wave: Floats32, mel: Floats32) -> None:
         """Write the sound: ``wave`` [samples] in [-1, 1], 16 kHz, stored as int16; ``mel`` [80, columns]."""
         if mel.ndim != 2 or mel.shape[0] != MEL_BANDS:
             raise ValueError(f"mel must have shape [{MEL_BANDS}, columns], got {mel.shape}")
@@ -198,7 +199,7 @@ class PreparedClip:
         """Whether the clip holds ``landmarks``, ``boxes``, ``rows``, ``mel``, ``restored_index`` ..."""
         return (self.folder / f"{name}.npy").is_file()
 
-    def frame(self, index: int, max_reduction: float = 1.0, restored: bool = False) -> Frame:
+    def frame(self, index: int, max_reduction: float = 1.0, restored: bool = False) -> Image8:
         """Decode one frame.
 
         Args:
@@ -227,27 +228,27 @@ class PreparedClip:
             ) from None
 
     @cached_property
-    def landmarks(self) -> Floats:
-        """[N, 68, 2] x, y in stored pixels, pixel centres at integers."""
+    def landmarks(self) -> Floats32:
+        """[N, 68, 2] x, y in stored pixels, pixel centers at integers."""
         return self._array("landmarks")
 
     @cached_property
-    def boxes(self) -> Floats:
+    def boxes(self) -> Floats32:
         """[N, 4] x1, y1, x2, y2 of the face crop of L-Net and E-Net, in stored pixels."""
         return self._array("boxes")
 
     @cached_property
-    def rows(self) -> Floats:
+    def rows(self) -> Floats32:
         """[N, 262] 3DMM rows, measured on ``meta.dnet_window`` resized to 256x256."""
         return self._array("rows")
 
     @cached_property
-    def mel(self) -> Floats:
+    def mel(self) -> Floats32:
         """[80, columns] log-mel spectrogram, 80 columns a second, in [-4, 4]."""
         return self._array("mel")
 
     @cached_property
-    def wave(self) -> Floats:
+    def wave(self) -> Floats32:
         """[samples] mono sound at 16 kHz in [-1, 1)."""
         return (self._array("wave") / np.float32(32768.0)).astype(np.float32)
 

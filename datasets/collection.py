@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from core.constants import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, TRAIN_FPS
-from core.errors import UserError
-from datasets.clips import Floats, PreparedClip
-from datasets.manifest import read_manifest
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.constants import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, TRAIN_FPS
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.manifest import read_manifest
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _OPEN_CLIPS = 256  # per worker process; each holds its small arrays and two memory maps
 _COLUMNS_PER_FRAME = MEL_COLUMNS_PER_SECOND / TRAIN_FPS  # 3.2
@@ -86,7 +87,7 @@ class ClipCollection:
                 f"{min_frames} frames"
             )
         if len(self.names) < len(listed):
-            _log.info("%s: %d of %d clips of split %s used", self.root, len(self.names), len(listed), split)
+            logger.info("%s: %d of %d clips of split %s used", self.root, len(self.names), len(listed), split)
         self._open: OrderedDict[int, PreparedClip] = OrderedDict()
 
     def __len__(self) -> int:
@@ -106,11 +107,11 @@ class ClipCollection:
         first = max(0, -self.audio_offset)
         return range(first, first + self._usable[index])
 
-    def speech_windows(self, index: int, frames: Sequence[int]) -> Floats:
+    def speech_windows(self, index: int, frames: Sequence[int]) -> Floats32:
         """[T, 1, 80, 16]: for each frame the 0.2 s of mel columns that drive it."""
         return np.stack([self.clip_window(index, frame + self.audio_offset) for frame in frames])
 
-    def clip_window(self, index: int, frame: int) -> Floats:
+    def clip_window(self, index: int, frame: int) -> Floats32:
         """[1, 80, 16]: the mel columns of the five frames from ``frame`` on, which the expert hears."""
         start = mel_start(frame)
         return self.clip(index).mel[None, :, start : start + MEL_WINDOW]
@@ -142,6 +143,6 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, index])
 
 
-def to_image(frame: npt.NDArray[np.uint8]) -> Floats:
+def to_image(frame: npt.NDArray[np.uint8]) -> Floats32:
     """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [0, 1]."""
     return np.moveaxis(frame, -1, -3).astype(np.float32) / np.float32(255.0)

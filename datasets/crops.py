@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datasets.clips import Floats, Frame, PreparedClip
-from faces.align import (
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.faces.align import (
     INNER_LIPS,
     LEFT_EYE_CORNERS,
     OUTER_LIPS,
@@ -17,7 +18,7 @@ from faces.align import (
     extract,
     fit_similarity,
 )
-from faces.types import Crop
+from videoretalking.faces.types import Crop
 
 # Where each landmark goes in a mirror image: jaw, brows, nose, eyes, outer and inner lips.
 MIRRORED = np.array(
@@ -79,7 +80,7 @@ def face_crop(clip: PreparedClip, index: int, size: int, jitter: Jitter | None =
     return jitter.apply(crop) if jitter else crop
 
 
-def aligned_crop(crop: Crop, landmarks: Floats, other: Floats) -> Crop:
+def aligned_crop(crop: Crop, landmarks: Floats32, other: Floats32) -> Crop:
     """The view of another frame that shows nose and eyes where a crop shows them: D-Net's job, in the plane.
 
     Args:
@@ -95,7 +96,7 @@ def aligned_crop(crop: Crop, landmarks: Floats, other: Floats) -> Crop:
     return Crop(np.concatenate([crop.matrix[:, :2] @ to_frame[:, :2], offset[:, None]], axis=1), crop.size)
 
 
-def pose_distance(landmarks: Floats, other: Floats) -> float:
+def pose_distance(landmarks: Floats32, other: Floats32) -> float:
     """How differently two heads of one person are turned out of the plane.
 
     Args:
@@ -113,7 +114,7 @@ def pose_distance(landmarks: Floats, other: Floats) -> float:
     return float(np.linalg.norm(left, axis=1).mean() / eyes)
 
 
-def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Frame:
+def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Image8:
     """Decode one frame of a clip and take a crop from it.
 
     Where the crop shrinks the frame by two or more, the frame is decoded at 1/2, 1/4 or 1/8 of its size,
@@ -143,7 +144,7 @@ def mirror(crop: Crop) -> Crop:
     return _compose(np.diag([-1.0, 1.0]), np.array([crop.size[0] - 1.0, 0.0]), crop)
 
 
-def mouth_points(landmarks: Floats, crop: Crop, mirrored: bool = False) -> Floats:
+def mouth_points(landmarks: Floats32, crop: Crop, mirrored: bool = False) -> Floats32:
     """The lips as a crop shows them.
 
     Args:
@@ -159,8 +160,8 @@ def mouth_points(landmarks: Floats, crop: Crop, mirrored: bool = False) -> Float
     return ((lips + 0.5) / crop.size - 0.5).astype(np.float32)
 
 
-def mouth_shape(landmarks: Floats) -> Floats:
-    """Lips without the pose of the head in the plane: centred, level, in units of the distance of the eyes.
+def mouth_shape(landmarks: Floats32) -> Floats32:
+    """Lips without the pose of the head in the plane: centered, level, in units of the distance of the eyes.
 
     Args:
         landmarks: [N, 68, 2] pixels.
@@ -179,7 +180,7 @@ def mouth_shape(landmarks: Floats) -> Floats:
     return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=-1).astype(np.float32)
 
 
-def mouth_gestures(landmarks: Floats) -> Floats:
+def mouth_gestures(landmarks: Floats32) -> Floats32:
     """How far the mouth is open and how wide, each measured against the clip's own habit.
 
     People differ more in the shape of their lips at rest than lips move in speech; what the sound tells is the
@@ -205,7 +206,7 @@ def mouth_gestures(landmarks: Floats) -> Floats:
     return ((sizes - sizes.mean(axis=0)) / (sizes.std(axis=0) + _LEAST_SPREAD)).astype(np.float32)
 
 
-def mouth_opening(landmarks: Floats) -> Floats:
+def mouth_opening(landmarks: Floats32) -> Floats32:
     """Gap between the inner lips in units of the distance of the outer eye corners: [N, 68, 2] -> [N]."""
     gap = np.linalg.norm(landmarks[:, _UPPER_INNER_LIP] - landmarks[:, _LOWER_INNER_LIP], axis=1)
     eyes = np.linalg.norm(landmarks[:, LEFT_EYE_CORNERS[0]] - landmarks[:, RIGHT_EYE_CORNERS[1]], axis=1)

@@ -66,8 +66,8 @@ def jpeg(image: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     levels = F.pad(image.float(), pad, mode="replicate") * 255.0
     planes = torch.einsum("ij,bjhw->bihw", levels.new_tensor(_RGB_TO_YCBCR), levels)
     factor = _quality_factor(quality.float())
-    luma = _quantise(planes[:, :1] - 128.0, levels.new_tensor(_LUMA_TABLE), factor) + 128.0
-    chroma = _quantise(F.avg_pool2d(planes[:, 1:], 2), levels.new_tensor(_CHROMA_TABLE), factor)
+    luma = _quantize(planes[:, :1] - 128.0, levels.new_tensor(_LUMA_TABLE), factor) + 128.0
+    chroma = _quantize(F.avg_pool2d(planes[:, 1:], 2), levels.new_tensor(_CHROMA_TABLE), factor)
     chroma = _resize(chroma, (luma.shape[-2], luma.shape[-1]))
     planes = torch.cat([luma, chroma], dim=1)
     result = torch.einsum("ij,bjhw->bihw", levels.new_tensor(_YCBCR_TO_RGB), planes)
@@ -84,7 +84,7 @@ def _quality_factor(quality: torch.Tensor) -> torch.Tensor:
     return torch.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality)
 
 
-def _quantise(plane: torch.Tensor, table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+def _quantize(plane: torch.Tensor, table: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Cosine transform of 8x8 blocks, division by the table, rounding, and back: [B, C, H, W]."""
     steps = ((table * factor[:, None, None] + 50.0) / 100.0).floor().clamp(1.0, 255.0)  # [B, 8, 8]
     steps = steps[:, None, None, None]

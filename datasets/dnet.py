@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.coefficients import motion_rows, motion_window
-from core.constants import DNET_SIZE
-from datasets.augment import AugmentConfig, ImageAugment
-from datasets.clips import Floats
-from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import aligned_crop, cut
-from faces.align import box_crop
-from faces.types import Crop
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.coefficients import motion_rows, motion_window
+from videoretalking.core.constants import DNET_SIZE
+from videoretalking.datasets.augment import AugmentConfig, ImageAugment
+from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from videoretalking.datasets.crops import aligned_crop, cut
+from videoretalking.faces.align import box_crop
+from videoretalking.faces.types import Crop
 
 
 class DNetPairs(Dataset[dict[str, Any]]):
@@ -23,7 +23,7 @@ class DNetPairs(Dataset[dict[str, Any]]):
     Args:
         data: prepared data.
         split: split of the manifest.
-        augment: colour only; mirroring or moving the crop would contradict the coefficients.
+        augment: color only; mirroring or moving the crop would contradict the coefficients.
         seed: of all random draws.
         release_only: leave out clips whose weights may not be published.
         size: side of the images in pixels.
@@ -98,7 +98,7 @@ class DNetPairs(Dataset[dict[str, Any]]):
             "clip": [self.clips.names[index]] * len(frames),
         }
 
-    def motion_statistics(self) -> tuple[Floats, Floats]:
+    def motion_statistics(self) -> tuple[Floats32, Floats32]:
         """Mean and standard deviation [73] of the motion coefficients over all frames of all clips."""
         rows = np.concatenate([motion_rows(self.clips.clip(index).rows) for index in range(len(self))])
         mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
@@ -112,10 +112,10 @@ class DNetPairs(Dataset[dict[str, Any]]):
         target = int(rng.integers(first, last))
         return source, target + (target >= source)
 
-    def _image(self, index: int, frame: int, view: Crop, changes: ImageAugment) -> Floats:
-        return to_image(changes.recolour(cut(self.clips.clip(index), frame, view)))
+    def _image(self, index: int, frame: int, view: Crop, changes: ImageAugment) -> Floats32:
+        return to_image(changes.recolor(cut(self.clips.clip(index), frame, view)))
 
-    def _landmarks(self, index: int, frame: int, view: Crop) -> Floats:
+    def _landmarks(self, index: int, frame: int, view: Crop) -> Floats32:
         points = view.to_crop(self.clips.clip(index).landmarks[frame])
         return ((2.0 * points + 1.0) / self.size - 1.0).astype(np.float32)
 

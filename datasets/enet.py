@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.constants import ENET_SIZE, SYNC_FRAMES
-from datasets.augment import AugmentConfig, ImageAugment
-from datasets.clips import Frame
-from datasets.collection import ClipCollection, DataConfig, sample_rng
-from datasets.crops import Jitter, cut, face_crop, mirror
-from datasets.lnet import to_clip
+from videoretalking.core.arrays import Image8
+from videoretalking.core.constants import ENET_SIZE, SYNC_FRAMES
+from videoretalking.datasets.augment import AugmentConfig, ImageAugment
+from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng
+from videoretalking.datasets.crops import Jitter, cut, face_crop, mirror
+from videoretalking.datasets.lnet import to_clip
 
 Targets = Literal["restored", "original"]
 
@@ -24,7 +24,7 @@ class ENetClips(Dataset[dict[str, Any]]):
     Args:
         data: prepared data.
         split: split of the manifest.
-        augment: colour, flip and crop jitter.
+        augment: color, flip and crop jitter.
         seed: of all random draws.
         release_only: leave out clips whose weights may not be published.
         targets: ``restored`` for the restored set of the paper, ``original`` for the stored frames.
@@ -108,12 +108,12 @@ class ENetClips(Dataset[dict[str, Any]]):
             "clip": self.clips.names[index],
         }
 
-    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Frame]:
+    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Image8]:
         clip = self.clips.clip(index)
         crops = [face_crop(clip, frame, self.size, jitter) for frame in frames]
         if changes.flip:
             crops = [mirror(crop) for crop in crops]
         return [
-            changes.recolour(cut(clip, frame, crop, self.restored))
+            changes.recolor(cut(clip, frame, crop, self.restored))
             for frame, crop in zip(frames, crops, strict=True)
         ]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.constants import LNET_SIZE, SYNC_FRAMES
-from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech
-from datasets.clips import Floats
-from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import Jitter, cut, face_crop, mirror, mouth_gestures, mouth_points
-from faces.types import Crop
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
+from videoretalking.datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech
+from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from videoretalking.datasets.crops import Jitter, cut, face_crop, mirror, mouth_gestures, mouth_points
+from videoretalking.faces.types import Crop
 
 _QUIET = 1.5  # log-mel units (19 dB) below the clip's mean: nothing is said there that lips could show
 _QUIET_TRIES = 4
@@ -125,10 +125,10 @@ class SyncWindows(Dataset[dict[str, Any]]):
         }
         return {frame: mirror(crop) if flip else crop for frame, crop in crops.items()}
 
-    def _faces(self, index: int, views: dict[int, Crop], changes: ImageAugment) -> Floats:
+    def _faces(self, index: int, views: dict[int, Crop], changes: ImageAugment) -> Floats32:
         clip = self.clips.clip(index)
         halves = []
         for frame, crop in views.items():
-            image = changes.recolour(cut(clip, frame, crop))
+            image = changes.recolor(cut(clip, frame, crop))
             halves.append(to_image(changes.degrade(image)[LNET_SIZE // 2 :]))
         return np.concatenate(halves)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from core.constants import LANDMARK_SIZE
-from datasets.augment import AugmentConfig, ImageAugment
-from datasets.clips import Floats
-from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import MIRRORED, Jitter, cut, mirror
-from faces.align import box_crop, box_landmark_crop, landmark_crop, landmarks_box
-from faces.types import Crop
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.datasets.augment import AugmentConfig, ImageAugment
+from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from videoretalking.datasets.crops import MIRRORED, Jitter, cut, mirror
+from videoretalking.faces.align import box_crop, box_landmark_crop, landmark_crop, landmarks_box
+from videoretalking.faces.types import Crop
 
 _MAX_OVERLAP = 0.15  # of a crop without a face with the face's box, in parts of the crop
 _NEGATIVE_TRIES = 16
@@ -84,7 +84,7 @@ class LandmarkCrops(Dataset[dict[str, Any]]):
         points = np.zeros((len(landmarks), 2), np.float32)
         if is_face:
             points = crop.to_crop(landmarks[MIRRORED] if changes.flip else landmarks).astype(np.float32)
-        image = changes.degrade(changes.recolour(cut(clip, frame, crop)))
+        image = changes.degrade(changes.recolor(cut(clip, frame, crop)))
         return {
             "image": to_image(image),
             "points": points,
@@ -92,7 +92,7 @@ class LandmarkCrops(Dataset[dict[str, Any]]):
             "clip": self.clips.names[index],
         }
 
-    def _away_from_face(self, landmarks: Floats, frame: tuple[int, int], rng: np.random.Generator) -> Crop:
+    def _away_from_face(self, landmarks: Floats32, frame: tuple[int, int], rng: np.random.Generator) -> Crop:
         """A random square that hardly touches the face; a corner of the frame where none is found."""
         x1, y1, x2, y2 = landmarks_box(landmarks)
         for _ in range(_NEGATIVE_TRIES):

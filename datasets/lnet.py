@@ -9,12 +9,27 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
-from datasets.augment import MIX_LEVELS, AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
-from datasets.clips import Floats, Frame
-from datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from datasets.crops import Jitter, aligned_crop, cut, face_crop, mirror, mouth_opening, pose_distance
-from faces.types import Crop
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.constants import LNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
+from videoretalking.datasets.augment import (
+    MIX_LEVELS,
+    AugmentConfig,
+    ImageAugment,
+    VoiceAugment,
+    mix_speech,
+    silent_mel,
+)
+from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from videoretalking.datasets.crops import (
+    Jitter,
+    aligned_crop,
+    cut,
+    face_crop,
+    mirror,
+    mouth_opening,
+    pose_distance,
+)
+from videoretalking.faces.types import Crop
 
 # Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed; nearly
 # every speaker closes it that far within seconds.
@@ -153,9 +168,9 @@ class LNetClips(Dataset[dict[str, Any]]):
 
     def _cut(
         self, index: int, frames: Sequence[int], views: Sequence[Crop], changes: ImageAugment
-    ) -> list[Frame]:
+    ) -> list[Image8]:
         clip = self.clips.clip(index)
-        return [changes.recolour(cut(clip, frame, view)) for frame, view in zip(frames, views, strict=True)]
+        return [changes.recolor(cut(clip, frame, view)) for frame, view in zip(frames, views, strict=True)]
 
     def _cut_references(
         self,
@@ -165,7 +180,7 @@ class LNetClips(Dataset[dict[str, Any]]):
         views: Sequence[Crop],
         jitter: Jitter,
         changes: ImageAugment,
-    ) -> list[Frame]:
+    ) -> list[Image8]:
         """References for ``frames``, which are seen in ``views``."""
         if self.align_references:
             views = self._aligned_views(index, references, frames, views)
@@ -189,12 +204,12 @@ class LNetClips(Dataset[dict[str, Any]]):
         return int(others[np.argmin([pose_distance(points[other], points[frame]) for other in others])])
 
 
-def to_clip(frames: Sequence[Frame]) -> Floats:
+def to_clip(frames: Sequence[Image8]) -> Floats32:
     """uint8 frames [S, S, 3] -> float32 [3, T, S, S] in [0, 1]."""
     return to_image(np.stack(frames)).swapaxes(0, 1)
 
 
-def replace_lower_half(frame: Frame, other: Frame) -> Frame:
+def replace_lower_half(frame: Image8, other: Image8) -> Image8:
     """A frame with the lower half of another one, faded in over the first twelfth of the height below the middle.
 
     Args:
@@ -209,7 +224,7 @@ def replace_lower_half(frame: Frame, other: Frame) -> Frame:
     return np.rint(frame + share * (other.astype(np.float32) - frame)).astype(np.uint8)
 
 
-def lnet_faces(frames: Sequence[Frame], references: Sequence[Frame]) -> Floats:
+def lnet_faces(frames: Sequence[Image8], references: Sequence[Image8]) -> Floats32:
     """Frames with their lower half black, then references: float32 [6, T, S, S] in [0, 1]."""
     masked = to_clip(frames)
     masked[:, :, masked.shape[2] // 2 :] = 0.0

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from core.coefficients import ANGLES, CROP, EXPRESSION, ROW_LENGTH, TRANSLATION
-from core.constants import MEL_BANDS, MEL_COLUMNS_PER_SECOND, SAMPLE_RATE, TRAIN_FPS
-from core.errors import run_command
-from datasets.clips import ClipMeta, ClipWriter, Floats, Frame
-from datasets.manifest import ManifestEntry, write_manifest
-from faces.align import lipsync_box
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.coefficients import ANGLES, CROP, EXPRESSION, ROW_LENGTH, TRANSLATION
+from videoretalking.core.constants import MEL_BANDS, MEL_COLUMNS_PER_SECOND, SAMPLE_RATE, TRAIN_FPS
+from videoretalking.core.errors import run_command
+from videoretalking.datasets.clips import ClipMeta, ClipWriter
+from videoretalking.datasets.manifest import ManifestEntry, write_manifest
+from videoretalking.faces.align import lipsync_box
 
 SIZE = 128  # pixels of the stored frame
 _WAVE_LEVEL = 0.3
@@ -56,7 +57,7 @@ def write_synthetic_clip(folder: Path, seed: int, num_frames: int) -> None:
     sway = 0.03 * SIZE * np.sin(np.arange(num_frames) / 6.0 + rng.uniform(0.0, 6.0))
     skin, hair = rng.integers(90, 230, 3), rng.integers(10, 120, 3)
     landmarks = np.stack([_landmarks(shift, gap) for shift, gap in zip(sway, opening, strict=True)])
-    # grain, because losses have ties and kinks on perfectly flat colour
+    # grain, because losses have ties and kinks on perfectly flat color
     grain = rng.normal(0.0, 3.0, (SIZE, SIZE, 3))
     frames = [
         np.clip(_draw(points, gap, skin, hair) + grain, 0, 255).astype(np.uint8)
@@ -86,20 +87,20 @@ def write_synthetic_clip(folder: Path, seed: int, num_frames: int) -> None:
             width=SIZE,
             dnet_window=(0.0, 0.0, float(SIZE), float(SIZE)),
             source="drawn by datasets.synthetic",
-            licence="same as the code",
+            license="same as the code",
             release_training=True,
         )
     )
 
 
-def _envelope(rng: np.random.Generator, columns: int) -> Floats:
+def _envelope(rng: np.random.Generator, columns: int) -> Floats32:
     """Loudness in [0, 1]: syllables of random length and strength."""
     knots = np.arange(0, columns + 12, 6)
     heights = rng.uniform(0.0, 1.0, len(knots)) * (rng.uniform(size=len(knots)) < 0.8)
     return np.interp(np.arange(columns), knots, heights).astype(np.float32)
 
 
-def _sound(rng: np.random.Generator, loudness: Floats) -> tuple[Floats, Floats]:
+def _sound(rng: np.random.Generator, loudness: Floats32) -> tuple[Floats32, Floats32]:
     """Noise with the given loudness, and a spectrogram drawn (not computed) from the same loudness."""
     voice = rng.uniform(0.3, 1.0, (MEL_BANDS, 1))
     mel = -4.0 + 7.0 * loudness * voice + rng.normal(0.0, 0.1, (MEL_BANDS, len(loudness)))
@@ -109,7 +110,7 @@ def _sound(rng: np.random.Generator, loudness: Floats) -> tuple[Floats, Floats]:
     return wave.astype(np.float32), np.clip(mel, -4.0, 4.0).astype(np.float32)
 
 
-def _landmarks(shift: float, gap: float) -> Floats:
+def _landmarks(shift: float, gap: float) -> Floats32:
     """[68, 2] iBUG points of the drawn face; ``gap`` in [0, 1] opens the mouth."""
     unit = 0.3 * SIZE
     turn = np.linspace(0.0, np.pi, 17)
@@ -126,13 +127,13 @@ def _landmarks(shift: float, gap: float) -> Floats:
 _EYE = ((-0.15, 0.0), (-0.05, -0.06), (0.05, -0.06), (0.15, 0.0), (0.05, 0.06), (-0.05, 0.06))
 
 
-def _ring(half_width: float, half_height: float, count: int) -> Floats:
+def _ring(half_width: float, half_height: float, count: int) -> Floats32:
     """[count, 2] points of an ellipse from the left corner over the top."""
     turn = np.pi + np.arange(count) * 2.0 * np.pi / count
     return np.stack([half_width * np.cos(turn), half_height * np.sin(turn)], axis=1).astype(np.float32)
 
 
-def _draw(points: Floats, gap: float, skin: npt.ArrayLike, hair: npt.ArrayLike) -> Frame:
+def _draw(points: Floats32, gap: float, skin: npt.ArrayLike, hair: npt.ArrayLike) -> Image8:
     frame = np.full((SIZE, SIZE, 3), (70, 110, 150), np.uint8)
     x, y = points[[0, 16]].mean(axis=0)
     _ellipse(frame, (x, y - 0.05 * SIZE), (0.34 * SIZE, 0.36 * SIZE), hair)
@@ -147,10 +148,10 @@ def _draw(points: Floats, gap: float, skin: npt.ArrayLike, hair: npt.ArrayLike) 
     return frame
 
 
-def _ellipse(frame: Frame, center: npt.ArrayLike, axes: npt.ArrayLike, colour: npt.ArrayLike) -> None:
+def _ellipse(frame: Image8, center: npt.ArrayLike, axes: npt.ArrayLike, color: npt.ArrayLike) -> None:
     x, y = np.rint(center).astype(int).tolist()
     half_width, half_height = np.maximum(np.rint(axes), 1).astype(int).tolist()
-    rgb = np.asarray(colour).astype(int).tolist()
+    rgb = np.asarray(color).astype(int).tolist()
     cv2.ellipse(frame, (x, y), (half_width, half_height), 0, 0, 360, rgb, -1, cv2.LINE_AA)
 
 

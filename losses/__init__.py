@@ -1,1 +1,1 @@
-"""Training losses, one family a file; every loss is minimised and states its range."""
+"""Training losses, one family a file; every loss is minimized and states its range."""

@@ -1,7 +1,7 @@
 """Adversarial losses on discriminator logits (paper, equation 13).
 
 Equation 13 prints D(O_HR) in its first term where D(I_GT), the score of a real image, is meant. All functions
-return values to be minimised.
+return values to be minimized.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from core.errors import UserError
+from videoretalking.core.errors import UserError
 
 KINDS = ("non_saturating", "hinge")
 
 
 def generator_loss(fake: torch.Tensor, kind: str = "non_saturating") -> torch.Tensor:
-    """What the generator minimises.
+    """What the generator minimizes.
 
     ``non_saturating`` is -log D(G), Goodfellow's replacement of the log(1 - D(G)) in equation 13, whose
     gradient vanishes while the discriminator wins; ``hinge`` is minus the mean logit.
@@ -37,7 +37,7 @@ def generator_loss(fake: torch.Tensor, kind: str = "non_saturating") -> torch.Te
 
 
 def discriminator_loss(real: torch.Tensor, fake: torch.Tensor, kind: str = "non_saturating") -> torch.Tensor:
-    """What the discriminator minimises: -log D(real) - log(1 - D(fake)), or the hinge version.
+    """What the discriminator minimizes: -log D(real) - log(1 - D(fake)), or the hinge version.
 
     Args:
         real: logits of real images, any shape.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.blocks import resize
+from videoretalking.models.blocks import resize
 
 
 class IdentityLoss(nn.Module):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.constants import LANDMARK_SIZE
-from models.blocks import resize
+from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.models.blocks import resize
 
 LIPS = slice(48, 68)  # of the 68 points
 # A standard deviation, of landmarks in parts of the image's side or of pixels in parts of white, that counts as
@@ -64,7 +64,7 @@ def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
     """
     least, most = lips.amin(dim=1), lips.amax(dim=1)
     half = (most - least).amax(dim=1) * (_MOUTH_MARGIN / 2)
-    center = (least + most) / 2 + 0.5 / LANDMARK_SIZE  # pixel centres count from 0 in landmarks
+    center = (least + most) / 2 + 0.5 / LANDMARK_SIZE  # pixel centers count from 0 in landmarks
     # in affine_grid's units the image reaches from -1 to 1
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 2.0 * half
@@ -93,7 +93,7 @@ def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def flow_loss(grid: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """How far a warp misses the landmarks: where those of the target are, it has to fetch those of the source.
 
-    Pixels pull a flow only as far as they resemble their neighbours, so that it takes very long to learn from them.
+    Pixels pull a flow only as far as they resemble their neighbors, so that it takes very long to learn from them.
 
     Args:
         grid: [B, 2, H, W] where each pixel of the warped image comes from (:func:`models.dnet.sampling_grid`).

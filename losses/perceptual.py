@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.errors import UserError
-from models.blocks import scale_by
+from videoretalking.core.errors import UserError
+from videoretalking.models.blocks import scale_by
 
 FeatureExtractor = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 

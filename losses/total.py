@@ -1,4 +1,4 @@
-"""The weighted sum that is minimised, with every term kept for the log."""
+"""The weighted sum that is minimized, with every term kept for the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from core.errors import UserError
+from videoretalking.core.errors import UserError
 
 
 def weighted_sum(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation (Huang and Belongie 2017), which conditions D-Net and L-Net."""
+"""Adaptive instance normalization (Huang and Belongie 2017), which conditions D-Net and L-Net."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AdaIN(nn.Module):
         self.shift = nn.Linear(hidden_size, num_channels)
 
     def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """Normalise per sample and channel, in float32 under autocast too.
+        """Normalize per sample and channel, in float32 under autocast too.
 
         Args:
             features: [B, C, H, W].

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.blocks import to_signed
+from videoretalking.models.blocks import to_signed
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ArcFace(nn.Module):
             image: [B, 3, size, size] face aligned to ArcFace's five points, RGB in [0, 1].
 
         Returns:
-            [B, embedding_size], not normalised.
+            [B, embedding_size], not normalized.
         """
         features = self.norm(self.stages(self.stem(to_signed(image))))
         return self.embedding_norm(self.linear(features.flatten(1)))

@@ -14,8 +14,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
-from core.config import require_positive
-from models.resnet import ResNetBody, require_four_stages
+from videoretalking.core.config import require_positive
+from videoretalking.models.resnet import ResNetBody, require_four_stages
 
 # Meaning of each logit, by index; the order differs from ParseNet's.
 CLASSES = (
@@ -148,7 +148,7 @@ class ContextPath(nn.Module):
         self.average = Conv2dNormActivation(_RESNET18_CHANNELS[2], channels, 1)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """[B, 3, H, W] normalised -> ResNet map at 1/8, context maps at 1/8 and 1/16."""
+        """[B, 3, H, W] normalized -> ResNet map at 1/8, context maps at 1/8 and 1/16."""
         eighth, sixteenth, last = self.body(pixels)
         context = self.attention_32(last) + self.average(_global_mean(last))
         context_16 = self.smooth_32(_nearest(context, sixteenth))

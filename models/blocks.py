@@ -20,12 +20,12 @@ def from_signed(image: torch.Tensor) -> torch.Tensor:
 
 
 def resize(image: torch.Tensor, size: tuple[int, int] | int) -> torch.Tensor:
-    """Bilinear resize with half-pixel centres and no antialiasing, the only kind the paper's networks use."""
+    """Bilinear resize with half-pixel centers and no antialiasing, the only kind the paper's networks use."""
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
 def scale_by(features: torch.Tensor, factor: float) -> torch.Tensor:
-    """Bilinear resize by a factor; half-pixel centres, no antialiasing."""
+    """Bilinear resize by a factor; half-pixel centers, no antialiasing."""
     return F.interpolate(features, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -125,13 +125,13 @@ class ResDown(nn.Module):
 
 
 def maybe_spectral_norm(module: nn.Module, enabled: bool) -> nn.Module:
-    """Spectrally normalise the weight of ``module`` when enabled; eval mode uses the stored vectors."""
+    """Spectrally normalize the weight of ``module`` when enabled; eval mode uses the stored vectors."""
     return spectral_norm(module) if enabled else module
 
 
 @torch.no_grad()
 def fold_spectral_norm(network: nn.Module) -> nn.Module:
-    """Replace every normalised weight by its value in eval mode; outputs stay equal, training state is gone.
+    """Replace every normalized weight by its value in eval mode; outputs stay equal, training state is gone.
 
     Args:
         network: changed in place and put into eval mode.

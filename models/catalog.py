@@ -12,13 +12,11 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from core.checkpoint import read_checkpoint, save_checkpoint
-from core.config import from_dict, to_dict
-from core.errors import UserError
-from models.blocks import fold_spectral_norm
-
-# Folders searched for a bare name, in this order: converted released weights, then the bundled ones.
-CHECKPOINT_FOLDERS = (Path("checkpoints/official"), Path("checkpoints/demo"))
+from videoretalking.core.checkpoint import read_checkpoint, save_checkpoint
+from videoretalking.core.config import from_dict, to_dict
+from videoretalking.core.errors import UserError
+from videoretalking.core.locations import checkpoint_folders, find_weights
+from videoretalking.models.blocks import fold_spectral_norm
 
 
 @dataclass(frozen=True)
@@ -40,30 +38,30 @@ class Entry:
 
 
 NETWORKS: Mapping[str, Entry] = {
-    "dnet": Entry("models.dnet", "DNet"),
-    "lnet": Entry("models.lnet", "LNet"),
-    "enet": Entry("models.enet", "ENet"),
-    "enet_discriminator": Entry("models.discriminators", "ENetDiscriminator"),
-    "reconnet": Entry("models.reconnet", "ReconNet"),
-    "lipsync_expert": Entry("models.lipsync_expert", "LipSyncExpert"),
-    "syncnet": Entry("models.syncnet", "SyncNet"),
-    "wav2lip": Entry("models.wav2lip", "Wav2Lip"),
-    "wav2lip_discriminator": Entry("models.discriminators", "QualityDiscriminator"),
-    "landmarks": Entry("models.landmarks", "LandmarkNet"),
-    "parsenet": Entry("models.parsenet", "ParseNet"),
-    "bisenet": Entry("models.bisenet", "BiSeNet"),
-    "gpen": Entry("models.gpen", "GPEN"),
-    "gfpgan": Entry("models.gfpgan", "GFPGAN"),
-    "ganimation": Entry("models.ganimation", "GANimation"),
-    "arcface": Entry("models.arcface", "ArcFace"),
-    "vgg19": Entry("models.vgg", "VGG19Features"),
-    "retinaface": Entry("models.retinaface", "RetinaFace"),
-    "s3fd": Entry("models.s3fd", "S3FD"),
+    "dnet": Entry("videoretalking.models.dnet", "DNet"),
+    "lnet": Entry("videoretalking.models.lnet", "LNet"),
+    "enet": Entry("videoretalking.models.enet", "ENet"),
+    "enet_discriminator": Entry("videoretalking.models.discriminators", "ENetDiscriminator"),
+    "reconnet": Entry("videoretalking.models.reconnet", "ReconNet"),
+    "lipsync_expert": Entry("videoretalking.models.lipsync_expert", "LipSyncExpert"),
+    "syncnet": Entry("videoretalking.models.syncnet", "SyncNet"),
+    "wav2lip": Entry("videoretalking.models.wav2lip", "Wav2Lip"),
+    "wav2lip_discriminator": Entry("videoretalking.models.discriminators", "QualityDiscriminator"),
+    "landmarks": Entry("videoretalking.models.landmarks", "LandmarkNet"),
+    "parsenet": Entry("videoretalking.models.parsenet", "ParseNet"),
+    "bisenet": Entry("videoretalking.models.bisenet", "BiSeNet"),
+    "gpen": Entry("videoretalking.models.gpen", "GPEN"),
+    "gfpgan": Entry("videoretalking.models.gfpgan", "GFPGAN"),
+    "ganimation": Entry("videoretalking.models.ganimation", "GANimation"),
+    "arcface": Entry("videoretalking.models.arcface", "ArcFace"),
+    "vgg19": Entry("videoretalking.models.vgg", "VGG19Features"),
+    "retinaface": Entry("videoretalking.models.retinaface", "RetinaFace"),
+    "s3fd": Entry("videoretalking.models.s3fd", "S3FD"),
 }
 
 
 def build_network(name: str, config: Any = None) -> nn.Module:
-    """A freshly initialised network.
+    """A freshly initialized network.
 
     Args:
         name: a key of :data:`NETWORKS`.
@@ -81,7 +79,7 @@ def build_network(name: str, config: Any = None) -> nn.Module:
 def save_network(
     path: str | Path,
     network: nn.Module,
-    licence: str,
+    license: str,
     extra: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
@@ -90,7 +88,7 @@ def save_network(
     Args:
         path: target ``*.safetensors``.
         network: an instance of a class in :data:`NETWORKS`.
-        licence: licence and origin of the weights, one line.
+        license: license and origin of the weights, one line.
         extra: further facts for the metadata.
         dtype: store floating-point tensors in this format (float16 for bundled weights); None keeps them.
     """
@@ -102,7 +100,7 @@ def save_network(
         state,
         network=network_name(network),
         config=to_dict(network.config),
-        licence=licence,
+        license=license,
         extra=extra,
     )
 
@@ -112,7 +110,7 @@ def load_network(
     expected: str | None = None,
     device: torch.device | str = "cpu",
     fold: bool = True,
-    folders: tuple[Path, ...] = CHECKPOINT_FOLDERS,
+    folders: tuple[Path, ...] | None = None,
 ) -> nn.Module:
     """Load a network in eval mode; its config comes from the file.
 
@@ -120,9 +118,9 @@ def load_network(
         name_or_path: a key of :data:`NETWORKS`, searched as ``<name>.safetensors`` in ``folders``, or a file.
         expected: name of the network the caller needs; None accepts any.
         device: where to put it.
-        fold: turn spectrally normalised weights into plain ones (equal outputs, faster); False keeps what
+        fold: turn spectrally normalized weights into plain ones (equal outputs, faster); False keeps what
             further training needs.
-        folders: where bare names are searched.
+        folders: where bare names are searched; None for :func:`core.locations.checkpoint_folders`.
 
     Returns:
         The network, float32, eval mode, no gradients.
@@ -149,14 +147,14 @@ def load_network(
     return network.to(device)
 
 
-def find_checkpoint(name_or_path: str | Path, folders: tuple[Path, ...] = CHECKPOINT_FOLDERS) -> Path:
+def find_checkpoint(name_or_path: str | Path, folders: tuple[Path, ...] | None = None) -> Path:
     """The file behind a name or path; errors as in :func:`load_network`."""
     if str(name_or_path) not in NETWORKS:
         return Path(name_or_path)
-    for folder in folders:
-        path = folder / f"{name_or_path}.safetensors"
-        if path.is_file():
-            return path
+    folders = checkpoint_folders() if folders is None else folders
+    path = find_weights(f"{name_or_path}.safetensors", folders)
+    if path is not None:
+        return path
     searched = ", ".join(str(folder) for folder in folders)
     raise UserError(
         f"no weights of {name_or_path} in {searched}; see checkpoints/README.md for how to get them"
@@ -172,7 +170,7 @@ def network_name(network: nn.Module) -> str:
 
 
 class _NoRandomInit(TorchFunctionMode):
-    """Skip the random initialisation of parameters that a checkpoint overwrites anyway.
+    """Skip the random initialization of parameters that a checkpoint overwrites anyway.
 
     Drawing the 130 M numbers of L-Net takes longer than reading them from the file.
     """

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from models.blocks import ResDown, to_signed, unroll_clip
+from videoretalking.models.blocks import ResDown, to_signed, unroll_clip
 
 # Kernel and stride of the first convolution of each size of Wav2Lip's discriminator, after 48x96.
 _QUALITY_STEPS: tuple[tuple[int, int | tuple[int, int]], ...] = ((5, (1, 2)), (5, 2), (5, 2), (3, 2), (3, 2))
@@ -76,7 +76,7 @@ class ENetDiscriminatorConfig:
 
 # Assumed: the paper gives no structure, only the adversarial loss of Isola et al. 2017, whose discriminator
 # scores patches. The patches are scored by the residual blocks of StyleGAN2's discriminator here, the
-# counterpart of E-Net's decoder; spectral normalisation bounds the gradients that the weight of 100 multiplies.
+# counterpart of E-Net's decoder; spectral normalization bounds the gradients that the weight of 100 multiplies.
 class ENetDiscriminator(nn.Module):
     """Patch discriminator with residual blocks: which parts of this face are a photograph?
 

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.coefficients import NUM_MOTION
-from models.adain import AdaIN
-from models.blocks import ChannelLayerNorm, from_signed, resize, to_signed
-from models.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
+from videoretalking.core.coefficients import NUM_MOTION
+from videoretalking.models.adain import AdaIN
+from videoretalking.models.blocks import ChannelLayerNorm, from_signed, resize, to_signed
+from videoretalking.models.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
 
 _CONSTANT = 1e-5  # standard deviation of a coefficient that does not change
 
@@ -44,7 +44,7 @@ class DNetConfig:
         two_layer_residual: residual blocks with two convolutions and an activation between them. The released
             network computes the first one and discards it, so its blocks have one convolution and none.
         spectral: spectral norm on the editing network's convolutions (paper: yes, released: no).
-        standardize: centre and scale the coefficients by statistics that the checkpoint carries. Expressions are
+        standardize: center and scale the coefficients by statistics that the checkpoint carries. Expressions are
             near one, crop positions near a hundred pixels: where steps are few, raw numbers (paper, released)
             teach the position alone.
     """
@@ -72,7 +72,7 @@ class DNetOutput(NamedTuple):
 
     Attributes:
         flow: [B, 2, H/4, W/4] displacement (dx, dy) in pixels of the flow grid, float32.
-        warped: [B, 3, H, W] the input warped by the flow, [0, 1]; outside the frame it is mid-grey.
+        warped: [B, 3, H, W] the input warped by the flow, [0, 1]; outside the frame it is mid-gray.
         image: [B, 3, H, W] the edited image, [0, 1]; equals ``warped`` when only warping was asked for.
     """
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.blocks import ChannelLayerNorm, maybe_spectral_norm
+from videoretalking.models.blocks import ChannelLayerNorm, maybe_spectral_norm
 
 Norm = Literal["layer", "batch"]
 NEGATIVE_SLOPE = 0.1
@@ -23,7 +23,7 @@ class PlainBlock(nn.Module):
         kernel_size: odd kernel size.
         resample: ``up`` repeats every pixel before the convolution, ``down`` averages 2x2 after it.
         norm: ``layer`` as released, ``batch`` as in the paper's appendix C.2.1.
-        spectral: spectrally normalise the convolution.
+        spectral: spectrally normalize the convolution.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FinalConv(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        spectral: spectrally normalise the convolution.
+        spectral: spectrally normalize the convolution.
     """
 
     def __init__(self, in_channels: int, spectral: bool = False) -> None:

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.blocks import ResDown, resize, roll_clip, unroll_audio, unroll_clip
-from models.lnet import LNet
-from models.style import StyleConv, ToRGB
+from videoretalking.models.blocks import ResDown, resize, roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.lnet import LNet
+from videoretalking.models.style import StyleConv, ToRGB
 
-# L-Net's image is padded before the style blocks and cropped after them, so that border artefacts of the
+# L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
 # up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.
 _PADDING = 2
 

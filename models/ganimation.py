@@ -1,6 +1,6 @@
 """GANimation (Pumarola et al. 2018), which adds an emotion to the upper face after lip-sync.
 
-The generator paints a colour image and an attention mask; where the mask is 1 the input stays. Defaults are
+The generator paints a color image and an attention mask; where the mask is 1 the input stays. Defaults are
 the sizes of the released network.
 """
 
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import require_positive
-from models.blocks import from_signed, to_signed
+from videoretalking.core.config import require_positive
+from videoretalking.models.blocks import from_signed, to_signed
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class GANimation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions added to the input; nothing after the sum.
+    """Two normalized 3x3 convolutions added to the input; nothing after the sum.
 
     Args:
         channels: channels of input and output.

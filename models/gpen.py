@@ -1,7 +1,7 @@
 """GPEN-BFR (Yang et al. 2021), the face restorer that the published pipeline runs before and after lip-sync.
 
 An encoder gives a StyleGAN2 generator one latent code and, where StyleGAN2 adds random noise, its own feature
-maps; the generator concatenates them. All layers are equalised (Karras et al. 2018): weights are stored with
+maps; the generator concatenates them. All layers are equalized (Karras et al. 2018): weights are stored with
 unit variance and scaled at run time. Nothing is random. Defaults are the sizes of the released network.
 """
 
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import require_positive
-from models.blocks import from_signed, to_signed
+from videoretalking.core.config import require_positive
+from videoretalking.models.blocks import from_signed, to_signed
 
 _CONSTANT_SIZE = 4  # side of the generator's learned constant, and of the coarsest level
 _MAPPING_LR_MULTIPLIER = 0.01
@@ -196,17 +196,17 @@ class ToRGB(nn.Module):
 
 
 class EqualizedModulatedConv(nn.Module):
-    """Equalised convolution whose kernel is scaled per sample by the latent code.
+    """Equalized convolution whose kernel is scaled per sample by the latent code.
 
     Up-sampling is a strided transposed convolution followed by the low-pass filter (Karras et al. 2020),
-    unlike :class:`models.style.ModulatedConv`, which is also not equalised.
+    unlike :class:`models.style.ModulatedConv`, which is also not equalized.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: odd kernel size.
         style_size: length of the latent code.
-        demodulate: normalise every output filter to unit norm.
+        demodulate: normalize every output filter to unit norm.
         upsample: double the size.
     """
 
@@ -311,7 +311,7 @@ class Blur(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubling of an image by zero insertion and the low-pass filter, in float32 to keep colours smooth."""
+    """Doubling of an image by zero insertion and the low-pass filter, in float32 to keep colors smooth."""
 
     kernel: torch.Tensor
 

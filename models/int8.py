@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.style import ModulatedConv
+from videoretalking.models.style import ModulatedConv
 
 logger = logging.getLogger(__name__)
 

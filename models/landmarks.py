@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.constants import NUM_LANDMARKS
+from videoretalking.core.constants import NUM_LANDMARKS
 
 _HEATMAP_STRIDE = 4  # crop pixels per heatmap cell
 _CORRECTION_LIMIT = 8.0  # crop pixels; keeps the heatmaps responsible for where the points are
@@ -29,7 +29,7 @@ class Landmarks(NamedTuple):
     """Output of :class:`LandmarkNet`.
 
     Attributes:
-        points: [B, 68, 2] (x, y) in crop pixels, pixel centres at integers; iBUG 300-W order.
+        points: [B, 68, 2] (x, y) in crop pixels, pixel centers at integers; iBUG 300-W order.
         confidence: [B] logit, positive when the crop shows a face.
     """
 
@@ -123,15 +123,15 @@ class LandmarkNet(nn.Module):
         pooled = levels[-1].mean(dim=(2, 3))
         coarse = _soft_argmax(self.heatmap_head(self._merge(levels)))
         half = (crops.shape[-1] - 1) / 2
-        normalised = (coarse - half) / half
-        correction = self.correction(torch.cat([normalised.flatten(1), pooled], dim=1))
+        normalized = (coarse - half) / half
+        correction = self.correction(torch.cat([normalized.flatten(1), pooled], dim=1))
         points = coarse + _CORRECTION_LIMIT * torch.tanh(correction).view_as(coarse)
         return Landmarks(points, self.confidence_head(pooled).squeeze(1))
 
     def _encode(self, crops: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps at 1/4, 1/8, 1/16 and 1/32 of the crop."""
         levels: list[torch.Tensor] = []
-        features = F.relu(self.stem(_standardise(crops)))
+        features = F.relu(self.stem(_standardize(crops)))
         for stage in self.stages:
             features = stage(features)
             levels.append(features)
@@ -148,7 +148,7 @@ class LandmarkNet(nn.Module):
         return F.relu(self.heatmap_mix(merged))
 
 
-def _standardise(crops: torch.Tensor) -> torch.Tensor:
+def _standardize(crops: torch.Tensor) -> torch.Tensor:
     """Remove brightness and contrast of each crop, so that lighting and exposure matter less."""
     std, mean = torch.std_mean(crops, dim=(1, 2, 3), keepdim=True)
     return (crops - mean) / (std + 0.02)
@@ -159,12 +159,12 @@ def _soft_argmax(heatmaps: torch.Tensor) -> torch.Tensor:
     height, width = heatmaps.shape[2:]
     with torch.autocast(heatmaps.device.type, enabled=False):
         mass = heatmaps.float().flatten(2).softmax(dim=2).unflatten(2, (height, width))
-        x = (mass.sum(dim=2) * _cell_centres(width, mass.device)).sum(dim=2)
-        y = (mass.sum(dim=3) * _cell_centres(height, mass.device)).sum(dim=2)
+        x = (mass.sum(dim=2) * _cell_centers(width, mass.device)).sum(dim=2)
+        y = (mass.sum(dim=3) * _cell_centers(height, mass.device)).sum(dim=2)
     return torch.stack([x, y], dim=2)
 
 
-def _cell_centres(count: int, device: torch.device) -> torch.Tensor:
+def _cell_centers(count: int, device: torch.device) -> torch.Tensor:
     """Crop coordinates of the heatmap cells; cell 0 covers the pixels 0 to 3, whose middle is 1.5."""
     return (torch.arange(count, device=device) + 0.5) * _HEATMAP_STRIDE - 0.5
 

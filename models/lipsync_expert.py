@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.constants import SYNC_FRAMES
-from models.audio_encoder import AudioEncoder
-from models.blocks import ConvNormAct
+from videoretalking.core.constants import SYNC_FRAMES
+from videoretalking.models.audio_encoder import AudioEncoder
+from videoretalking.models.blocks import ConvNormAct
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def stack_lower_half(clip: torch.Tensor) -> torch.Tensor:
         clip: [B, 3, T, H, W].
 
     Returns:
-        [B, 3 * T, H / 2, W]; channel ``3 * t + c`` is colour c of frame t.
+        [B, 3 * T, H / 2, W]; channel ``3 * t + c`` is color c of frame t.
     """
     return clip[..., clip.shape[-2] // 2 :, :].transpose(1, 2).flatten(1, 2)
 

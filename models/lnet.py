@@ -14,11 +14,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from models.attention import CrossAttentionBlocks
-from models.audio_encoder import AudioEncoder
-from models.blocks import roll_clip, unroll_audio, unroll_clip
-from models.editing_blocks import FinalConv, PlainBlock
-from models.ffc import FFCResBlock
+from videoretalking.models.attention import CrossAttentionBlocks
+from videoretalking.models.audio_encoder import AudioEncoder
+from videoretalking.models.blocks import roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.editing_blocks import FinalConv, PlainBlock
+from videoretalking.models.ffc import FFCResBlock
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LNetConfig:
         adain_hidden: width of the perceptron inside every AdaIN.
         global_ratio: share of channels in the global (Fourier) part of an FFC.
         ffc_negative_slope: leaky slope inside the FFC units.
-        norm: normalisation of the visual encoder and decoder.
+        norm: normalization of the visual encoder and decoder.
         spectral: spectral norm on their convolutions.
     """
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import require_positive
-from models.blocks import from_signed, to_signed
+from videoretalking.core.config import require_positive
+from videoretalking.models.blocks import from_signed, to_signed
 
 # Meaning of each logit, by index.
 CLASSES = (

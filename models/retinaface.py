@@ -15,8 +15,8 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
-from core.config import require_positive
-from models.resnet import ResNetBody, require_four_stages
+from videoretalking.core.config import require_positive
+from videoretalking.models.resnet import ResNetBody, require_four_stages
 
 # Means of ImageNet, RGB. The release was fed BGR with the means in BGR order; the converter flips its first
 # convolution, so that the same numbers come out of RGB.

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import require_positive
+from videoretalking.core.config import require_positive
 
 # Means of ImageNet in BGR order, subtracted from RGB: the release was fed like that, so the order is meant.
 _MEAN = (104.0, 117.0, 123.0)

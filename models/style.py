@@ -1,7 +1,7 @@
 """Style-modulated convolutions of the "clean" StyleGAN2 family, used by E-Net and GFPGAN.
 
 Karras et al. 2020 describe modulation and demodulation; the variant here up-samples bilinearly before the
-convolution and has plain (not equalised) weights, as both released networks do.
+convolution and has plain (not equalized) weights, as both released networks do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.blocks import scale_by
+from videoretalking.models.blocks import scale_by
 
 _DEMODULATION_EPS = 1e-8
 
@@ -30,7 +30,7 @@ class ModulatedConv(nn.Module):
         out_channels: channels of the output.
         kernel_size: odd kernel size.
         style_size: length of the style code.
-        demodulate: normalise every output filter to unit norm.
+        demodulate: normalize every output filter to unit norm.
         upsample: bilinear x2 on the input map first.
     """
 

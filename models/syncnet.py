@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.blocks import ConvNormAct
+from videoretalking.models.blocks import ConvNormAct
 
 _CLIP_FRAMES = 5  # video frames of one window, 0.2 s at 25 frames a second
 
@@ -67,7 +67,7 @@ class SyncNet(nn.Module):
             mfcc: [B, 1, 13, 20]: 13 coefficients of 20 frames of 10 ms, as they are.
 
         Returns:
-            [B, embedding_size], not normalised.
+            [B, embedding_size], not normalized.
         """
         return self.audio_head(self.audio_encoder(mfcc).flatten(1))
 
@@ -89,7 +89,7 @@ class SyncNet(nn.Module):
             frames: [B, 3, 5, 224, 224] face crops, RGB in [0, 1].
 
         Returns:
-            [B, embedding_size], not normalised.
+            [B, embedding_size], not normalized.
         """
         return self.lip_head(self.lip_features(frames))
 

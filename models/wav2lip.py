@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.audio_encoder import AudioEncoder
-from models.blocks import ConvNormAct, roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.audio_encoder import AudioEncoder
+from videoretalking.models.blocks import ConvNormAct, roll_clip, unroll_audio, unroll_clip
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Wav2LipConfig:
         encoder_residual: residual layers at these sizes.
         decoder_widths: channels of the decoder at 1, 3, 6, 12, 24, 48 and 96 pixels.
         decoder_residual: residual layers at these sizes.
-        head_width: channels before the colour convolution.
+        head_width: channels before the color convolution.
     """
 
     audio_widths: tuple[int, ...] = (32, 64, 128, 256, 512)

@@ -30,27 +30,28 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from core.constants import DNET_SIZE, ENET_SIZE, LNET_SIZE, RECON_SIZE, RESTORER_SIZE
-from core.devices import DTYPES, autocast, choose_device, choose_dtype, keep_freed_memory
-from core.errors import run_command
-from faces.align import box_crop, lipsync_box
-from faces.boxes import smooth_boxes
-from faces.parsing import FaceParser
-from faces.reconstruct import FitReconstructor, load_face_model
-from faces.types import FaceTrack
-from media.video import VideoInfo, VideoWriter
-from models.blocks import fold_spectral_norm, resize
-from models.catalog import build_network
-from models.enet import ENet
-from models.int8 import MIN_PSNR, Int8Trial, main_output, psnr
-from pipeline.analyse import Analysis
-from pipeline.enhance import Enhancer
-from pipeline.lipsync import LipSyncer, mask_lower_half
-from pipeline.networks import Networks, default_batch_size, prepare
-from pipeline.options import RenderOptions
-from pipeline.render import Renderer
-from pipeline.speech import Speech
-from pipeline.work import FaceWork, Image
+from videoretalking.core.arrays import AnyImage
+from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, LNET_SIZE, RECON_SIZE, RESTORER_SIZE
+from videoretalking.core.devices import DTYPES, autocast, choose_device, choose_dtype, keep_freed_memory
+from videoretalking.core.errors import run_command
+from videoretalking.faces.align import box_crop, lipsync_box
+from videoretalking.faces.boxes import smooth_boxes
+from videoretalking.faces.parsing import FaceParser
+from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.video import VideoInfo, VideoWriter
+from videoretalking.models.blocks import fold_spectral_norm, resize
+from videoretalking.models.catalog import build_network
+from videoretalking.models.enet import ENet
+from videoretalking.models.int8 import MIN_PSNR, Int8Trial, main_output, psnr
+from videoretalking.pipeline.analyze import Analysis
+from videoretalking.pipeline.config import RenderConfig
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.networks import Networks, default_batch_size, prepare
+from videoretalking.pipeline.render import Renderer
+from videoretalking.pipeline.speech import Speech
+from videoretalking.pipeline.stages.enhance import Enhancer
+from videoretalking.pipeline.stages.lipsync import LipSyncer, mask_lower_half
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def time_chain(setting: Setting, num_frames: int) -> Timing:
 
         def shipped() -> torch.Tensor:
             enhancer = Enhancer(
-                cast(ENet, prepared[2]), RenderOptions().identity_every, setting.batch_size, setting.dtype
+                cast(ENet, prepared[2]), RenderConfig().identity_every, setting.batch_size, setting.dtype
             )
             syncer = LipSyncer(prepared[1], setting.batch_size, setting.dtype)
             images = []
@@ -244,7 +245,7 @@ def time_main_job(setting: Setting, num_frames: int, width: int, height: int) ->
         speech = Speech(video, num_frames / _FPS, np.zeros((80, 80 * num_frames // _FPS + 1), np.float32),
                         np.ones(80 * num_frames // _FPS + 1, np.float32))  # fmt: skip
         renderer = Renderer(
-            analysis, speech, networks, np.zeros(64, np.float32), RenderOptions(), float(_FPS), _WINDOW
+            analysis, speech, networks, np.zeros(64, np.float32), RenderConfig(), float(_FPS), _WINDOW
         )
         start = time.perf_counter()
         with VideoWriter(Path(folder) / "result.mp4", analysis.info) as writer:
@@ -295,10 +296,10 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return memory
 
 
-def _work(index: int) -> FaceWork:
-    blank: Image = np.zeros((1, 1, 3), np.uint8)
+def _work(index: int) -> FaceJob:
+    blank: AnyImage = np.zeros((1, 1, 3), np.uint8)
     crop = box_crop([0, 0, 1, 1], (1, 1))
-    return FaceWork(blank, 0, index, 0, index / _FPS, np.zeros((68, 2), np.float32), crop)
+    return FaceJob(blank, 0, index, 0, index / _FPS, np.zeros((68, 2), np.float32), crop)
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

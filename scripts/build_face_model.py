@@ -4,7 +4,7 @@ The licensed morphable models cannot ship with the code, so the offline 3DMM sta
 the 68 iBUG points instead. It fills the same 257 coefficients (core/coefficients.py) as far as points can:
 identity, expression, angles and translation; texture and lighting stay zero.
 
-Recipe: every labelled frame is brought to the mean shape by a similarity on its rigid points. A person's
+Recipe: every labeled frame is brought to the mean shape by a similarity on its rigid points. A person's
 shape is the mean of the frames with a nearly closed mouth, expressions are the differences from it. Both are
 taken together with their mirror images, so the bases split into symmetric and one-sided components, and every
 person counts the same however long the clip. Stills first lose the part of their shape that the expression
@@ -40,18 +40,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from core.checkpoint import save_checkpoint
-from core.coefficients import NUM_EXPRESSION
-from core.constants import NUM_LANDMARKS
-from core.errors import UserError, run_command
-from scripts.preprocess.label_landmarks import mesh_to_ibug
-from scripts.preprocess.sources import list_table
+from videoretalking.core.arrays import Floats64
+from videoretalking.core.checkpoint import save_checkpoint
+from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.constants import NUM_LANDMARKS
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.scripts.preprocess.label_landmarks import mesh_to_ibug
+from videoretalking.scripts.preprocess.sources import list_table
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float64]
 
-LICENCE = "made by this project from labels of clips whose licences allow it; see the model card"
+LICENSE = "made by this project from labels of clips whose licenses allow it; see the model card"
 
 # Points that expressions hardly move: temples, nose, corners of the eyes.
 RIGID = np.array([0, 1, 15, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
@@ -89,16 +89,16 @@ class FaceModelConfig:
 class FaceModel:
     """The tensors of the file, in float64; see the module's text."""
 
-    mean: Floats
-    identity_basis: Floats
-    expression_basis: Floats
-    identity_std: Floats
-    expression_std: Floats
-    neutral: Floats
-    smile: Floats
+    mean: Floats64
+    identity_basis: Floats64
+    expression_basis: Floats64
+    identity_std: Floats64
+    expression_std: Floats64
+    neutral: Floats64
+    smile: Floats64
 
 
-def load_shapes(path: Path) -> Floats:
+def load_shapes(path: Path) -> Floats64:
     """The usable frames of one label file.
 
     Args:
@@ -116,7 +116,7 @@ def load_shapes(path: Path) -> Floats:
     return shapes[np.abs(np.arctan2(across[:, 2], across[:, 0])) < _MAX_YAW]
 
 
-def align(shapes: Floats, target: Floats, points: npt.NDArray[np.int64] = RIGID) -> Floats:
+def align(shapes: Floats64, target: Floats64, points: npt.NDArray[np.int64] = RIGID) -> Floats64:
     """Bring shapes onto a target by the similarity that is best on some points (Umeyama 1991).
 
     Args:
@@ -129,26 +129,26 @@ def align(shapes: Floats, target: Floats, points: npt.NDArray[np.int64] = RIGID)
     """
     source = shapes[:, points]
     source_mean, target_mean = source.mean(axis=1, keepdims=True), target[points].mean(axis=0)
-    centred, goal = source - source_mean, target[points] - target_mean
-    left, sizes, right = np.linalg.svd(centred.transpose(0, 2, 1) @ goal)
+    centered, goal = source - source_mean, target[points] - target_mean
+    left, sizes, right = np.linalg.svd(centered.transpose(0, 2, 1) @ goal)
     sign = np.ones_like(sizes)
     sign[:, -1] = np.sign(np.linalg.det(left @ right))
     rotation = (left * sign[:, None]) @ right
-    scale = (sizes * sign).sum(axis=1) / (centred**2).sum(axis=(1, 2))
+    scale = (sizes * sign).sum(axis=1) / (centered**2).sum(axis=(1, 2))
     return scale[:, None, None] * ((shapes - source_mean) @ rotation) + target_mean
 
 
-def mirrored(shapes: Floats) -> Floats:
+def mirrored(shapes: Floats64) -> Floats64:
     """Mirror images [..., 68, 3] of shapes, with the points renamed."""
     return shapes[..., MIRROR, :] * (-1.0, 1.0, 1.0)
 
 
-def mouth_opening(shapes: Floats) -> Floats:
+def mouth_opening(shapes: Floats64) -> Floats64:
     """Gap between the lips [...], mean of three point pairs, in the unit of the shapes."""
     return np.linalg.norm(shapes[..., UPPER_LIP, :] - shapes[..., LOWER_LIP, :], axis=-1).mean(axis=-1)
 
 
-def smile_measure(shapes: Floats) -> Floats:
+def smile_measure(shapes: Floats64) -> Floats64:
     """How much the mouth smiles [...]: its width plus twice the lift of its corners over its middle."""
     corners = shapes[..., MOUTH_CORNERS, :]
     width = np.linalg.norm(corners[..., 1, :] - corners[..., 0, :], axis=-1)
@@ -156,7 +156,7 @@ def smile_measure(shapes: Floats) -> Floats:
     return width + 2.0 * lift
 
 
-def build(people: dict[str, Floats], stills: dict[str, Floats], config: FaceModelConfig) -> FaceModel:
+def build(people: dict[str, Floats64], stills: dict[str, Floats64], config: FaceModelConfig) -> FaceModel:
     """Build the model.
 
     Args:
@@ -203,7 +203,7 @@ def build(people: dict[str, Floats], stills: dict[str, Floats], config: FaceMode
     )
 
 
-def fit_linear(offsets: Floats, basis: Floats, prior: float = 0.0) -> Floats:
+def fit_linear(offsets: Floats64, basis: Floats64, prior: float = 0.0) -> Floats64:
     """Least-squares coefficients of shape offsets.
 
     Args:
@@ -219,27 +219,27 @@ def fit_linear(offsets: Floats, basis: Floats, prior: float = 0.0) -> Floats:
     return np.asarray(np.linalg.solve(gram, flat @ offsets.reshape(len(offsets), -1).T).T)
 
 
-def _mean_shape(people: list[Floats]) -> Floats:
-    """Generalised Procrustes mean over people, mirror-symmetric about x = 0, in the average pose."""
-    centred = [shapes - shapes[:, RIGID].mean(axis=1, keepdims=True) for shapes in people]
-    sized = [shapes / np.sqrt((shapes**2).mean(axis=(1, 2), keepdims=True)) for shapes in centred]
-    mean: Floats = _symmetric(np.stack([shapes.mean(axis=0) for shapes in sized]).mean(axis=0))
+def _mean_shape(people: list[Floats64]) -> Floats64:
+    """Generalized Procrustes mean over people, mirror-symmetric about x = 0, in the average pose."""
+    centered = [shapes - shapes[:, RIGID].mean(axis=1, keepdims=True) for shapes in people]
+    sized = [shapes / np.sqrt((shapes**2).mean(axis=(1, 2), keepdims=True)) for shapes in centered]
+    mean: Floats64 = _symmetric(np.stack([shapes.mean(axis=0) for shapes in sized]).mean(axis=0))
     for _ in range(_ROUNDS):
         mean = _symmetric(np.stack([align(shapes, mean).mean(axis=0) for shapes in people]).mean(axis=0))
     return mean
 
 
-def _symmetric(shape: Floats) -> Floats:
+def _symmetric(shape: Floats64) -> Floats64:
     return (shape + mirrored(shape)) / 2.0
 
 
-def _rest_shape(shapes: Floats) -> Floats:
+def _rest_shape(shapes: Floats64) -> Floats64:
     """A person's shape [68, 3]: the mean of the frames in which the mouth is most closed."""
     opening = mouth_opening(shapes)
     return shapes[opening <= np.quantile(opening, _CLOSED_SHARE)].mean(axis=0)
 
 
-def _components(offsets: Floats, weights: Floats, count: int) -> tuple[Floats, Floats]:
+def _components(offsets: Floats64, weights: Floats64, count: int) -> tuple[Floats64, Floats64]:
     """Principal components scaled to one standard deviation [C, 68, 3], and their sizes per point [C].
 
     Signs are fixed by the largest entry, so that the same data give the same file.
@@ -256,7 +256,7 @@ def _components(offsets: Floats, weights: Floats, count: int) -> tuple[Floats, F
     return basis, deviations / np.sqrt(offsets.shape[1])
 
 
-def _without_expression(offsets: Floats, basis: Floats) -> Floats:
+def _without_expression(offsets: Floats64, basis: Floats64) -> Floats64:
     """Offsets from the mean minus what the expression basis explains under its prior.
 
     The people differ more than an expression moves a face, so the noise of the fit is set to what the basis
@@ -269,8 +269,8 @@ def _without_expression(offsets: Floats, basis: Floats) -> Floats:
 
 
 def _templates(
-    shapes: Floats, coefficients: Floats, weights: Floats, mean: Floats, basis: Floats
-) -> tuple[Floats, Floats]:
+    shapes: Floats64, coefficients: Floats64, weights: Floats64, mean: Floats64, basis: Floats64
+) -> tuple[Floats64, Floats64]:
     """Expression coefficients of the rest and of the smile: [E] each.
 
     Both follow from a linear regression of the coefficients on the opening of the mouth and on the smile
@@ -285,13 +285,13 @@ def _templates(
     rest_smile = float(measures[measures[:, 0] <= np.quantile(measures[:, 0], _CLOSED_SHARE), 1].mean())
     deviation = float(np.sqrt(np.average((measures[:, 1] - average[1]) ** 2, weights=weights)))
 
-    def template(smile: float) -> Floats:
+    def template(smile: float) -> Floats64:
         return np.asarray(np.array([1.0, closed - average[0], smile - average[1]]) @ slope)
 
     return template(rest_smile), template(rest_smile + _SMILE_SIZE * deviation)
 
 
-def _padded(values: Floats) -> Floats:
+def _padded(values: Floats64) -> Floats64:
     return np.pad(values, (0, NUM_EXPRESSION - len(values)))
 
 
@@ -307,7 +307,7 @@ def save(model: FaceModel, path: Path, num_people: int, num_stills: int) -> None
         state,
         network="face_model",
         config=described,
-        licence=LICENCE,
+        license=LICENSE,
         extra={
             "unit": "distance of the outer eye corners",
             "axes": "x right, y up, z to the viewer",
@@ -317,14 +317,14 @@ def save(model: FaceModel, path: Path, num_people: int, num_stills: int) -> None
     )
 
 
-def read_shapes(media: Path, labels: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def read_shapes(media: Path, labels: Path) -> tuple[dict[str, Floats64], dict[str, Floats64]]:
     """Shapes of the people in publishable videos, and of those in stills.
 
     Raises:
         UserError: no labels of such videos.
     """
-    people: dict[str, list[Floats]] = {}
-    stills: dict[str, list[Floats]] = {}
+    people: dict[str, list[Floats64]] = {}
+    stills: dict[str, list[Floats64]] = {}
     for source in list_table(media):
         path = labels / f"{source.name}.npz"
         if source.release_training and path.is_file() and len(shapes := load_shapes(path)):
@@ -349,7 +349,7 @@ def main() -> None:
     arguments = parser.parse_args()
     people, stills = read_shapes(arguments.media, arguments.labels)
     save(build(people, stills, FaceModelConfig()), arguments.output, len(people), len(stills))
-    _log.info("%s from %d people and %d stills", arguments.output, len(people), len(stills))
+    logger.info("%s from %d people and %d stills", arguments.output, len(people), len(stills))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from core.config import load_config
-from core.errors import UserError, run_command
-from metrics.config import EvaluationConfig, build_measures
-from metrics.lse import LipSync
-from metrics.offset import MAX_SHIFT, Floats, sync_score
-from metrics.tables import ABSENT, Table
-from scripts.make_pairs import find_videos
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.config import load_config
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.evaluation.config import EvaluationConfig, build_measures
+from videoretalking.evaluation.tables import ABSENT, Table
+from videoretalking.metrics.lse import LipSync
+from videoretalking.metrics.offset import MAX_SHIFT, sync_score
+from videoretalking.scripts.make_pairs import find_videos
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Verdict:
     offset_error: int | None
 
 
-def judge(clip: str, video: Floats, audio: Floats, shift: int) -> Verdict | None:
+def judge(clip: str, video: Floats32, audio: Floats32, shift: int) -> Verdict | None:
     """Compare a track with itself under a shift of its sound.
 
     Args:

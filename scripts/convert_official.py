@@ -19,21 +19,21 @@ import torch
 from scipy.io import loadmat
 from tqdm import tqdm
 
-from core.checkpoint import read_foreign, save_checkpoint
-from core.coefficients import NUM_EXPRESSION
-from core.config import to_dict
-from core.errors import UserError, run_command
-from core.expressions import EXPRESSION_TEMPLATES
-from models.catalog import build_network
-from models.official.layout import Layout, rename, unwrap
-from models.official.tables import BY_FILE, converted_name
+from videoretalking.core.checkpoint import read_foreign, save_checkpoint
+from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.config import to_dict
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.expressions import EXPRESSION_TEMPLATES
+from videoretalking.models.catalog import build_network
+from videoretalking.models.official.layout import Layout, rename, unwrap
+from videoretalking.models.official.tables import BY_FILE, converted_name
 
 logger = logging.getLogger(__name__)
 
 EXPRESSION_FILE = "expression.mat"
 EXPRESSION_NETWORK = "expression_templates"
 _BLOCK = 1 << 20  # bytes read at once; hashlib.file_digest would need Python 3.11
-_LICENCE = "Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)"
+_LICENSE = "Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)"
 
 
 def convert_state(payload: Any, layout: Layout, where: str) -> tuple[dict[str, torch.Tensor], Any]:
@@ -61,7 +61,7 @@ def convert_file(source: Path, target: Path, layout: Layout) -> None:
         state,
         network=layout.network,
         config=to_dict(config),
-        licence=layout.licence,
+        license=layout.license,
         extra={"source": source.name, "source_sha256": sha256(source)},
     )
 
@@ -86,7 +86,7 @@ def convert_expressions(source: Path, target: Path) -> None:
         state,
         network=EXPRESSION_NETWORK,
         config={},
-        licence=_LICENCE,
+        license=_LICENSE,
         extra={"source": source.name, "source_sha256": sha256(source)},
     )
 

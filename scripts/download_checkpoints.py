@@ -17,16 +17,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.checkpoint import atomic_path
-from core.errors import UserError, run_command
-from scripts.convert_official import sha256
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.scripts.convert_official import sha256
 
 logger = logging.getLogger(__name__)
 
 _RELEASE = "https://github.com/OpenTalker/video-retalking/releases/download/v0.0.1/"
 _FACEXLIB = "https://github.com/xinntao/facexlib/releases/download/"
 
-# File -> address. Sources and licences: checkpoints/README.md.
+# File -> address. Sources and licenses: checkpoints/README.md.
 SOURCES: Mapping[str, str] = {
     "DNet.pt": _RELEASE + "DNet.pt",
     "LNet.pth": _RELEASE + "LNet.pth",

@@ -19,13 +19,13 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from core.config import load_config
-from core.errors import UserError, run_command
-from metrics.config import EvaluationConfig, build_measures
-from metrics.evaluation import Evaluation
-from metrics.pairs import Pair, read_pairs, shard
-from scripts.cluster import run_on_ray
-from scripts.methods import make_method
+from videoretalking.core.config import load_config
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.evaluation.cluster import run_on_ray
+from videoretalking.evaluation.config import EvaluationConfig, build_measures
+from videoretalking.evaluation.methods import make_method
+from videoretalking.evaluation.pairs import Pair, read_pairs, shard
+from videoretalking.evaluation.run import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Plan:
     """What one evaluation is made from; plain values, so that it travels to other processes.
 
     Attributes:
-        method: see :func:`scripts.methods.make_method`.
+        method: see :func:`evaluation.methods.make_method`.
         name: of the method in tables; None for the usual one.
         settings: of the main job, dotted keys.
         config: what is measured.

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from core.errors import run_command
-from media.images import save_image
-from media.video import VideoReader
+from videoretalking.core.arrays import Image8
+from videoretalking.core.errors import run_command
+from videoretalking.media.images import save_image
+from videoretalking.media.video import VideoReader
 
 logger = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
 
-
-def contact_sheet(video: Path, rows: int, columns: int, width: int) -> Image:
+def contact_sheet(video: Path, rows: int, columns: int, width: int) -> Image8:
     """Evenly spaced frames, row by row in the order of time.
 
     Args:

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.constants import SAMPLE_RATE
-from core.errors import UserError, run_command
-from media.audio import Samples, load_waveform
-from media.color import RGBImage
-from media.images import save_image
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.constants import SAMPLE_RATE
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.media.audio import load_waveform
+from videoretalking.media.images import save_image
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PORTRAIT = "portrait.jpg"
 SPEECH = "speech.wav"
@@ -42,14 +42,14 @@ _TEXT = (
 _PEAK = 0.8
 
 
-def portrait() -> RGBImage:
+def portrait() -> Image8:
     """[384, 384, 3] head and shoulders of Eileen Collins, NASA."""
     from skimage import data  # comes with face-alignment
 
     return np.ascontiguousarray(data.astronaut()[_ROWS, _COLUMNS])
 
 
-def speech() -> Samples:
+def speech() -> Floats32:
     """[n] mono speech at 16 kHz.
 
     Raises:
@@ -68,7 +68,7 @@ def speech() -> Samples:
     return samples * np.float32(_PEAK / np.abs(samples).max())
 
 
-def write_wav(path: Path, samples: Samples) -> None:
+def write_wav(path: Path, samples: Floats32) -> None:
     """Write [n] samples at 16 kHz as 16-bit WAV."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_image(options.out / PORTRAIT, portrait())
     samples = speech()
     write_wav(options.out / SPEECH, samples)
-    _log.info("%s: %s, and %s with %.1f s", options.out, PORTRAIT, SPEECH, len(samples) / SAMPLE_RATE)
+    logger.info("%s: %s, and %s with %.1f s", options.out, PORTRAIT, SPEECH, len(samples) / SAMPLE_RATE)
     return 0
 
 

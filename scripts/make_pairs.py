@@ -15,11 +15,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from core.errors import UserError, run_command
-from media.reader import VideoReader
-from media.writer import VideoWriter
-from metrics.pairs import Pair, draw_pairs, write_pairs
-from scripts.methods import SUFFIXES
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.evaluation.methods import SUFFIXES
+from videoretalking.evaluation.pairs import Pair, draw_pairs, write_pairs
+from videoretalking.media.reader import VideoReader
+from videoretalking.media.writer import VideoWriter
 
 logger = logging.getLogger(__name__)
 

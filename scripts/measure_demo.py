@@ -22,8 +22,9 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from core.checkpoint import atomic_path, read_metadata
-from core.constants import (
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.checkpoint import atomic_path, read_metadata
+from videoretalking.core.constants import (
     LANDMARK_SIZE,
     LNET_SIZE,
     MEL_COLUMNS_PER_SECOND,
@@ -31,30 +32,29 @@ from core.constants import (
     SYNC_FRAMES,
     TRAIN_FPS,
 )
-from core.errors import UserError, run_command
-from datasets.clips import Frame, PreparedClip
-from datasets.collection import mel_start, to_image
-from datasets.crops import aligned_crop, cut, face_crop, mouth_opening
-from datasets.lnet import replace_lower_half
-from datasets.manifest import read_manifest
-from faces.align import landmark_crop
-from faces.types import Crop
-from losses.landmarks import normalized_mean_error
-from media.mel import SILENCE
-from metrics.offset import best_offset, pairwise_accuracy
-from metrics.ssim import psnr
-from metrics.tables import Table
-from models.blocks import resize
-from models.catalog import load_network
-from models.landmarks import LandmarkNet
-from models.lipsync_expert import LipSyncExpert
-from models.lnet import LNet
-from models.wav2lip import Wav2Lip
-from scripts.preprocess.offsets import embed_clip
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.collection import mel_start, to_image
+from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
+from videoretalking.datasets.lnet import replace_lower_half
+from videoretalking.datasets.manifest import read_manifest
+from videoretalking.evaluation.tables import Table
+from videoretalking.faces.align import landmark_crop
+from videoretalking.faces.types import Crop
+from videoretalking.losses.landmarks import normalized_mean_error
+from videoretalking.media.mel import SILENCE
+from videoretalking.metrics.offset import best_offset, pairwise_accuracy
+from videoretalking.metrics.ssim import psnr
+from videoretalking.models.blocks import resize
+from videoretalking.models.catalog import load_network
+from videoretalking.models.landmarks import LandmarkNet
+from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.lnet import LNet
+from videoretalking.models.wav2lip import Wav2Lip
+from videoretalking.scripts.preprocess.offsets import embed_clip
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float32]
 Painter = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Figures = dict[str, Any]
 
@@ -159,12 +159,12 @@ class HeldOutClip:
         return [face_crop(self.clip, index, LNET_SIZE) for index in range(len(self.clip))]
 
     @cached_property
-    def faces(self) -> Floats:
+    def faces(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]."""
         return np.stack([to_image(cut(self.clip, index, view)) for index, view in enumerate(self.views)])
 
     @cached_property
-    def references(self) -> Floats:
+    def references(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]: the frame with the most closed mouth, in the pose of each frame."""
         points = self.clip.landmarks
         closed = int(mouth_opening(points).argmin())
@@ -174,14 +174,14 @@ class HeldOutClip:
         return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
 
     @property
-    def resting(self) -> Floats:
+    def resting(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]: the frames above, the reference below."""
         pairs = zip(self.faces, self.references, strict=True)
         frames = [replace_lower_half(*(to_frame(image) for image in pair)) for pair in pairs]
         return np.stack([to_image(frame) for frame in frames])
 
 
-def to_frame(image: Floats) -> Frame:
+def to_frame(image: Floats32) -> Image8:
     """[3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
     return np.rint(255.0 * image.transpose(1, 2, 0)).astype(np.uint8)
 
@@ -209,21 +209,21 @@ def read_clips(root: Path) -> list[HeldOutClip]:
 
 
 def measure_landmarks(clips: Sequence[HeldOutClip], network: LandmarkNet) -> Figures:
-    """Normalised mean error in parts of the distance of the outer eye corners; means over clips."""
-    labelled = {item.name: landmark_error(item.clip, network) for item in tqdm(clips, desc="landmarks")}
+    """Normalized mean error in parts of the distance of the outer eye corners; means over clips."""
+    labeled = {item.name: landmark_error(item.clip, network) for item in tqdm(clips, desc="landmarks")}
     tracked = {
         item.name: tracked_landmark_error(item.clip, network)
         for item in tqdm(clips, desc="landmarks, tracked")
         if len(item.clip) > 1
     }
-    videos = [labelled[name] for name in tracked]
-    stills = [value for name, value in labelled.items() if name not in tracked]
+    videos = [labeled[name] for name in tracked]
+    stills = [value for name, value in labeled.items() if name not in tracked]
     return {
         "nme": _mean([*videos, *stills]),
         "nme_videos": _mean(videos),
         "nme_stills": _mean(stills),
         "nme_tracked": _mean(list(tracked.values())),
-        "nme_of_clips": labelled,
+        "nme_of_clips": labeled,
         "nme_tracked_of_clips": tracked,
     }
 
@@ -247,13 +247,13 @@ def tracked_landmark_error(clip: PreparedClip, network: LandmarkNet) -> float:
     return _landmark_error(found[1:], list(clip.landmarks[1:]))
 
 
-def _find_landmarks(clip: PreparedClip, index: int, around: npt.ArrayLike, network: LandmarkNet) -> Floats:
+def _find_landmarks(clip: PreparedClip, index: int, around: npt.ArrayLike, network: LandmarkNet) -> Floats32:
     crop = landmark_crop(around)
     points = network(torch.from_numpy(to_image(cut(clip, index, crop)))[None]).points
     return crop.to_image(points[0].numpy()).astype(np.float32)
 
 
-def _landmark_error(found: Sequence[Floats], wanted: Sequence[Floats]) -> float:
+def _landmark_error(found: Sequence[Floats32], wanted: Sequence[Floats32]) -> float:
     errors = normalized_mean_error(torch.from_numpy(np.stack(found)), torch.from_numpy(np.stack(wanted)))
     return float(errors.mean())
 
@@ -274,7 +274,7 @@ def measure_expert(clips: Sequence[HeldOutClip], expert: LipSyncExpert) -> Figur
     return figures | _offset_figures(offsets)
 
 
-def offsets_of_windows(video: Floats, audio: Floats) -> list[int]:
+def offsets_of_windows(video: Floats32, audio: Floats32) -> list[int]:
     """The best offset of every stretch of two seconds, a second apart, in frames."""
     starts = range(0, len(video) - _WINDOW + 1, _STEP)
     return [best_offset(video, audio, slice(start, start + _WINDOW)) for start in starts]
@@ -322,7 +322,7 @@ def measure_painter(
     return figures | (_offset_figures(offsets) if expert is not None else {})
 
 
-def other_speeches(clips: Sequence[HeldOutClip], index: int) -> list[Floats]:
+def other_speeches(clips: Sequence[HeldOutClip], index: int) -> list[Floats32]:
     """Spectrograms of the next speeches of other people that last two seconds or more."""
     following = [*clips[index + 1 :], *clips[:index]]
     others = [
@@ -333,7 +333,7 @@ def other_speeches(clips: Sequence[HeldOutClip], index: int) -> list[Floats]:
     return [item.clip.mel for item in others[:_SPEECHES]]
 
 
-def num_speech_frames(mel: Floats) -> int:
+def num_speech_frames(mel: Floats32) -> int:
     """Frames for which a spectrogram [80, columns] holds a whole window."""
     return max(0, int((mel.shape[1] - MEL_WINDOW) * TRAIN_FPS / MEL_COLUMNS_PER_SECOND) + 1)
 
@@ -344,7 +344,7 @@ def back_and_forth(length: int, count: int) -> list[int]:
     return [min(place % period, period - place % period) for place in range(count)]
 
 
-def redub(item: HeldOutClip, mel: Floats, painter: Painter) -> Floats:
+def redub(item: HeldOutClip, mel: Floats32, painter: Painter) -> Floats32:
     """A clip's faces with new speech; where the speech is longer, the picture runs back and forth.
 
     The reference is the clip's own frame with the most closed mouth, brought to each frame's pose in the plane.
@@ -369,12 +369,12 @@ def redub(item: HeldOutClip, mel: Floats, painter: Painter) -> Floats:
     return np.concatenate(painted)
 
 
-def speech_windows(mel: Floats, frames: Sequence[int]) -> Floats:
+def speech_windows(mel: Floats32, frames: Sequence[int]) -> Floats32:
     """[T, 1, 80, 16]: the window of each frame."""
     return np.stack([mel[None, :, mel_start(frame) : mel_start(frame) + MEL_WINDOW] for frame in frames])
 
 
-def embed_painted(painted: Floats, mel: Floats, expert: LipSyncExpert) -> tuple[Floats, Floats]:
+def embed_painted(painted: Floats32, mel: Floats32, expert: LipSyncExpert) -> tuple[Floats32, Floats32]:
     """Embeddings of painted faces [T, 3, 96, 96] and of the speech they were painted for."""
     halves = painted[:, :, LNET_SIZE // 2 :]
     seen, heard = [], []
@@ -387,7 +387,7 @@ def embed_painted(painted: Floats, mel: Floats, expert: LipSyncExpert) -> tuple[
     return np.concatenate(seen), np.concatenate(heard)
 
 
-def opening_of(painted: Floats, item: HeldOutClip, network: LandmarkNet) -> Floats:
+def opening_of(painted: Floats32, item: HeldOutClip, network: LandmarkNet) -> Floats32:
     """Mouth opening [T] of painted faces by the landmark network, in distances of the outer eye corners."""
     frames = back_and_forth(len(item.clip), len(painted))
     points = []
@@ -492,7 +492,7 @@ def main() -> None:
     figures = measure(arguments.root, arguments.checkpoints)
     with atomic_path(arguments.output) as temporary:
         temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    _log.info("wrote %s", arguments.output)
+    logger.info("wrote %s", arguments.output)
     print(to_table(figures).markdown())
 
 

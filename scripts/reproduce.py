@@ -14,16 +14,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.checkpoint import atomic_path, read_metadata
-from core.config import load_config
-from core.errors import UserError, run_command
-from metrics.config import EvaluationConfig
-from metrics.pairs import Pair, read_pairs
-from metrics.paper import TABLE_1, TABLE_3, TABLE_4, Figures
-from metrics.tables import UNAVAILABLE, Table, figure, heading
-from scripts.evaluate import CACHE, DEFAULT_CONFIG, Plan, parse_settings, run_locally
-from scripts.make_pairs import make_pair_list
-from scripts.methods import LNET_ONLY, OURS, WITHOUT_DNET, MissingWeightsError, Settings, find_weights
+from videoretalking.core.checkpoint import atomic_path, read_metadata
+from videoretalking.core.config import load_config
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.evaluation.config import EvaluationConfig
+from videoretalking.evaluation.methods import (
+    LNET_ONLY,
+    OURS,
+    WITHOUT_DNET,
+    MissingWeightsError,
+    Settings,
+    baseline_weights,
+)
+from videoretalking.evaluation.pairs import Pair, read_pairs
+from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4, Figures
+from videoretalking.evaluation.tables import UNAVAILABLE, Table, figure, heading
+from videoretalking.scripts.evaluate import CACHE, DEFAULT_CONFIG, Plan, parse_settings, run_locally
+from videoretalking.scripts.make_pairs import make_pair_list
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +76,7 @@ class Job:
 
     Attributes:
         row: as the table names it.
-        method: see :func:`scripts.methods.make_method`.
+        method: see :func:`evaluation.methods.make_method`.
         settings: of the main job.
         folder: name of the output folder; rows that are the same job share it.
     """
@@ -250,7 +257,7 @@ def table3(reproduction: Reproduction, pairs: list[Pair], lnet_without_attention
 
 
 def _without_attention(given: str | None, settings: Settings) -> Path:
-    path = Path(given) if given is not None else find_weights("lnet_no_attention", settings)
+    path = Path(given) if given is not None else baseline_weights("lnet_no_attention", settings)
     metadata = read_metadata(path)
     if metadata["network"] != "lnet" or metadata["config"].get("attention_layers") != 0:
         raise UserError(f"{path} is no L-Net without cross-attention (model.attention_layers=0)")

@@ -7,11 +7,11 @@ at once, which uses its cores better than one small network can. Interrupted run
 to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
 ``configs/demo``.
 
-``MEDIA`` holds ``manifest.csv`` with the columns file, identity, licence and release_training. Only files whose
+``MEDIA`` holds ``manifest.csv`` with the columns file, identity, license and release_training. Only files whose
 ``release_training`` is yes train; the others, and the people named below, validate.
 
 The labels come before everything else. Their tool needs an environment of its own
-(``scripts/preprocess/label_landmarks.py`` says how to make it): ``--labeller`` names its interpreter.
+(``scripts/preprocess/label_landmarks.py`` says how to make it): ``--labeler`` names its interpreter.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from threading import Thread
 
 import torch
 
-from core.checkpoint import read_metadata
-from core.errors import UserError, run_command
-from models.catalog import load_network, save_network
-from scripts import build_face_model
-from scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
-from train.__main__ import read_training_config
-from train.loop import train
+from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.models.catalog import load_network, save_network
+from videoretalking.scripts import build_face_model
+from videoretalking.scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
+from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.loop import train
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CONFIGS = Path("configs/demo")
 RUNS = Path("runs/demo")
@@ -57,9 +57,9 @@ NEEDS = {
 }
 NETWORKS = tuple(NEEDS)
 # Networks trained in several stages, each from the one before -> their configs; the others have one of their name.
-STAGES = {"lnet": ("lnet", "lnet_colours")}
+STAGES = {"lnet": ("lnet", "lnet_colors")}
 
-LICENCE = (
+LICENSE = (
     "trained by this project on clips from repositories under Apache-2.0, MIT and CC BY 4.0 (GRID); "
     "research and demonstration only, see MODEL_CARD.md"
 )
@@ -73,37 +73,37 @@ _MAX_FACE = {"small": 128.0, "large": 384.0}
 _MAX_SECONDS = 6.0  # long takes become several clips, so that each trains as often as its length deserves
 
 
-def make_labels(media: Path, labels: Path, labeller: str | None, processes: int) -> None:
+def make_labels(media: Path, labels: Path, labeler: str | None, processes: int) -> None:
     """Label every file that is used and has no labels yet.
 
     Args:
         media: folder with manifest.csv.
         labels: folder of the labels.
-        labeller: Python of the environment with MediaPipe; None where the labels are there already.
+        labeler: Python of the environment with MediaPipe; None where the labels are there already.
         processes: at once.
 
     Raises:
-        UserError: labels are missing and there is no labeller, or it failed.
+        UserError: labels are missing and there is no labeler, or it failed.
     """
-    missing = _list_unlabelled(media, labels)
-    if missing and labeller is None:
+    missing = _list_unlabeled(media, labels)
+    if missing and labeler is None:
         raise UserError(
             f"{len(missing)} files have no labels in {labels} (first: {missing[0]}): name the Python of the "
-            "environment that scripts/preprocess/label_landmarks.py describes, with --labeller"
+            "environment that scripts/preprocess/label_landmarks.py describes, with --labeler"
         )
-    if missing and labeller is not None:
-        command = [labeller, "-m", "scripts.preprocess.label_landmarks", "--root", str(media)]
+    if missing and labeler is not None:
+        command = [labeler, "-m", "scripts.preprocess.label_landmarks", "--root", str(media)]
         command += ["--output", str(labels), "--processes", str(processes), "--files", *missing]
         try:
             subprocess.run(command, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise UserError(f"labelling did not work: {error}") from error
-        still_missing = _list_unlabelled(media, labels)
+            raise UserError(f"labeling did not work: {error}") from error
+        still_missing = _list_unlabeled(media, labels)
         if still_missing:
-            raise UserError(f"{still_missing[0]} could not be labelled: see above, or take it out of {media}")
+            raise UserError(f"{still_missing[0]} could not be labeled: see above, or take it out of {media}")
 
 
-def _list_unlabelled(media: Path, labels: Path) -> list[str]:
+def _list_unlabeled(media: Path, labels: Path) -> list[str]:
     """Files without labels, as paths below ``media``."""
     return [
         source.path.relative_to(media).as_posix()
@@ -148,8 +148,8 @@ def export(name: str, trained: Path) -> None:
     extra = read_metadata(trained)["extra"]
     if target.is_file() and read_metadata(target)["extra"] == extra:
         return
-    save_network(target, load_network(trained, fold=False), LICENCE, extra, dtype=torch.float16)
-    _log.info("%s: %.2f MiB", target, target.stat().st_size / 2**20)
+    save_network(target, load_network(trained, fold=False), LICENSE, extra, dtype=torch.float16)
+    logger.info("%s: %.2f MiB", target, target.stat().st_size / 2**20)
 
 
 def train_in_order(names: Sequence[str], executor: Executor, train_one: Callable[[str], None]) -> None:
@@ -177,7 +177,7 @@ def train_in_order(names: Sequence[str], executor: Executor, train_one: Callable
                 ]
                 if still:
                     # said at once: what runs may take an hour
-                    _log.error("%s failed (%s); %s goes on", running[future], error, ", ".join(still))
+                    logger.error("%s failed (%s); %s goes on", running[future], error, ", ".join(still))
             future.result()
             order.done(running.pop(future))
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--labels", type=Path, default=Path("data/labels"), help="of label_landmarks")
     parser.add_argument(
-        "--labeller", metavar="PYTHON", help="of the environment with MediaPipe, for missing labels"
+        "--labeler", metavar="PYTHON", help="of the environment with MediaPipe, for missing labels"
     )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="for labels and preparation"
@@ -213,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.jobs < 1:
         raise UserError(f"--jobs is {arguments.jobs}: at least one network has to be trained at a time")
-    make_labels(arguments.media, arguments.labels, arguments.labeller, arguments.processes)
+    make_labels(arguments.media, arguments.labels, arguments.labeler, arguments.processes)
     make_face_model(arguments.media, arguments.labels)
     for name in _MAX_FACE:
         prepare(arguments.media, arguments.labels, name, arguments.processes)

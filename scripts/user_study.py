@@ -1,7 +1,7 @@
 """The user study of table 2: build the rating page, and average what comes back.
 
 ``python -m scripts.user_study make --results Ours=DIR --results Wav2Lip=DIR --out study`` writes
-``study/study.html``, which needs no server, and ``study/key.json``, which stays with the organiser.
+``study/study.html``, which needs no server, and ``study/key.json``, which stays with the organizer.
 ``python -m scripts.user_study score --key study/key.json ratings/*.csv`` prints the table.
 """
 
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core.checkpoint import atomic_path
-from core.errors import UserError, run_command
-from metrics.manifest import fingerprint, read_json, write_json
-from metrics.paper import COLUMNS, TABLE_2
-from metrics.tables import ABSENT, Table, figure, heading
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.evaluation.paper import COLUMNS, TABLE_2
+from videoretalking.evaluation.provenance import fingerprint, read_json, write_json
+from videoretalking.evaluation.tables import ABSENT, Table, figure, heading
 
 logger = logging.getLogger(__name__)
 

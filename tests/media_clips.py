@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from media.video import Frame, VideoInfo, VideoReader, VideoWriter
+from videoretalking.core.arrays import Image8
+from videoretalking.media.video import Frame, VideoInfo, VideoReader, VideoWriter
 
-Image = npt.NDArray[np.uint8]
 
-
-def picture(width: int, height: int, seed: int = 0, grain: float = 2.0) -> Image:
-    """Smooth colours with film grain, like a camera picture."""
+def picture(width: int, height: int, seed: int = 0, grain: float = 2.0) -> Image8:
+    """Smooth colors with film grain, like a camera picture."""
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(30, 225, (5, 6, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -27,7 +26,7 @@ def picture(width: int, height: int, seed: int = 0, grain: float = 2.0) -> Image
 
 
 def write_clip(
-    path: Path, images: Sequence[Image], times: Sequence[float], duration: float = 0.0, **options: Any
+    path: Path, images: Sequence[Image8], times: Sequence[float], duration: float = 0.0, **options: Any
 ) -> VideoInfo:
     """Write frames with the project's writer; options of VideoInfo and VideoWriter may be mixed."""
     fields = {name: options.pop(name) for name in list(options) if name in VideoInfo.__dataclass_fields__}
@@ -101,6 +100,6 @@ def delay(reference: npt.NDArray[Any], heard: npt.NDArray[Any]) -> int:
     return lag - size if lag > size // 2 else lag
 
 
-def psnr(first: Image, second: Image) -> float:
+def psnr(first: Image8, second: Image8) -> float:
     error = np.square(first.astype(np.float64) - second.astype(np.float64)).mean()
     return float(10 * np.log10(255**2 / max(error, 1e-12)))

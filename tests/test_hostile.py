@@ -11,8 +11,8 @@ import pytest
 from tiny_weights import make_tiny_weights
 
 import inference
-from core.errors import run_command
-from media.video import VideoReader
+from videoretalking.core.errors import run_command
+from videoretalking.media.video import VideoReader
 
 SHORT = "a_0.5s.wav"
 QUICK = ("--no-neutralize", "--no-enhance")

@@ -11,16 +11,17 @@ import pytest
 from media_clips import delay
 from tiny_weights import make_tiny_weights
 
-from core.constants import SAMPLE_RATE
-from media.audio import load_waveform
-from media.video import VideoReader
-from pipeline import InferenceConfig, Retalker
-from pipeline.analyse import Analysis
-from pipeline.composite import Compositor
-from pipeline.options import AnalysisOptions, RenderOptions, RuntimeOptions, WeightsOptions
-from pipeline.report import FrameReport
-from pipeline.source import frames_in_order
-from pipeline.work import FaceWork, Image
+from videoretalking.core.arrays import AnyImage
+from videoretalking.core.constants import SAMPLE_RATE
+from videoretalking.media.audio import load_waveform
+from videoretalking.media.video import VideoReader
+from videoretalking.pipeline import InferenceConfig, Retalker
+from videoretalking.pipeline.analyze import Analysis
+from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.report import FrameReport
+from videoretalking.pipeline.source import frames_in_order
+from videoretalking.pipeline.stages.composite import Compositor
 
 INPUTS = (
     "cfr_25fps_590x590.mp4",
@@ -74,13 +75,13 @@ def check(
 ) -> None:
     """Dub and hold the result against the input and the speech."""
     config = InferenceConfig(
-        weights=WeightsOptions(family=str(weights)),
-        analysis=AnalysisOptions(backend="bundled"),
-        render=RenderOptions(pad=pad),  # type: ignore[arg-type]
-        runtime=RuntimeOptions(device="cpu", cache_dir=str(cache)),
+        weights=WeightsConfig(family=str(weights)),
+        analysis=AnalysisConfig(backend="bundled"),
+        render=RenderConfig(pad=pad),  # type: ignore[arg-type]
+        runtime=RuntimeConfig(device="cpu", cache_dir=str(cache)),
     )
     retalker = Retalker.from_pretrained(config)
-    analysis = retalker.analyse(face)
+    analysis = retalker.analyze(face)
     changed_outside = watch_compositor(patch)
     outfile = cache / "out.mp4"
     report = retalker.render(analysis, speech, outfile)
@@ -108,7 +109,7 @@ def watch_compositor(patch: pytest.MonkeyPatch) -> list[bool]:
     changed: list[bool] = []
     original = Compositor.__call__
 
-    def watched(self: Compositor, frame: Image, faces: Sequence[FaceWork]) -> Image:
+    def watched(self: Compositor, frame: AnyImage, faces: Sequence[FaceJob]) -> AnyImage:
         result = original(self, frame, faces)
         if faces:
             outside = np.ones(frame.shape[:2], dtype=bool)

@@ -19,7 +19,7 @@ _GROWTH = 1.15
 _SECONDS = (15, 180)
 _PEAK = """
 import resource, sys
-from core.errors import run_command
+from videoretalking.core.errors import run_command
 import inference
 try:
     run_command(inference.main)

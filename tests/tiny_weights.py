@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.catalog import build_network, save_network
+from videoretalking.models.catalog import build_network, save_network
 
 DEMO = Path(__file__).resolve().parents[1] / "checkpoints" / "demo"
 BUNDLED = ("landmarks.safetensors", "face_model.safetensors")
@@ -52,7 +52,7 @@ def make_tiny_weights(folder: Path) -> Path:
     torch.manual_seed(0)
     for name, sizes in SIZES.items():
         save_network(
-            folder / f"{name}.safetensors", build_network(name, sizes).eval(), licence="random, for tests"
+            folder / f"{name}.safetensors", build_network(name, sizes).eval(), license="random, for tests"
         )
     for name in BUNDLED:
         shutil.copyfile(DEMO / name, folder / name)

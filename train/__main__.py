@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.config import load_config, read_yaml
-from core.errors import UserError, run_command
-from train.loop import train
-from train.steps import STEPS
-from train.steps.base import TrainingConfig
+from videoretalking.core.config import load_config, read_yaml
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.train.loop import train
+from videoretalking.train.steps import STEPS
+from videoretalking.train.steps.base import TrainingConfig
 
 
 def main() -> None:

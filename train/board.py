@@ -12,8 +12,8 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from core.constants import TRAIN_FPS
-from core.images import round_to_uint8
+from videoretalking.core.constants import TRAIN_FPS
+from videoretalking.core.images import round_to_uint8
 
 _MAX_COLUMNS = 8
 _MAX_GRID_SIDE = 192  # pixels of one picture

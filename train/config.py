@@ -17,7 +17,7 @@ class OptimizerConfig:
     Attributes:
         lr: learning rate.
         betas: Adam's averaging factors.
-        eps: Adam's least denominator. Biases before a normalisation have no effect and a gradient of pure
+        eps: Adam's least denominator. Biases before a normalization have no effect and a gradient of pure
             rounding noise, which 1e-8 turns into steps; 1e-6 keeps runs comparable across numbers of processes.
         warmup_steps: steps of linear warm-up from 0.
         decay: ``constant``, or ``cosine`` to 0 at the last step.
@@ -51,7 +51,7 @@ class LoopConfig:
         share_batch_norm: batch statistics over all processes instead of each its own.
         init: checkpoint whose weights start a new run; "" for fresh ones. It may have parts that this run's network
             lacks (an ablation starts from the whole network), but not the reverse.
-        licence: line stored in the exported weights.
+        license: line stored in the exported weights.
         log_every: steps between log lines.
         image_every: steps between image grids and videos; 0 for none.
         save_every: steps between saved states and exported weights.
@@ -73,7 +73,7 @@ class LoopConfig:
     ema_decay: float = 0.0
     share_batch_norm: bool = True
     init: str = ""
-    licence: str = "follows the training data; not stated by whoever trained"
+    license: str = "follows the training data; not stated by whoever trained"
     log_every: int = 50
     image_every: int = 1000
     save_every: int = 1000
@@ -107,7 +107,7 @@ class PerceptualConfig:
         config: sizes that differ from the defaults, for ``random-vgg19`` only.
         distance: ``l1`` or ``squared_l2``.
         num_scales: scales of the perceptual loss.
-        pixels: weight of the plain pixel difference on every scale, for features that do not see colours well;
+        pixels: weight of the plain pixel difference on every scale, for features that do not see colors well;
             not in the paper.
     """
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import UserError
-from losses.perceptual import PerceptualLoss
-from models.audio_encoder import AudioEncoder
-from models.catalog import build_network, load_network
-from models.lipsync_expert import LipSyncExpert
-from models.vgg import VGG19Features
-from train.config import FrozenConfig, PerceptualConfig
+from videoretalking.core.errors import UserError
+from videoretalking.losses.perceptual import PerceptualLoss
+from videoretalking.models.audio_encoder import AudioEncoder
+from videoretalking.models.catalog import build_network, load_network
+from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.vgg import VGG19Features
+from videoretalking.train.config import FrozenConfig, PerceptualConfig
 
 _RANDOM = "random-"
 _RANDOM_SEED = 0

@@ -16,22 +16,28 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
-from core.checkpoint import atomic_path
-from core.config import to_dict
-from core.devices import DTYPES, autocast
-from core.distributed import World, average_over_world, join_world, share_batch_norm, wrap_network
-from core.errors import UserError
-from losses.total import require_finite, weighted_sum
-from models.catalog import load_network, save_network
-from train.board import Board
-from train.optimizer import gradient_norm, make_optimizer, set_learning_rate
-from train.plateau import PlateauWatch
-from train.samples import TrainKeys, ValidationKeys, make_loader, step_seed, to_device
-from train.state import hold_folder, load_state, save_state
-from train.steps import STEPS
-from train.steps.base import Step, TrainingConfig
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.config import to_dict
+from videoretalking.core.devices import DTYPES, autocast
+from videoretalking.core.distributed import (
+    World,
+    average_over_world,
+    join_world,
+    share_batch_norm,
+    wrap_network,
+)
+from videoretalking.core.errors import UserError
+from videoretalking.losses.total import require_finite, weighted_sum
+from videoretalking.models.catalog import load_network, save_network
+from videoretalking.train.board import Board
+from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
+from videoretalking.train.plateau import PlateauWatch
+from videoretalking.train.samples import TrainKeys, ValidationKeys, make_loader, step_seed, to_device
+from videoretalking.train.state import hold_folder, load_state, save_state
+from videoretalking.train.steps import STEPS
+from videoretalking.train.steps.base import Step, TrainingConfig
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainingConfig) -> None:
@@ -104,7 +110,7 @@ def _train(config: TrainingConfig, world: World) -> None:
         _write_config(folder, settings)
         board = Board(folder / "events", first_step)
         parameters = sum(parameter.numel() for parameter in generator.parameters())
-        _log.info(
+        logger.info(
             "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %d in %s",
             *(config.network, _length(train_set), parameters / 1e6, loop.precision, world.device),
             *(world.size, first_step, loop.steps, folder),
@@ -127,8 +133,8 @@ def _train(config: TrainingConfig, world: World) -> None:
         outputs = []
         if discriminator is not None:
             discriminator.requires_grad_(False)
-        for batch, synchronise in _micro_steps(micro_batches, generator_parallel):
-            with synchronise:
+        for batch, synchronize in _micro_steps(micro_batches, generator_parallel):
+            with synchronize:
                 with autocast(world.device, dtype):
                     output = task.generate(generator_parallel, batch, step)
                 total = weighted_sum(output.losses, task.weights)
@@ -148,8 +154,8 @@ def _train(config: TrainingConfig, world: World) -> None:
             set_learning_rate(discriminator_optimizer, settings_d, step, loop.steps)
             discriminator.requires_grad_(True)
             discriminator_optimizer.zero_grad()
-            for output, synchronise in _micro_steps(outputs, discriminator_parallel):
-                with synchronise:
+            for output, synchronize in _micro_steps(outputs, discriminator_parallel):
+                with synchronize:
                     with autocast(world.device, dtype):
                         losses = task.discriminate(discriminator_parallel, output, step)
                     total = weighted_sum(losses, task.discriminator_weights)
@@ -175,7 +181,7 @@ def _train(config: TrainingConfig, world: World) -> None:
             speed = (done - clock_step) / max(time.monotonic() - clock, 1e-9)
             clock, clock_step = time.monotonic(), done
             board.scalars("train", logged | {"steps_per_second": speed}, done)
-            _log.info(
+            logger.info(
                 "step %d/%d, %s, %s", done, loop.steps, _list(logged), _time_left(loop.steps - done, speed)
             )
         if board is not None and loop.image_every and (done % loop.image_every == 0 or last):
@@ -189,10 +195,10 @@ def _train(config: TrainingConfig, world: World) -> None:
             save_state(folder, parts, done, settings)
             exported = task.exported(average.module if average is not None else generator)
             extra = {"step": done, "figures": figures, "training": settings}
-            save_network(folder / f"{config.network}.safetensors", exported, loop.licence, extra)
+            save_network(folder / f"{config.network}.safetensors", exported, loop.license, extra)
     if board is not None:
         board.close()
-        _log.info("finished: weights in %s", folder / f"{config.network}.safetensors")
+        logger.info("finished: weights in %s", folder / f"{config.network}.safetensors")
 
 
 @torch.no_grad()
@@ -222,7 +228,7 @@ def _validate(
     figures = average_over_world(sums, world)
     if board is not None:
         board.scalars("val", figures, step + 1)
-        _log.info("validation after step %d: %s", step + 1, _list(figures))
+        logger.info("validation after step %d: %s", step + 1, _list(figures))
         if shown:
             with autocast(world.device, DTYPES[loop.precision]):
                 frames = task.preview(network, val_set, world.device)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from train.config import OptimizerConfig
+from videoretalking.train.config import OptimizerConfig
 
 
 def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Adam:

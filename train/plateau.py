@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 WATCHED = ("bce", "sync")  # losses that the expert decides
 _LEAST_DROP = 0.02  # of the first window's mean
@@ -37,7 +37,7 @@ class PlateauWatch:
             mean = total / self._count
             first = self._first.setdefault(name, mean)
             if step >= 2 * self.window - 1 and mean > (1.0 - _LEAST_DROP) * first:
-                _log.warning(
+                logger.warning(
                     "step %d: the loss '%s' is %.3f and was %.3f at the start: it does not move (0.69 is an "
                     "undecided expert). Check that sound and picture are aligned (offset filter of the "
                     "preprocessing), then try a larger batch, a lower optimizer.lr, a longer warm-up",

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from core.distributed import World
-from core.errors import UserError
-from train.config import LoopConfig
+from videoretalking.core.distributed import World
+from videoretalking.core.errors import UserError
+from videoretalking.train.config import LoopConfig
 
 Key = tuple[int, int]  # (epoch, index)
 _VALIDATION_EPOCH = 1_000_000_000  # far from every training epoch

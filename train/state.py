@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from core.checkpoint import atomic_path, read_foreign
-from core.errors import UserError
+from videoretalking.core.checkpoint import atomic_path, read_foreign
+from videoretalking.core.errors import UserError
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 STATE = "state.pt"
 LOCK = ".lock"
@@ -52,7 +52,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 f"{folder}: another process is training here; wait for it, stop it, or give loop.folder a new name"
             ) from None
         except OSError as error:
-            _log.warning("%s cannot be locked (%s): start no second training there", folder, error.strerror)
+            logger.warning("%s cannot be locked (%s): start no second training there", folder, error.strerror)
         try:
             yield
         finally:
@@ -102,7 +102,7 @@ def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]
             "give loop.folder a new name"
         )
     for line in _differences(saved["config"], config):
-        _log.warning("changed since %s was saved: %s", path, line)
+        logger.warning("changed since %s was saved: %s", path, line)
     for name, state in saved["parts"].items():
         try:
             parts[name].load_state_dict(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 LAYOUT = Layout(
     network="arcface",
@@ -16,6 +16,6 @@ LAYOUT = Layout(
         "fc": "linear",
         "features": "embedding_norm",
     },
-    licence="InsightFace ArcFace IResNet-50 (Deng et al. 2019, github.com/deepinsight/insightface): "
+    license="InsightFace ArcFace IResNet-50 (Deng et al. 2019, github.com/deepinsight/insightface): "
     "non-commercial research only",
 )

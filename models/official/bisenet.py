@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 # official conv + batch norm unit -> ours (torchvision's Conv2dNormActivation: 0 convolution, 1 norm)
 _UNITS = {
@@ -34,5 +34,5 @@ LAYOUT = Layout(
         "conv_out16.conv_out": "head_16.1",
         "conv_out32.conv_out": "head_32.1",
     },
-    licence="face-parsing.PyTorch: MIT; trained on CelebAMask-HQ, whose licence is non-commercial",
+    license="face-parsing.PyTorch: MIT; trained on CelebAMask-HQ, whose license is non-commercial",
 )

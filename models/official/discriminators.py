@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 _LAYERS = (1, 2, 2, 2, 2, 2, 2)  # convolutions of each official block
 
@@ -17,7 +17,7 @@ LAYOUT = Layout(
         },
         "binary_pred.0": "head",
     },
-    licence="Wav2Lip (Prajwal et al. 2020, github.com/Rudrabha/Wav2Lip), trained on LRS2: no commercial use",
+    license="Wav2Lip (Prajwal et al. 2020, github.com/Rudrabha/Wav2Lip), trained on LRS2: no commercial use",
     outer_keys=("state_dict",),
     flip_inputs=("layers.0.weight",),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models.official.blocks import nested
-from models.official.layout import Layout
+from videoretalking.models.official.blocks import nested
+from videoretalking.models.official.layout import Layout
 
 ADAIN = {"mlp_shared.0": "hidden", "mlp_gamma": "scale", "mlp_beta": "shift"}
 PLAIN_BLOCK = {"model.0": "conv", "model.1": "norm"}
@@ -64,5 +64,5 @@ LAYOUT = Layout(
         for block in range(2)
         for part in ("conv1", "norm1")
     ),
-    licence="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
+    license="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
 )

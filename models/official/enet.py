@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 _NUM_DOWN = 6
 _NUM_CONVS = 4
@@ -49,5 +49,5 @@ LAYOUT = Layout(
         "to_rgbs.0.conv.weight",
         "to_rgbs.1.conv.weight",
     ),
-    licence="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
+    license="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 _NORMED = {
     "model.0": "stem",
@@ -20,5 +20,5 @@ LAYOUT = Layout(
     modules={**_NORMED, "color_top.0": "color_head", "au_top.0": "attention_head"},
     # an instance norm without parameters follows and removes every constant
     unused=tuple(f"{official}.bias" for official in _NORMED),
-    licence="ganimation_replicate, CelebA: no licence stated",
+    license="ganimation_replicate, CelebA: no license stated",
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.gfpgan import GFPGANConfig
-from models.official.layout import Layout
+from videoretalking.models.gfpgan import GFPGANConfig
+from videoretalking.models.official.layout import Layout
 
 _LEVELS = range(len(GFPGANConfig().widths) - 1)
 
@@ -42,5 +42,5 @@ LAYOUT = Layout(
     # StyleGAN2's mapping network: the U-Net predicts the codes of the layers directly
     unused=("stylegan_decoder.style_mlp",),
     squeeze=tuple(f"{ours}.conv.weight" for ours in (_STYLED | _TO_RGB).values()),
-    licence="GFPGAN: Apache-2.0",
+    license="GFPGAN: Apache-2.0",
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.gpen import GPENConfig, blur_kernel
-from models.official.layout import Layout
+from videoretalking.models.gpen import GPENConfig, blur_kernel
+from videoretalking.models.official.layout import Layout
 
 _LEVELS = range(len(GPENConfig().widths) - 1)
 
@@ -26,7 +26,7 @@ LAYOUT = Layout(
         **{f"ecd{level + 1}.0.2": f"downs.{level}.conv" for level in _LEVELS},
         "final_linear.0": "to_latent",
         **{
-            # layer 0 of the release normalises the code and has no weights
+            # layer 0 of the release normalizes the code and has no weights
             f"generator.style.{layer + 1}": f"mapping.{layer}"
             for layer in range(GPENConfig().num_mapping_layers)
         },
@@ -42,5 +42,5 @@ LAYOUT = Layout(
         **{f"generator.to_rgbs.{level}.upsample.kernel": blur_kernel(4.0) for level in _LEVELS},
     },
     squeeze=tuple(f"{ours}.conv.weight" for ours in (_STYLED | _TO_RGB).values()),
-    licence="GPEN: Alibaba, academic and non-commercial use only",
+    license="GPEN: Alibaba, academic and non-commercial use only",
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from core.errors import UserError
+from videoretalking.core.errors import UserError
 
-# Where torch keeps the tensors of a spectrally normalised weight, and how released files call them.
+# Where torch keeps the tensors of a spectrally normalized weight, and how released files call them.
 SPECTRAL_WEIGHT = "parametrizations.weight.original"
 SPECTRAL_RIGHT = "parametrizations.weight.0._v"
 SPECTRAL_LEAVES = {
@@ -34,17 +34,17 @@ class Layout:
         skip: keys that contain one of these are not part of this network.
         unused: official prefixes of tensors that never reach an output; dropped by name.
         constants: official tensors that are built into our network -> the value that they must have.
-        leaves: official last part of a key -> ours, e.g. of spectrally normalised weights.
+        leaves: official last part of a key -> ours, e.g. of spectrally normalized weights.
         flip_inputs: our tensors whose input channels come in BGR triples and are turned into RGB.
         flip_outputs: our tensors whose output channels come in BGR triples and are turned into RGB.
         squeeze: our tensors that the release stores with further axes of size 1.
-        licence: licence and source of the released weights, one line.
+        license: license and source of the released weights, one line.
     """
 
     network: str
     files: tuple[str, ...]
     modules: Mapping[str, str]
-    licence: str
+    license: str
     outer_keys: tuple[str, ...] = ()
     strip: str = "module."
     skip: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ def _flip_input(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     tensor = state[name]
     if not name.endswith(SPECTRAL_RIGHT):
         return flip_triples(tensor, dim=1)
-    # the right vector of spectral normalisation belongs to the weight flattened to [out, in * k * k]
+    # the right vector of spectral normalization belongs to the weight flattened to [out, in * k * k]
     weight = state[name.removesuffix(SPECTRAL_RIGHT) + SPECTRAL_WEIGHT]
     return flip_triples(tensor.reshape(1, *weight.shape[1:]), dim=1).flatten()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from models.official.blocks import CONV_NORM_ACT_LEAVES, nested, numbered
-from models.official.dnet import ADAIN, PLAIN_BLOCK
-from models.official.layout import SPECTRAL_LEAVES, SPECTRAL_RIGHT, SPECTRAL_WEIGHT, Layout
+from videoretalking.models.official.blocks import CONV_NORM_ACT_LEAVES, nested, numbered
+from videoretalking.models.official.dnet import ADAIN, PLAIN_BLOCK
+from videoretalking.models.official.layout import SPECTRAL_LEAVES, SPECTRAL_RIGHT, SPECTRAL_WEIGHT, Layout
 
 _NUM_STAGES = 3
 _NUM_RESIDUAL = 9
@@ -72,5 +72,5 @@ LAYOUT = Layout(
     flip_outputs=tuple(
         f"decoder.final.conv.{leaf}" for leaf in (SPECTRAL_WEIGHT, SPECTRAL_LEAVES["weight_u"], "bias")
     ),
-    licence="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
+    license="Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)",
 )

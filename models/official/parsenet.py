@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
-from models.parsenet import ParseNetConfig
+from videoretalking.models.official.layout import Layout
+from videoretalking.models.parsenet import ParseNetConfig
 
 _HALVINGS = len(ParseNetConfig().widths) - 1
 _BLOCKS = {
@@ -29,5 +29,5 @@ LAYOUT = Layout(
         **{f"{official}.conv2d": f"{ours}.conv" for official, ours in _CONVS.items()},
         **{f"{official}.norm.norm": f"{ours}.norm" for official, ours in _CONVS.items()},
     },
-    licence="ParseNet of PSFRGAN, shipped with GPEN: CC BY-NC-SA 4.0, non-commercial",
+    license="ParseNet of PSFRGAN, shipped with GPEN: CC BY-NC-SA 4.0, non-commercial",
 )

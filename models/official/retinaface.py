@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
-from models.retinaface import STRIDES
+from videoretalking.models.official.layout import Layout
+from videoretalking.models.retinaface import STRIDES
 
 _CONTEXT = {
     "conv3X3": "branch_3x3",
@@ -34,5 +34,5 @@ LAYOUT = Layout(
         },
     },
     flip_inputs=("body.conv1.weight",),
-    licence="Pytorch_Retinaface: MIT; trained on WIDER FACE, research use",
+    license="Pytorch_Retinaface: MIT; trained on WIDER FACE, research use",
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
-from models.s3fd import S3FDConfig
+from videoretalking.models.official.layout import Layout
+from videoretalking.models.s3fd import S3FDConfig
 
 _LEVELS = ("conv3_3_norm", "conv4_3_norm", "conv5_3_norm", "fc7", "conv6_2", "conv7_2")
 
@@ -27,5 +27,5 @@ LAYOUT = Layout(
         **{f"{official}_mbox_conf": f"score_heads.{index}" for index, official in enumerate(_LEVELS)},
         **{f"{official}_mbox_loc": f"box_heads.{index}" for index, official in enumerate(_LEVELS)},
     },
-    licence="S3FD of face-alignment: BSD-3-Clause; trained on WIDER FACE, research use",
+    license="S3FD of face-alignment: BSD-3-Clause; trained on WIDER FACE, research use",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 # Official index of a convolution (its batch norm follows) -> our layer.
 _AUDIO_LAYERS = {0: 0, 4: 1, 8: 3, 11: 4, 14: 5, 18: 7}
@@ -21,7 +21,7 @@ LAYOUT = Layout(
     network="syncnet",
     files=("syncnet_v2.model",),
     modules=_MODULES,
-    licence="SyncNet (Chung and Zisserman 2016, github.com/joonson/syncnet_python): code MIT, "
+    license="SyncNet (Chung and Zisserman 2016, github.com/joonson/syncnet_python): code MIT, "
     "weights for research",
     flip_inputs=("lip_encoder.0.conv.weight",),
     squeeze=tuple(f"lip_encoder.{layer}.conv.weight" for layer in (2, 4, 5, 6, 8)),  # kernels of one frame

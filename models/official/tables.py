@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.official import (
+from videoretalking.models.official import (
     arcface,
     bisenet,
     discriminators,
@@ -24,7 +24,7 @@ from models.official import (
     vgg,
     wav2lip,
 )
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     dnet.LAYOUT,

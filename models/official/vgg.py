@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.official.layout import Layout
+from videoretalking.models.official.layout import Layout
 
 # Official indices of the convolutions of each block up to relu5_1.
 _CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28,))
@@ -15,6 +15,6 @@ LAYOUT = Layout(
         for block, indices in enumerate(_CONVOLUTIONS)
         for depth, index in enumerate(indices)
     },
-    licence="VGG-19 of torchvision (BSD-3-Clause), trained on ImageNet",
+    license="VGG-19 of torchvision (BSD-3-Clause), trained on ImageNet",
     unused=("features.30", "features.32", "features.34", "classifier"),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from models.official.blocks import CONV_NORM_ACT_LEAVES, numbered
-from models.official.layout import Layout
+from videoretalking.models.official.blocks import CONV_NORM_ACT_LEAVES, numbered
+from videoretalking.models.official.layout import Layout
 
 _ENCODER_LAYERS = (1, 3, 4, 3, 3, 2, 2)  # convolutions of each face encoder block
 _DECODER_LAYERS = (1, 2, 3, 3, 3, 3, 3)
@@ -22,7 +22,7 @@ LAYOUT = Layout(
     network="wav2lip",
     files=("wav2lip_gan.pth", "wav2lip.pth"),
     modules=_MODULES,
-    licence="Wav2Lip (Prajwal et al. 2020, github.com/Rudrabha/Wav2Lip), trained on LRS2: no commercial use",
+    license="Wav2Lip (Prajwal et al. 2020, github.com/Rudrabha/Wav2Lip), trained on LRS2: no commercial use",
     outer_keys=("state_dict",),
     leaves=CONV_NORM_ACT_LEAVES,
     flip_inputs=("face_encoder.0.0.conv.weight",),

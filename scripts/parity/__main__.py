@@ -10,10 +10,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from core.errors import UserError, run_command
-from scripts.parity.algorithms import CASES, complaints, load_reader
-from scripts.parity.kit import Kit
-from scripts.parity.networks import network_error
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.scripts.parity.algorithms import CASES, complaints, load_reader
+from videoretalking.scripts.parity.kit import Kit
+from videoretalking.scripts.parity.networks import network_error
 
 _SHOWN_COMPLAINTS = 3
 

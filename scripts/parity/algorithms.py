@@ -11,8 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core.errors import UserError
-from scripts.parity import audio_cases, blend_cases, core_cases, face_cases, loss_cases, metric_cases
+from videoretalking.core.errors import UserError
+from videoretalking.scripts.parity import (
+    audio_cases,
+    blend_cases,
+    core_cases,
+    face_cases,
+    loss_cases,
+    metric_cases,
+)
 
 Answers = dict[str, dict[str, Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core import constants
-from media import mel
+from videoretalking.core import constants
+from videoretalking.media import mel
 
 Fields = dict[str, Any]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from models.blocks import from_signed
-from models.official.layout import flip_triples
-from models.syncnet import SyncNet
+from videoretalking.models.blocks import from_signed
+from videoretalking.models.official.layout import flip_triples
+from videoretalking.models.syncnet import SyncNet
 
 Tensors = dict[str, torch.Tensor]
 Adapter = Callable[[nn.Module, Mapping[str, torch.Tensor]], Tensors]

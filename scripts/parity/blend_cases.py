@@ -1,4 +1,4 @@
-"""Parity case ``blend``: the published multi-band blending, reproduced by :mod:`pipeline.blend`."""
+"""Parity case ``blend``: the published multi-band blending, reproduced by :mod:`pipeline.stages.blend`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline.blend import blend_published, paste_published
+from videoretalking.pipeline.stages.blend import blend_published, paste_published
 
 Fields = dict[str, Any]
 

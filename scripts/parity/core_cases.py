@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from core import coefficients
-from core.expressions import EXPRESSION_TEMPLATES, UPPER_FACE_EMOTIONS, action_units
-from core.images import truncate_to_uint8
-from models.blocks import from_signed
+from videoretalking.core import coefficients
+from videoretalking.core.expressions import EXPRESSION_TEMPLATES, UPPER_FACE_EMOTIONS, action_units
+from videoretalking.core.images import truncate_to_uint8
+from videoretalking.models.blocks import from_signed
 
 Case = dict[str, dict[str, Any]]
 

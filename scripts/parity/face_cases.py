@@ -13,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from core.constants import RECON_SIZE
-from faces import align, boxes, masks, published
+from videoretalking.core.constants import RECON_SIZE
+from videoretalking.faces import align, boxes, masks
+from videoretalking.scripts.parity.published import faces as published
 
 Case = Mapping[str, Mapping[str, Any]]
 Result = dict[str, dict[str, Any]]
@@ -120,8 +121,8 @@ def _stit_align(case: Case) -> Result:
         published.paste_square(255 - track["image"], crop, inverse[index])
         for index, crop in zip(track["crop_frames"], crops, strict=True)
     ]
-    centre, x, y = published.quad_axes(smoothed["landmarks"])
-    centre = published.smooth_axes(centre, float(smoothed["center_sigma"]))
+    center, x, y = published.quad_axes(smoothed["landmarks"])
+    center = published.smooth_axes(center, float(smoothed["center_sigma"]))
     x, y = (published.smooth_axes(axis, float(smoothed["xy_sigma"])) for axis in (x, y))
     result: Result = {
         "track": {
@@ -138,7 +139,7 @@ def _stit_align(case: Case) -> Result:
                 *published.quad_axes(case["scaled"]["landmarks"], float(case["scaled"]["scale"]))
             )
         },
-        "smoothed": {"quads": published.quads_from_axes(centre, x, y)},
+        "smoothed": {"quads": published.quads_from_axes(center, x, y)},
         "perspective": {
             "inverse": published.perspective_coefficients(
                 case["perspective"]["pa"], case["perspective"]["pb"]
@@ -254,14 +255,14 @@ def _lnet_batch(case: Case) -> Result:
 
 def _lnet_batch_clip(fields: Mapping[str, Any], static: bool) -> dict[str, Any]:
     frames = [fields[f"full_{index}"] for index in range(len(fields["lms"]))]
-    stabilised = [fields[f"stabilised_{index}"] for index in range(len(frames))]
+    stabilized = [fields[f"stabilised_{index}"] for index in range(len(frames))]
     height, width = frames[0].shape[:2]
     coords = boxes.published_coords(fields["rects_x1y1x2y2"], _PADS, (width, height))
     y1, y2, x1, x2 = (int(value) for value in fields["region_oy1oy2ox1ox2"])
     mels = [np.full((80, 16), index, dtype=np.float32) for index in range(int(fields["n_mels"]))]
     batches = published.lipsync_batches(
         frames,
-        stabilised,
+        stabilized,
         fields["lms"],
         coords,
         (y1, y2, x1, x2),

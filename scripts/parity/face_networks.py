@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from models.bisenet import IMAGENET_MEAN, IMAGENET_STD
-from models.blocks import from_signed, to_signed
+from videoretalking.models.bisenet import IMAGENET_MEAN, IMAGENET_STD
+from videoretalking.models.blocks import from_signed, to_signed
 
 Tensors = Mapping[str, torch.Tensor]
 Adapter = Callable[[nn.Module, Tensors], dict[str, torch.Tensor]]

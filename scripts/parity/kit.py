@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from core.errors import UserError
+from videoretalking.core.errors import UserError
 
 Array = npt.NDArray[Any]
 

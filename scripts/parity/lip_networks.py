@@ -1,6 +1,6 @@
 """Kit inputs and outputs of the paper's own three networks.
 
-The kit speaks each network's published colour order and range; ours take and give RGB in [0, 1].
+The kit speaks each network's published color order and range; ours take and give RGB in [0, 1].
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from models.blocks import from_signed, to_signed
-from models.dnet import DNet
-from models.enet import ENet, enhance_from_audio
-from models.lnet import LNet
-from models.official.layout import flip_triples
+from videoretalking.models.blocks import from_signed, to_signed
+from videoretalking.models.dnet import DNet
+from videoretalking.models.enet import ENet, enhance_from_audio
+from videoretalking.models.lnet import LNet
+from videoretalking.models.official.layout import flip_triples
 
 Tensors = Mapping[str, torch.Tensor]
 

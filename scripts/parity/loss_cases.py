@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.config import load_config
-from losses.sync import sync_bce_loss, sync_loss, sync_probability
-from models.lipsync_expert import stack_lower_half
-from train.steps.lnet import LNetTraining
+from videoretalking.core.config import load_config
+from videoretalking.losses.sync import sync_bce_loss, sync_loss, sync_probability
+from videoretalking.models.lipsync_expert import stack_lower_half
+from videoretalking.train.steps.lnet import LNetTrainingConfig
 
 Fields = dict[str, Any]
 
@@ -30,7 +30,7 @@ def sync_loss_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
     results = {name: _losses(fields) for name, fields in inputs.items() if "label_mixed" in fields}
     clip = torch.from_numpy(inputs["clip_layout"]["generated_bcthw"])
     results["clip_layout"] = {"expert_input": stack_lower_half(clip).numpy()}
-    weights = load_config(LNetTraining, _LNET_CONFIG).weights
+    weights = load_config(LNetTrainingConfig, _LNET_CONFIG).weights
     names = [str(name) for name in inputs["total"]["names"]]
     results["total"] = {"paper_lnet_weights": np.array([getattr(weights, name) for name in names])}
     results["negative_cosine"] = {"status": _unclamped_status(inputs["negative_cosine"])}

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from faces.boxes import iou
-from metrics.cpbd import cpbd, measure_edges
-from metrics.face_tracks import crop_face, link_faces
-from metrics.fid import FeatureStatistics, frechet_distance
-from metrics.lse import audio_starts, num_windows, sync_values
-from metrics.mfcc import mel_filterbank, mfcc, num_columns
-from metrics.offset import shifted_distances, sync_score
-from metrics.summary import summarize
+from videoretalking.evaluation.summary import summarize
+from videoretalking.faces.boxes import iou
+from videoretalking.metrics.cpbd import cpbd, measure_edges
+from videoretalking.metrics.face_tracks import crop_face, link_faces
+from videoretalking.metrics.fid import FeatureStatistics, frechet_distance
+from videoretalking.metrics.lse import audio_starts, num_windows, sync_values
+from videoretalking.metrics.mfcc import mel_filterbank, mfcc, num_columns
+from videoretalking.metrics.offset import shifted_distances, sync_score
 
 Fields = dict[str, Any]
 
@@ -90,9 +90,9 @@ def cpbd_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
     """Score, edge counts and widths of the photographs, of a flat image and of steps."""
     results: dict[str, Fields] = {}
     for name, fields in inputs.items():
-        grey = fields["grey"]
-        results[name] = {"cpbd": cpbd(grey)}
-        measured = measure_edges(grey)
+        gray = fields["grey"]
+        results[name] = {"cpbd": cpbd(gray)}
+        measured = measure_edges(gray)
         if name == "steps":
             results[name] |= {
                 "widths": measured.widths,

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from core.errors import UserError
-from models.catalog import load_network
-from models.official.tables import BY_FILE
-from scripts.convert_official import convert_file
-from scripts.parity import av_networks, face_networks, lip_networks
-from scripts.parity.kit import Kit, largest_error
+from videoretalking.core.errors import UserError
+from videoretalking.models.catalog import load_network
+from videoretalking.models.official.tables import BY_FILE
+from videoretalking.scripts.convert_official import convert_file
+from videoretalking.scripts.parity import av_networks, face_networks, lip_networks
+from videoretalking.scripts.parity.kit import Kit, largest_error
 
 # Name in the kit -> (our network, function from kit inputs to kit outputs).
 ADAPTERS: dict[str, tuple[str, Any]] = {

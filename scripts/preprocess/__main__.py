@@ -10,9 +10,18 @@ import argparse
 import os
 from pathlib import Path
 
-from core.errors import run_command
-from faces.detect import BACKENDS
-from scripts.preprocess import audio, clips, coefficients, manifest, offsets, restore, sources, tracks
+from videoretalking.core.errors import run_command
+from videoretalking.faces.detect import BACKENDS
+from videoretalking.scripts.preprocess import (
+    audio,
+    clips,
+    coefficients,
+    manifest,
+    offsets,
+    restore,
+    sources,
+    tracks,
+)
 
 
 def main() -> None:

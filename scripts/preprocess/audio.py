@@ -9,23 +9,21 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from core.constants import MEL_HOP, SAMPLE_RATE, TRAIN_FPS
-from core.errors import UserError, run_command
-from datasets.clips import ClipWriter
-from media.audio import audio_info, load_waveform
-from media.mel import FFT_SIZE, mel_spectrogram
-from scripts.preprocess.clips import ClippedSource, clipped_sources
-from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
-
-Samples = npt.NDArray[np.float32]
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.constants import MEL_HOP, SAMPLE_RATE, TRAIN_FPS
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.datasets.clips import ClipWriter
+from videoretalking.media.audio import audio_info, load_waveform
+from videoretalking.media.mel import FFT_SIZE, mel_spectrogram
+from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 
 _CONTEXT = -(-FFT_SIZE // 2 // MEL_HOP)  # columns before and after a clip that its own columns reach into
 _MIN_PEAK = 1e-3  # of full scale; less is a muted recording
 
 
-def cut_sound(wave: Samples, start: float, num_frames: int) -> tuple[Samples, Samples]:
+def cut_sound(wave: Floats32, start: float, num_frames: int) -> tuple[Floats32, Floats32]:
     """Sound and spectrogram of a clip.
 
     The spectrogram is that of the whole recording: its first and last columns see what lies before and after

@@ -17,19 +17,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from core.checkpoint import atomic_path
-from core.constants import DNET_SIZE, ENET_SIZE, TRAIN_FPS
-from core.errors import UserError, run_command
-from datasets.clips import ClipMeta, ClipWriter
-from faces.align import anchor_crop, box_crop, extract
-from faces.types import FaceTrack
-from media.reader import VideoReader
-from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
-from scripts.preprocess.sources import Source, read_sources
-from scripts.preprocess.tracks import track_path
-
-Floats = npt.NDArray[np.float64]
-Frame = npt.NDArray[np.uint8]
+from videoretalking.core.arrays import Floats64, Image8
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, TRAIN_FPS
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.datasets.clips import ClipMeta, ClipWriter
+from videoretalking.faces.align import anchor_crop, box_crop, extract
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.reader import VideoReader
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.sources import Source, read_sources
+from videoretalking.scripts.preprocess.tracks import track_path
 
 _BOX_MARGIN = 0.25  # of a face box on every side, for crop jitter in training
 
@@ -138,14 +136,14 @@ def make_plans(track: FaceTrack, source: Source, config: ClipConfig) -> list[Cli
     return plans
 
 
-def _parts(times: Floats, max_seconds: float) -> list[tuple[int, int]]:
+def _parts(times: Floats64, max_seconds: float) -> list[tuple[int, int]]:
     """Ranges of frames of equal duration, none longer than ``max_seconds``."""
     count = max(1, int(np.ceil((times[-1] - times[0]) / max_seconds)))
     edges = np.searchsorted(times, np.linspace(times[0], times[-1], count + 1)[1:-1]).tolist()
     return list(zip([0, *edges], [*edges, len(times)], strict=True))
 
 
-def _nearest(times: Floats, fps: float) -> npt.NDArray[np.int64]:
+def _nearest(times: Floats64, fps: float) -> npt.NDArray[np.int64]:
     """Index of the frame nearest to each tick of a clock of ``fps`` that starts with the first frame."""
     count = int((times[-1] - times[0]) * fps + 1e-6) + 1
     ticks = times[0] + np.arange(count) / fps
@@ -167,7 +165,7 @@ def _objection(track: FaceTrack, frames: npt.NDArray[np.int64], config: ClipConf
     return ""
 
 
-def dnet_window(landmarks: Floats) -> Floats:
+def dnet_window(landmarks: Floats64) -> Floats64:
     """D-Net's view of a clip: an upright square of the size and at the place of the typical anchored crop.
 
     At run time D-Net sees every face in its own anchored crop, so training shows it at the same size; what the
@@ -182,11 +180,11 @@ def dnet_window(landmarks: Floats) -> Floats:
     crops = [anchor_crop(points, DNET_SIZE) for points in landmarks]
     center = np.median([crop.to_image([(DNET_SIZE - 1) / 2] * 2) for crop in crops], axis=0)
     half = np.median([DNET_SIZE / crop.scale for crop in crops]) / 2
-    edge = center + 0.5  # pixel centre -> box coordinates
+    edge = center + 0.5  # pixel center -> box coordinates
     return np.concatenate([edge - half, edge + half])
 
 
-def stored_window(boxes: Floats, dnet: Floats, max_face: float) -> tuple[npt.NDArray[np.int64], int]:
+def stored_window(boxes: Floats64, dnet: Floats64, max_face: float) -> tuple[npt.NDArray[np.int64], int]:
     """The square of the source that a clip stores, and the side at which it is stored.
 
     Args:
@@ -207,7 +205,7 @@ def stored_window(boxes: Floats, dnet: Floats, max_face: float) -> tuple[npt.NDA
     return np.concatenate([corner, corner + side]), max(1, round(side * scale))
 
 
-def frames_at(frames: Iterable[Frame], wanted: Iterable[int]) -> Iterator[Frame]:
+def frames_at(frames: Iterable[Image8], wanted: Iterable[int]) -> Iterator[Image8]:
     """Frames by number.
 
     Args:
@@ -244,7 +242,7 @@ def cut_source(work: Path, root: Path, config: ClipConfig, source: Source) -> No
 
 
 def _write_clip(
-    folder: Path, track: FaceTrack, source: Source, plan: ClipPlan, stream: Iterator[Frame], max_face: float
+    folder: Path, track: FaceTrack, source: Source, plan: ClipPlan, stream: Iterator[Image8], max_face: float
 ) -> None:
     landmarks = track.landmarks[plan.frames].astype(np.float64)
     boxes = track.boxes[plan.frames].astype(np.float64)
@@ -265,14 +263,14 @@ def _write_clip(
             width=side,
             dnet_window=(x1, y1, x2, y2),
             source=f"{source.path.name} {plan.start:.3f}-{stop:.3f} s",
-            licence=source.licence,
+            license=source.license,
             release_training=source.release_training,
             source_window=(float(window[0]), float(window[1]), float(window[2]), float(window[3])),
         )
     )
 
 
-def _stored_box(boxes: Floats, window: npt.NDArray[np.int64], side: int) -> Floats:
+def _stored_box(boxes: Floats64, window: npt.NDArray[np.int64], side: int) -> Floats64:
     """Boxes [..., 4] of the source in pixels of the stored frame; edges stay on edges."""
     scale = side / float(window[2] - window[0])
     return np.asarray((boxes - np.tile(window[:2], 2)) * scale)

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core.constants import DNET_SIZE
-from core.errors import run_command
-from datasets.clips import ClipWriter, PreparedClip
-from faces.align import box_crop, extract
-from faces.reconstruct import FitReconstructor, NetworkReconstructor, Rows, choose_reconstructor
-from scripts.preprocess.clips import ClipPlan, all_plans
-from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.constants import DNET_SIZE
+from videoretalking.core.errors import run_command
+from videoretalking.datasets.clips import ClipWriter, PreparedClip
+from videoretalking.faces.align import box_crop, extract
+from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor, choose_reconstructor
+from videoretalking.scripts.preprocess.clips import ClipPlan, all_plans
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 
 
-def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitReconstructor) -> Rows:
+def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitReconstructor) -> Floats32:
     """Rows of a clip.
 
     Args:

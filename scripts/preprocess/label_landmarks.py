@@ -13,7 +13,7 @@ One ``.npz`` per file is written below ``--output`` with the relative path of it
 already are left alone, so an interrupted run continues. Keys (T frames in presentation order):
 
 ===========  ==================  ==================================================================
-``points``   [T, 68, 2] float32  iBUG points, pixels, centres at integer coordinates
+``points``   [T, 68, 2] float32  iBUG points, pixels, centers at integer coordinates
 ``mesh``     [T, 478, 3] float32 raw mesh, pixels; z grows away from the camera, in units of x
 ``found``    [T] bool            whether a face was found; rows of the other frames are zero
 ``time``     [T] float64         seconds
@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import UserError, run_command
+from videoretalking.core.errors import UserError, run_command
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -145,17 +145,17 @@ def label_file(path: Path, target: Path) -> int:
 
 
 def _mesh_array(face: Any, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """MediaPipe's relative coordinates (pixel edges at integers) -> pixels with centres at integers."""
+    """MediaPipe's relative coordinates (pixel edges at integers) -> pixels with centers at integers."""
     width, height = size
     relative = np.array([[point.x, point.y, point.z] for point in face.landmark], np.float32)
     return (relative * (width, height, width) - (0.5, 0.5, 0.0)).astype(np.float32)
 
 
 def contact_sheet(path: Path, labels: Path, columns: int = 4, height: int = 320) -> npt.NDArray[np.uint8]:
-    """A strip of evenly spaced labelled frames with the 68 points drawn, to be looked at.
+    """A strip of evenly spaced labeled frames with the 68 points drawn, to be looked at.
 
     Args:
-        path: the labelled source.
+        path: the labeled source.
         labels: its ``.npz``.
         columns: frames in the strip.
         height: height of the strip in pixels.
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--files", nargs="*", help="files of it to label instead of folders")
     parser.add_argument("--output", type=Path, required=True, help="folder for the labels")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--sheets", type=Path, help="folder for strips of labelled frames (PNG)")
+    parser.add_argument("--sheets", type=Path, help="folder for strips of labeled frames (PNG)")
     arguments = parser.parse_args()
     suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     if arguments.files:
@@ -210,13 +210,13 @@ def main() -> None:
         path: (arguments.output / path.relative_to(arguments.root)).with_suffix(".npz") for path in sources
     }
     jobs = [(path, target) for path, target in targets.items() if not target.is_file()]
-    _log.info("%d of %d files are to be labelled", len(jobs), len(sources))
+    logger.info("%d of %d files are to be labeled", len(jobs), len(sources))
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for count, (path, frames, reason) in enumerate(pool.imap_unordered(_label_one, jobs), start=1):
             if reason or not frames:
-                _log.warning("[%d/%d] rejected %s: %s", count, len(jobs), path, reason or "no face found")
+                logger.warning("[%d/%d] rejected %s: %s", count, len(jobs), path, reason or "no face found")
             else:
-                _log.info("[%d/%d] %s: face in %d frames", count, len(jobs), path, frames)
+                logger.info("[%d/%d] %s: face in %d frames", count, len(jobs), path, frames)
     if arguments.sheets:
         import cv2
 

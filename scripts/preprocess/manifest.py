@@ -17,13 +17,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import UserError, run_command
-from datasets.clips import META, PreparedClip
-from datasets.manifest import ManifestEntry, write_manifest
-from scripts.preprocess.runner import read_rejects, step_parser
-from scripts.preprocess.sources import Source, read_sources
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.datasets.clips import META, PreparedClip
+from videoretalking.datasets.manifest import ManifestEntry, write_manifest
+from videoretalking.scripts.preprocess.runner import read_rejects, step_parser
+from videoretalking.scripts.preprocess.sources import Source, read_sources
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def run(work: Path, root: Path, config: SplitConfig) -> Path:
     entries = collect(root, read_sources(work), config, read_rejects(work, "offsets"))
     path = write_manifest(root, entries)
     counts = Counter(entry.split for entry in entries)
-    _log.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))
+    logger.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))
     return path
 
 

@@ -15,25 +15,23 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from core.checkpoint import atomic_path
-from core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
-from core.errors import run_command
-from datasets.clips import ClipWriter, PreparedClip
-from datasets.collection import mel_start, to_image
-from datasets.crops import cut, face_crop
-from media.audio import load_waveform
-from metrics.offset import SyncScore, sync_score
-from models.catalog import load_network
-from models.lipsync_expert import LipSyncExpert
-from scripts.preprocess.audio import cut_sound
-from scripts.preprocess.clips import ClippedSource, clipped_sources
-from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
-from scripts.preprocess.sources import Source
-
-Floats = npt.NDArray[np.float32]
+from videoretalking.core.arrays import Floats32
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
+from videoretalking.core.errors import run_command
+from videoretalking.datasets.clips import ClipWriter, PreparedClip
+from videoretalking.datasets.collection import mel_start, to_image
+from videoretalking.datasets.crops import cut, face_crop
+from videoretalking.media.audio import load_waveform
+from videoretalking.metrics.offset import SyncScore, sync_score
+from videoretalking.models.catalog import load_network
+from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.scripts.preprocess.audio import cut_sound
+from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.sources import Source
 
 _BATCH = 32  # windows embedded at once
 
@@ -56,7 +54,7 @@ class OffsetConfig:
 
 
 @torch.inference_mode()
-def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats, Floats]:
+def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats32, Floats32]:
     """Embeddings of every window of a clip.
 
     Args:

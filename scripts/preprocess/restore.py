@@ -19,18 +19,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from core.constants import ENET_SIZE
-from core.devices import choose_device
-from core.errors import run_command
-from datasets.clips import ClipWriter, PreparedClip
-from faces.align import enhancer_crop, extract, place
-from faces.types import Crop
-from models.catalog import load_network
-from pipeline.blend import fade_window
-from scripts.preprocess.clips import ClipPlan, all_plans
-from scripts.preprocess.runner import Outcome, run_step, step_parser
-
-Frame = npt.NDArray[np.uint8]
+from videoretalking.core.arrays import Image8
+from videoretalking.core.constants import ENET_SIZE
+from videoretalking.core.devices import choose_device
+from videoretalking.core.errors import run_command
+from videoretalking.datasets.clips import ClipWriter, PreparedClip
+from videoretalking.faces.align import enhancer_crop, extract, place
+from videoretalking.faces.types import Crop
+from videoretalking.models.catalog import load_network
+from videoretalking.pipeline.stages.blend import fade_window
+from videoretalking.scripts.preprocess.clips import ClipPlan, all_plans
+from videoretalking.scripts.preprocess.runner import Outcome, run_step, step_parser
 
 _FADE = 0.08  # share of the restored square over which it runs out into the frame
 
@@ -42,8 +41,8 @@ def enlargement(clip: PreparedClip) -> int:
 
 
 def restore_frame(
-    frame: Frame, landmarks: npt.NDArray[np.float32], restorer: nn.Module, factor: int
-) -> Frame:
+    frame: Image8, landmarks: npt.NDArray[np.float32], restorer: nn.Module, factor: int
+) -> Image8:
     """Enlarge one frame and restore its face.
 
     Args:
@@ -81,7 +80,7 @@ def restore_clip(root: Path, device: str, plan: ClipPlan) -> None:
     restorer = _restorer(device)
     factor = enlargement(clip)
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Iterator[Image8]:
         for index in range(len(clip)):
             yield restore_frame(clip.frame(index), clip.landmarks[index], restorer, factor)
 

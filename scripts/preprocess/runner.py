@@ -21,10 +21,10 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from core.checkpoint import atomic_path
-from core.errors import UserError
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.errors import UserError
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Named(Protocol):
@@ -94,15 +94,15 @@ def run_step(
                 _write_rejects(folder, name, rejects)
             elif verdict == "failed":
                 failures[item_name] = reason
-                _log.error("%s: %s failed: %s", name, item_name, reason)
+                logger.error("%s: %s failed: %s", name, item_name, reason)
     done = len(todo) - new_rejects - len(failures)
     outcome = Outcome(done, len(items) - len(todo), new_rejects, len(failures))
-    _log.info(
+    logger.info(
         "%s: %d done, %d there before, %d rejected, %d failed",
         name, outcome.done, outcome.skipped, outcome.rejected, outcome.failed,
     )  # fmt: skip
     for reason, count in Counter(rejects.values()).most_common(5):
-        _log.info("%s: %d rejected in all: %s", name, count, reason)
+        logger.info("%s: %d rejected in all: %s", name, count, reason)
     if failures and not done and not new_rejects:
         first = next(iter(failures))
         raise UserError(f"step {name}: all {len(failures)} items failed; {first}: {failures[first]}")

@@ -4,7 +4,7 @@ Layouts (``--layout``):
 
 =============  ==============================================================================================
 ``folder``     any folder of videos; the identity is the first folder below the root, or the file's own name
-``table``      a ``manifest.csv`` in the root with at least ``file`` and ``identity``; ``split``, ``licence``
+``table``      a ``manifest.csv`` in the root with at least ``file`` and ``identity``; ``split``, ``license``
                and ``release_training`` (yes/no) are used when present
 ``voxceleb``   VoxCeleb as downloaded (``.../id10001/VIDEO/00001.mp4``) or as cut for the first-order motion
                model (``train/id10001#VIDEO#000100#000200.mp4``); folders ``train`` and ``test`` set the split
@@ -30,10 +30,10 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from pathlib import Path
 
-from core.checkpoint import atomic_path
-from core.errors import UserError, run_command
+from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.errors import UserError, run_command
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SOURCES = "sources.csv"
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg"}
@@ -49,7 +49,7 @@ class Source:
         path: the file.
         identity: the person.
         split: ``train``, ``val``, ``test``, or empty to be decided by identity.
-        licence: licence of the file, one line; may be empty.
+        license: license of the file, one line; may be empty.
         release_training: whether weights trained on it may be published.
         start: first second to keep.
         end: second to stop at; 0 keeps everything.
@@ -59,7 +59,7 @@ class Source:
     path: Path
     identity: str
     split: str = ""
-    licence: str = ""
+    license: str = ""
     release_training: bool = False
     start: float = 0.0
     end: float = 0.0
@@ -109,7 +109,7 @@ def read_sources(work: Path) -> list[Source]:
                     path=Path(row["path"]),
                     identity=row["identity"],
                     split=row["split"],
-                    licence=row["licence"],
+                    license=row["license"],
                     release_training=row["release_training"] == "True",
                     start=float(row["start"]),
                     end=float(row["end"]),
@@ -147,7 +147,7 @@ def list_table(root: Path) -> Iterator[Source]:
                 path=root / relative,
                 identity=row["identity"],
                 split=row["split"] if row.get("split") in {"train", "val", "test"} else "",
-                licence=row.get("licence", ""),
+                license=row.get("license") or row.get("licence") or "",
                 release_training=row.get("release_training", "no").lower() == "yes",
             )
 
@@ -253,7 +253,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sources = list_sources(arguments.layout, arguments.root, arguments.only)
     path = write_sources(arguments.work, sources)
-    _log.info("%d sources of %d people in %s", len(sources), len({s.identity for s in sources}), path)
+    logger.info("%d sources of %d people in %s", len(sources), len({s.identity for s in sources}), path)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError, run_command
-from faces.align import lipsync_box
-from faces.boxes import smooth_boxes
-from faces.detect import BACKENDS, FaceDetector, choose_detector
-from faces.track import FaceTracker
-from faces.types import FaceTrack
-from media.reader import VideoReader
-from scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
-from scripts.preprocess.sources import Source, read_sources
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.faces.align import lipsync_box
+from videoretalking.faces.boxes import smooth_boxes
+from videoretalking.faces.detect import BACKENDS, FaceDetector, choose_detector
+from videoretalking.faces.track import FaceTracker
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.reader import VideoReader
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 
 def track_path(work: Path, source: Source) -> Path:

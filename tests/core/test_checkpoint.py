@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from core.checkpoint import (
+from videoretalking.core.checkpoint import (
     FORMAT,
     FORMAT_VERSION,
     atomic_path,
@@ -18,7 +18,7 @@ from core.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from core.errors import UserError
+from videoretalking.core.errors import UserError
 
 
 def save(path: Path) -> Path:
@@ -28,7 +28,7 @@ def save(path: Path) -> Path:
         {"a": shared, "b": shared.t()},
         network="dnet",
         config={"w": (1, 2)},
-        licence="L",
+        license="L",
         extra={"step": 3},
     )
     return path
@@ -40,7 +40,7 @@ def test_round_trip_with_metadata(tmp_path: Path) -> None:
     assert metadata == {
         "network": "dnet",
         "config": {"w": [1, 2]},
-        "licence": "L",
+        "license": "L",
         "extra": {"step": 3},
         "format_version": FORMAT_VERSION,
     }

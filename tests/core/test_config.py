@@ -6,8 +6,8 @@ from typing import Literal
 
 import pytest
 
-from core.config import from_dict, load_config, to_dict
-from core.errors import UserError
+from videoretalking.core.config import from_dict, load_config, to_dict
+from videoretalking.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 _TOUCHED = """
 import resource, sys
 import torch
-from core.devices import keep_freed_memory
+from videoretalking.core.devices import keep_freed_memory
 assert keep_freed_memory(sys.argv[1] == "keep")
 for _ in range(12):
     torch.empty(64 * 2**20, dtype=torch.uint8).fill_(1)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.collection import DataConfig
-from datasets.synthetic import write_synthetic
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.synthetic import write_synthetic
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
-from datasets.degradations import degrade, jpeg
+from videoretalking.datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, mix_speech, silent_mel
+from videoretalking.datasets.degradations import degrade, jpeg
 
-EVERYTHING = AugmentConfig(flip=1.0, colour=1.0, blur=1.0, jpeg=1.0, occlusion=1.0, voice=1.0)
+EVERYTHING = AugmentConfig(flip=1.0, color=1.0, blur=1.0, jpeg=1.0, occlusion=1.0, voice=1.0)
 
 
 def picture(size: int = 64) -> np.ndarray:
@@ -24,7 +24,7 @@ def test_zero_strength_changes_nothing() -> None:
     frame, mel = picture(), rng.uniform(-4, 4, (1, 80, 16)).astype(np.float32)
     changes = ImageAugment.draw(AugmentConfig(), rng)
     assert not changes.flip
-    np.testing.assert_array_equal(changes.degrade(changes.recolour(frame)), frame)
+    np.testing.assert_array_equal(changes.degrade(changes.recolor(frame)), frame)
     np.testing.assert_allclose(VoiceAugment.draw(AugmentConfig(), rng).apply(mel), mel, atol=1e-6)
 
 
@@ -33,7 +33,7 @@ def test_full_strength_changes_inputs_and_leaves_the_original_alone() -> None:
     before = frame.copy()
     changes = ImageAugment.draw(EVERYTHING, np.random.default_rng(3))
     assert changes.flip and changes.blur > 0 and 30 <= changes.jpeg < 95 and changes.cover is not None
-    assert np.abs(changes.recolour(frame).astype(int) - frame).mean() > 3
+    assert np.abs(changes.recolor(frame).astype(int) - frame).mean() > 3
     assert np.abs(changes.degrade(frame).astype(int) - frame).mean() > 3
     np.testing.assert_array_equal(frame, before)
 

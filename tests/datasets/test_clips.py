@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.constants import MEL_BANDS, MEL_WINDOW
-from core.errors import UserError
-from datasets.clips import META, ClipMeta, ClipWriter, PreparedClip, decode_jpeg, encode_jpeg
-from datasets.collection import ClipCollection, DataConfig, mel_start
-from datasets.manifest import MANIFEST, ManifestEntry, read_manifest, write_manifest
+from videoretalking.core.constants import MEL_BANDS, MEL_WINDOW
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import META, ClipMeta, ClipWriter, PreparedClip, decode_jpeg, encode_jpeg
+from videoretalking.datasets.collection import ClipCollection, DataConfig, mel_start
+from videoretalking.datasets.manifest import MANIFEST, ManifestEntry, read_manifest, write_manifest
 
 
 def smooth_frame(seed: int, size: int = 64) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.collection import ClipCollection, DataConfig
-from datasets.crops import (
+from videoretalking.datasets.collection import ClipCollection, DataConfig
+from videoretalking.datasets.crops import (
     MIRRORED,
     Jitter,
     aligned_crop,
@@ -17,8 +17,8 @@ from datasets.crops import (
     mouth_points,
     pose_distance,
 )
-from faces.align import box_crop
-from faces.types import Crop
+from videoretalking.faces.align import box_crop
+from videoretalking.faces.types import Crop
 
 BOX = box_crop([10.0, 20.0, 50.0, 60.0], (20, 20))  # half size
 

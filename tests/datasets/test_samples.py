@@ -7,21 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.coefficients import motion_window
-from datasets.augment import AugmentConfig
-from datasets.clips import Frame, PreparedClip
-from datasets.collection import DataConfig
-from datasets.crops import cut, face_crop, mouth_opening, mouth_points
-from datasets.dnet import DNetPairs
-from datasets.enet import ENetClips
-from datasets.expert import SyncWindows
-from datasets.landmarks import LandmarkCrops
-from datasets.lnet import LNetClips, replace_lower_half
-from faces.types import Crop
+from videoretalking.core.arrays import Image8
+from videoretalking.core.coefficients import motion_window
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.crops import cut, face_crop, mouth_opening, mouth_points
+from videoretalking.datasets.dnet import DNetPairs
+from videoretalking.datasets.enet import ENetClips
+from videoretalking.datasets.expert import SyncWindows
+from videoretalking.datasets.landmarks import LandmarkCrops
+from videoretalking.datasets.lnet import LNetClips, replace_lower_half
+from videoretalking.faces.types import Crop
 
 NONE = AugmentConfig()
 HARD = AugmentConfig(
-    flip=0.5, colour=1.0, crop_jitter=0.1, rotation=30.0, blur=0.5, jpeg=0.5, occlusion=0.5, voice=1.0,
+    flip=0.5, color=1.0, crop_jitter=0.1, rotation=30.0, blur=0.5, jpeg=0.5, occlusion=0.5, voice=1.0,
     speaker_mix=0.5, silence=0.3,
 )  # fmt: skip
 
@@ -197,11 +198,11 @@ def test_landmark_negatives_keep_away_from_the_face(
 ) -> None:
     shown: list[Crop] = []
 
-    def recording_cut(clip: PreparedClip, index: int, crop: Crop) -> Frame:
+    def recording_cut(clip: PreparedClip, index: int, crop: Crop) -> Image8:
         shown.append(crop)
         return cut(clip, index, crop)
 
-    monkeypatch.setattr("datasets.landmarks.cut", recording_cut)
+    monkeypatch.setattr("videoretalking.datasets.landmarks.cut", recording_cut)
     dataset = LandmarkCrops(data, "train", NONE, 0, negatives=1.0)
     landmarks = dataset.clips.clip(0).landmarks
     for epoch in range(10):

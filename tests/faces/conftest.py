@@ -7,14 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-Floats = npt.NDArray[np.float64]
+from videoretalking.core.arrays import Floats64
 
 
 @pytest.fixture
-def face3d() -> Floats:
+def face3d() -> Floats64:
     """[68, 3] in units of the face model: x right, y up, z towards the viewer."""
     angle = np.linspace(np.pi, 2 * np.pi, 17)
     jaw = np.stack([0.72 * np.cos(angle), 0.2 + np.sin(angle), 0.75 * np.sin(angle) ** 2 - 0.6], 1)
@@ -28,7 +27,7 @@ def face3d() -> Floats:
     return np.concatenate([jaw, (brow * [-1, 1, 1])[::-1], brow, bridge, base, *eyes, *lips])
 
 
-def _ring(x: float, y: float, width: float, height: float, count: int, depth: float) -> Floats:
+def _ring(x: float, y: float, width: float, height: float, count: int, depth: float) -> Floats64:
     """An ellipse from its left end clockwise, bent backwards like a face."""
     angle = np.pi - np.arange(count) * 2 * np.pi / count
     across = width * np.cos(angle)
@@ -36,7 +35,7 @@ def _ring(x: float, y: float, width: float, height: float, count: int, depth: fl
 
 
 @pytest.fixture
-def frontal(face3d: Floats) -> Floats:
+def frontal(face3d: Floats64) -> Floats64:
     """[68, 2] pixels, y down: the face from the front, 140 pixels tall, in a frame of 320 x 240."""
     return face3d[:, :2] * [70.0, -70.0] + [160.0, 120.0]
 

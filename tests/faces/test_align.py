@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faces import align
-from faces.types import Crop
+from videoretalking.faces import align
+from videoretalking.faces.types import Crop
 
 
 def ramp(width: int, height: int) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_similarity_is_recovered_and_never_mirrors() -> None:
         align.fit_similarity(np.zeros((3, 2)), source[:3])
 
 
-def test_anchor_crop_ignores_the_mouth_and_centres_the_face(frontal: np.ndarray) -> None:
+def test_anchor_crop_ignores_the_mouth_and_centers_the_face(frontal: np.ndarray) -> None:
     crop = align.anchor_crop(frontal, 256)
     speaking = frontal.copy()
     speaking[48:] += [0, 9]

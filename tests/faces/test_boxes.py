@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faces import boxes
+from videoretalking.faces import boxes
 
 
 def test_iou_by_hand() -> None:
@@ -27,7 +27,7 @@ def test_suppress_keeps_the_best_of_each_cluster() -> None:
     assert boxes.suppress(nested, [0.9, 0.8], 0.4, boxes.overlap) == [0]
 
 
-def test_smoothing_is_centred_and_keeps_lines() -> None:
+def test_smoothing_is_centered_and_keeps_lines() -> None:
     line = np.arange(20.0)[:, None] * [1, 2, 3, 4]
     smoothed = boxes.smooth_boxes(line, 5)
     assert np.allclose(smoothed[2:-2], line[2:-2])  # no delay

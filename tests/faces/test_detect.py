@@ -1,4 +1,4 @@
-"""Detection: the bundled backend with a landmark network whose behaviour is known, and the choice of backend."""
+"""Detection: the bundled backend with a landmark network whose behavior is known, and the choice of backend."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import UserError
-from faces import detect
-from faces.align import landmark_crop, landmarks_box
-from faces.detect import BundledDetector, FaceDetector, choose_detector
-from faces.types import Face
-from models.catalog import build_network, save_network
-from models.landmarks import Landmarks
+from videoretalking.core.errors import UserError
+from videoretalking.faces import detect
+from videoretalking.faces.align import landmark_crop, landmarks_box
+from videoretalking.faces.detect import BundledDetector, FaceDetector, choose_detector
+from videoretalking.faces.types import Face
+from videoretalking.models.catalog import build_network, save_network
+from videoretalking.models.landmarks import Landmarks
 
 
 class DiscFinder(torch.nn.Module):
@@ -129,7 +129,7 @@ def test_real_cascade_proposes_the_portrait(frontal: np.ndarray) -> None:
     portrait = data.astronaut()
     boxes = detector._candidates(portrait, 320, 1.5)
     centers = [(box[:2] + box[2:]) / 2 for box in boxes]
-    # the astronaut's landmarks are centred near (223, 125) and about 85 pixels wide
+    # the astronaut's landmarks are centered near (223, 125) and about 85 pixels wide
     near = [box for box, center in zip(boxes, centers, strict=True) if np.abs(center - [223, 125]).max() < 20]
     assert near and any(60 < box[2] - box[0] < 120 for box in near)
 
@@ -139,7 +139,7 @@ def test_choice_of_backend(
 ) -> None:
     monkeypatch.setattr(detect, "_weights_available", lambda: False)
     weights = tmp_path / "landmarks.safetensors"
-    save_network(weights, build_network("landmarks", {"width_multiplier": 0.25}), licence="test")
+    save_network(weights, build_network("landmarks", {"width_multiplier": 0.25}), license="test")
     with caplog.at_level("INFO"):
         chosen: FaceDetector = choose_detector("auto", weights=weights)
     assert chosen.name == "bundled" and "bundled" in caplog.text
@@ -149,7 +149,7 @@ def test_choice_of_backend(
     chosen.follow(np.zeros((100, 100, 3), np.uint8), face)  # the real network fits the detector
     with pytest.raises(UserError, match="unknown face backend"):
         choose_detector("dlib")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("videoretalking.models.catalog.checkpoint_folders", lambda: (tmp_path / "none",))
     with pytest.raises(UserError, match="landmarks"):
         choose_detector("bundled")
 

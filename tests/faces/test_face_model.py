@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from core.checkpoint import save_checkpoint
-from core.errors import UserError
-from faces.align import RECON_TEMPLATE, five_points
-from faces.face_model import RIGID, FaceModel, Pose, fit_pose, rotation_angles, rotation_matrices
-from faces.reconstruct import load_face_model
+from videoretalking.core.checkpoint import save_checkpoint
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import RECON_TEMPLATE, five_points
+from videoretalking.faces.face_model import (
+    RIGID,
+    FaceModel,
+    Pose,
+    fit_pose,
+    rotation_angles,
+    rotation_matrices,
+)
+from videoretalking.faces.reconstruct import load_face_model
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "demo" / "face_model.safetensors"
 
@@ -99,10 +106,10 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(UserError, match="does not exist"):
         FaceModel.load(path)
-    save_checkpoint(path, {"mean": torch.zeros(68, 3)}, network="dnet", config={}, licence="none")
+    save_checkpoint(path, {"mean": torch.zeros(68, 3)}, network="dnet", config={}, license="none")
     with pytest.raises(UserError, match="not a face model"):
         FaceModel.load(path)
-    save_checkpoint(path, {"mean": torch.zeros(68, 3)}, network="face_model", config={}, licence="none")
+    save_checkpoint(path, {"mean": torch.zeros(68, 3)}, network="face_model", config={}, license="none")
     with pytest.raises(UserError, match="lacks the tensor"):
         FaceModel.load(path)
     tensors = {
@@ -112,6 +119,6 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
         "neutral": torch.zeros(64),
         "smile": torch.zeros(64),
     }
-    save_checkpoint(path, tensors, network="face_model", config={}, licence="none")
+    save_checkpoint(path, tensors, network="face_model", config={}, license="none")
     with pytest.raises(UserError, match="unexpected shapes"):
         FaceModel.load(path)

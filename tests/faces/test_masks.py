@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from faces import masks
+from videoretalking.faces import masks
 
 SIZE = (320, 240)
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import UserError
-from faces.align import box_crop
-from faces.masks import face_polygon_mask, mouth_polygon_mask
-from faces.parsing import FaceParser, choose_parser
-from models import bisenet, parsenet
-from models.bisenet import BiSeNet, BiSeNetConfig
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import box_crop
+from videoretalking.faces.masks import face_polygon_mask, mouth_polygon_mask
+from videoretalking.faces.parsing import FaceParser, choose_parser
+from videoretalking.models import bisenet, parsenet
+from videoretalking.models.bisenet import BiSeNet, BiSeNetConfig
 
 
-class ColourParser(torch.nn.Module):
+class ColorParser(torch.nn.Module):
     """Sees skin where the picture is green and an upper lip where it is red."""
 
     def forward(self, image: torch.Tensor) -> SimpleNamespace:
@@ -39,7 +39,7 @@ def painted(landmarks: np.ndarray) -> np.ndarray:
 def test_network_masks_land_on_the_face(frontal: np.ndarray) -> None:
     frame = painted(frontal)
     crop = box_crop([80, 20, 240, 220], (160, 200))
-    parser = FaceParser(ColourParser())
+    parser = FaceParser(ColorParser())
     mouth = parser.mouth_mask(frame, frontal, crop)
     face = parser.face_mask(frame, frontal, crop)
     assert mouth.shape == face.shape == (200, 160) and mouth.dtype == np.float32

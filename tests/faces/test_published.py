@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from faces.published import ffhq_croper
-from scripts.parity.face_cases import CASES
+from videoretalking.scripts.parity.face_cases import CASES
+from videoretalking.scripts.parity.published.faces import ffhq_croper
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

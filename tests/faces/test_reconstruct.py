@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, LIGHTING, TEXTURE, TRANSLATION
-from core.errors import UserError
-from faces.align import anchor_crop, box_crop, recon_alignment
-from faces.face_model import Pose, rotation_matrices
-from faces.reconstruct import (
+from videoretalking.core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, LIGHTING, TEXTURE, TRANSLATION
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import anchor_crop, box_crop, recon_alignment
+from videoretalking.faces.face_model import Pose, rotation_matrices
+from videoretalking.faces.reconstruct import (
     FitReconstructor,
     NetworkReconstructor,
     choose_reconstructor,
     load_face_model,
     rows_in_view,
 )
-from faces.types import FaceTrack
+from videoretalking.faces.types import FaceTrack
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "demo" / "face_model.safetensors"
 SIZE = (640, 360)
@@ -54,7 +54,7 @@ def test_rows_hold_what_the_layout_says(fitter: FitReconstructor, landmarks: np.
     assert np.abs(rows[:, ANGLES][:, 1] - 0.3 * np.cos(time)).max() < 0.03
     assert np.corrcoef(rows[:, EXPRESSION.start], np.sin(4 * time))[0, 1] > 0.97
     assert np.allclose(rows[:, ALIGNMENT], [recon_alignment(face, SIZE).params for face in landmarks])
-    assert np.abs(rows[:, TRANSLATION]).max() < 1.5  # the regressor's crop centres the face
+    assert np.abs(rows[:, TRANSLATION]).max() < 1.5  # the regressor's crop centers the face
 
 
 def test_landmarks_come_back_from_rows(fitter: FitReconstructor, landmarks: np.ndarray) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from faces.align import landmarks_box, lipsync_box
-from faces.detect import choose_detector
-from faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
-from faces.types import Face, FaceTrack
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import landmarks_box, lipsync_box
+from videoretalking.faces.detect import choose_detector
+from videoretalking.faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
+from videoretalking.faces.types import Face, FaceTrack
 
 SIZE = (320, 240)
 Position = tuple[float, float, float]  # x, y, scale
@@ -279,7 +279,7 @@ def test_window_follows_the_frame_rate(frontal: np.ndarray) -> None:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    reader = pytest.importorskip("media.video").VideoReader(path)
+    reader = pytest.importorskip("videoretalking.media.video").VideoReader(path)
     with reader as video:
         return [frame.image for frame in video]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from faces.types import Crop, FaceTrack, runs
+from videoretalking.core.errors import UserError
+from videoretalking.faces.types import Crop, FaceTrack, runs
 
 
 def make_track() -> FaceTrack:

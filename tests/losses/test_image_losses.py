@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from core.errors import UserError
-from losses.identity import IdentityLoss
-from losses.perceptual import PerceptualLoss, StyleLoss, gram_matrix
-from losses.reconstruction import l1_loss
+from videoretalking.core.errors import UserError
+from videoretalking.losses.identity import IdentityLoss
+from videoretalking.losses.perceptual import PerceptualLoss, StyleLoss, gram_matrix
+from videoretalking.losses.reconstruction import l1_loss
 
 
 def flat(value: float, size: int = 8) -> torch.Tensor:

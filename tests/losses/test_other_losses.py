@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from core.errors import UserError
-from losses.adversarial import discriminator_loss, generator_loss
-from losses.landmarks import (
+from videoretalking.core.errors import UserError
+from videoretalking.losses.adversarial import discriminator_loss, generator_loss
+from videoretalking.losses.landmarks import (
     LIPS,
     LandmarkLoss,
     confidence_loss,
@@ -19,8 +19,8 @@ from losses.landmarks import (
     normalized_mean_error,
     wing_loss,
 )
-from losses.total import require_finite, weighted_sum
-from models.landmarks import Landmarks
+from videoretalking.losses.total import require_finite, weighted_sum
+from videoretalking.models.landmarks import Landmarks
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_flow_loss_is_the_distance_by_which_the_warp_misses() -> None:
 
 
 def test_cut_mouths_enlarges_the_square_around_the_lips() -> None:
-    row = (torch.arange(96.0) + 0.5) / 96  # position of pixel centres in parts of the side
+    row = (torch.arange(96.0) + 0.5) / 96  # position of pixel centers in parts of the side
     image = torch.stack([row.expand(96, 96), row[:, None].expand(96, 96), torch.zeros(96, 96)])[None]
     corner, across, down = torch.tensor([0.3, 0.6]), 0.25, 0.1
     lips = torch.stack([corner, corner + torch.tensor([across, down])])[None] - 0.5 / 128

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from losses.sync import MIN_PROBABILITY, contrastive_sync_loss, sync_bce_loss, sync_loss, sync_probability
+from videoretalking.losses.sync import (
+    MIN_PROBABILITY,
+    contrastive_sync_loss,
+    sync_bce_loss,
+    sync_loss,
+    sync_probability,
+)
 
 RIGHT = torch.tensor([[1.0, 0.0]])
 UP = torch.tensor([[0.0, 1.0]])
@@ -82,7 +88,7 @@ def test_contrastive_values() -> None:
 
 
 def test_parity_kit(kit_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scripts.parity.loss_cases import CASES
+    from videoretalking.scripts.parity.loss_cases import CASES
 
     monkeypatch.syspath_prepend(str(kit_dir / "algorithms"))
     monkeypatch.delitem(sys.modules, "cases", raising=False)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from media_clips import delay, noise_bursts, picture, write_clip, write_float_wav, write_wav
 
-from core.errors import UserError
-from media.audio import audio_info, load_waveform, read_audio
+from videoretalking.core.errors import UserError
+from videoretalking.media.audio import audio_info, load_waveform, read_audio
 
 
 def tone(rate: int, frequency: float = 440.0, seconds: float = 0.5) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_another_rate_can_be_asked_for(tmp_path: Path) -> None:
     assert len(load_waveform(write_wav(tmp_path / "a.wav", tone(16000), 16000), sample_rate=24000)) == 12000
 
 
-def test_stereo_is_averaged_and_cancelling_channels_are_not(
+def test_stereo_is_averaged_and_canceling_channels_are_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     left, right = noise_bursts(16000, 0.5, seed=1)[0], noise_bursts(16000, 0.5, seed=2)[0]
@@ -42,9 +42,9 @@ def test_stereo_is_averaged_and_cancelling_channels_are_not(
     assert "channel 2 alone" in caplog.text
 
 
-def test_six_channels_are_mixed_with_the_centre_in_front(tmp_path: Path) -> None:
+def test_six_channels_are_mixed_with_the_center_in_front(tmp_path: Path) -> None:
     channels = np.zeros((6, 8000), np.float32)
-    channels[2] = noise_bursts(16000, 0.5)[0]  # centre: where films speak
+    channels[2] = noise_bursts(16000, 0.5)[0]  # center: where films speak
     wav = write_wav(tmp_path / "a.wav", channels, 16000)
     mixed = load_waveform(wav)
     assert np.corrcoef(mixed, channels[2])[0, 1] > 0.999

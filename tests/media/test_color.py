@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from media.color import (
+from videoretalking.media.color import (
     FULL_RANGE,
     LIMITED_RANGE,
     ColorTags,
@@ -73,7 +73,7 @@ def test_subsampled_chroma_lies_where_it_is_said_to() -> None:
     assert np.abs((center - left)[0, inner].mean() - (between - full[0, 0::2])[inner].mean()) < 0.1
 
 
-def test_constant_colours_survive_subsampling() -> None:
+def test_constant_colors_survive_subsampling() -> None:
     image = np.full((6, 10, 3), (200, 40, 90), dtype=np.uint8)
     for chroma in ("left", "center"):
         planes = rgb_to_planes(image, ColorTags(), chroma)
@@ -99,7 +99,7 @@ def test_gray_frames_keep_their_levels() -> None:
     assert np.abs(limited - expected[..., None]).max() <= 0.5
 
 
-def test_ten_bit_frames_keep_their_colours() -> None:
+def test_ten_bit_frames_keep_their_colors() -> None:
     planes, tags = smooth_planes(), ColorTags(1, LIMITED_RANGE)
     shallow = av.VideoFrame.from_ndarray(planes, format="yuv444p")
     deep = shallow.reformat(format="yuv444p10le")

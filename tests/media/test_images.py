@@ -7,8 +7,8 @@ import pytest
 from media_clips import picture, psnr, read
 from PIL import Image
 
-from core.errors import UserError
-from media.images import is_still_image, load_image, save_image
+from videoretalking.core.errors import UserError
+from videoretalking.media.images import is_still_image, load_image, save_image
 
 UPRIGHT = picture(40, 30, grain=0.0)
 
@@ -62,15 +62,15 @@ def test_palette_and_cmyk(tmp_path: Path) -> None:
 
 
 def test_an_animation_is_a_video_whose_first_frame_can_be_had(tmp_path: Path) -> None:
-    colours = [Image.new("RGB", (32, 24), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    colors = [Image.new("RGB", (32, 24), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     path = tmp_path / "a.gif"
-    colours[0].save(path, save_all=True, append_images=colours[1:], duration=[100, 200, 300])
+    colors[0].save(path, save_all=True, append_images=colors[1:], duration=[100, 200, 300])
     assert not is_still_image(path)
     assert load_image(path)[0, 0].tolist() == [255, 0, 0]
     frames = read(path)
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.1, 0.3])
     assert [frame.image[0, 0].argmax() for frame in frames] == [0, 1, 2]
-    colours[0].save(tmp_path / "one.gif")
+    colors[0].save(tmp_path / "one.gif")
     assert is_still_image(tmp_path / "one.gif")
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from media_clips import noise_bursts
 
-from media.audio import load_waveform
-from media.mel import (
+from videoretalking.media.audio import load_waveform
+from videoretalking.media.mel import (
     SILENCE,
     mel_filter_bank,
     mel_spectrogram,
@@ -138,7 +138,8 @@ def test_published_training_windows() -> None:
 
 def test_training_machines_need_no_media_libraries() -> None:
     blocked = (
-        "import sys; sys.modules.update(dict.fromkeys(('av', 'librosa', 'scipy', 'PIL'))); import media.mel"
+        "import sys; sys.modules.update(dict.fromkeys(('av', 'librosa', 'scipy', 'PIL'))); "
+        "import videoretalking.media.mel"
     )
     subprocess.run([sys.executable, "-c", blocked], cwd=ROOT, check=True)
 

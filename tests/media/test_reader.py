@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from media_clips import noise_bursts, picture, psnr, read, write_clip, write_raw, write_wav
 
-from core.errors import UserError
-from media.images import save_image
-from media.reader import _Clock
-from media.video import VideoReader
+from videoretalking.core.errors import UserError
+from videoretalking.media.images import save_image
+from videoretalking.media.reader import _Clock
+from videoretalking.media.video import VideoReader
 
 
 def planar(images: list[np.ndarray], pixel_format: str) -> list[av.VideoFrame]:

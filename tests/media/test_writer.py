@@ -25,10 +25,10 @@ try:
 except ImportError:  # Windows
     resource = None
 
-from core.errors import UserError
-from media.audio import audio_info, load_waveform
-from media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
-from media.video import CODECS, VideoInfo, VideoReader, VideoWriter
+from videoretalking.core.errors import UserError
+from videoretalking.media.audio import audio_info, load_waveform
+from videoretalking.media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
+from videoretalking.media.video import CODECS, VideoInfo, VideoReader, VideoWriter
 
 UNTAGGED = ColorTags(UNSPECIFIED, LIMITED_RANGE, UNSPECIFIED, UNSPECIFIED)
 
@@ -94,7 +94,7 @@ def test_the_default_quality_leaves_pictures_as_they_are(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "ffv1"])
-def test_every_codec_keeps_colours_times_and_tags(tmp_path: Path, codec: str) -> None:
+def test_every_codec_keeps_colors_times_and_tags(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "a.mkv"
     images = [picture(128, 96, 3, grain=0.0)] * 3
     tags = ColorTags(1, LIMITED_RANGE, 1, 1)
@@ -108,7 +108,7 @@ def test_every_codec_keeps_colours_times_and_tags(tmp_path: Path, codec: str) ->
 
 
 @pytest.mark.parametrize("tags", [UNTAGGED, ColorTags(1, FULL_RANGE, 1, 1), ColorTags(5, FULL_RANGE, 2, 2)])
-def test_colour_tags_are_passed_on(tmp_path: Path, tags: ColorTags) -> None:
+def test_color_tags_are_passed_on(tmp_path: Path, tags: ColorTags) -> None:
     image = picture(64, 48, grain=0.0)
     write_clip(tmp_path / "a.mp4", [image] * 2, [0.0, 0.04], color=tags)
     with VideoReader(tmp_path / "a.mp4") as video:
@@ -117,7 +117,7 @@ def test_colour_tags_are_passed_on(tmp_path: Path, tags: ColorTags) -> None:
 
 
 def test_output_shows_the_input_s_own_numbers(tmp_path: Path) -> None:
-    """Planes of input and output agree, so any player, right or wrong about colours, shows both alike."""
+    """Planes of input and output agree, so any player, right or wrong about colors, shows both alike."""
     image = picture(96, 64, 5, grain=0.0)
     frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", dst_colorspace=1)
     frame.colorspace = 2  # a BT.709 picture that does not say so

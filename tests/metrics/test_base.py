@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.base import Chunk, frame_grid, to_float
+from videoretalking.metrics.base import Chunk, frame_grid, to_float
 
 
 @pytest.mark.parametrize(("start", "expected"), [(0, [0, 3, 6]), (1, [3, 6]), (3, [3, 6, 9])])

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from metrics.base import Chunk, Clip, luma
-from metrics.cpbd import Cpbd, canny, cpbd, measure_edges
+from videoretalking.metrics.base import Chunk, Clip, luma
+from videoretalking.metrics.cpbd import Cpbd, canny, cpbd, measure_edges
 
 
 def _ramp(width: int, levels: int = 200) -> np.ndarray:
@@ -60,8 +60,8 @@ def test_canny_finds_a_step_once() -> None:
 
 
 def test_luma_weights() -> None:
-    colours = np.eye(3, dtype=np.uint8)[None] * 255
-    assert luma(colours).tolist() == [[76, 150, 29]]
+    colors = np.eye(3, dtype=np.uint8)[None] * 255
+    assert luma(colors).tolist() == [[76, 150, 29]]
 
 
 def test_stride_counts_frames_of_the_video_not_of_the_chunk() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.face_tracks import TrackingConfig, crop_face, link_faces
+from videoretalking.metrics.face_tracks import TrackingConfig, crop_face, link_faces
 
 CONFIG = TrackingConfig(min_detections=10, max_gap=3)
 
@@ -47,7 +47,7 @@ def test_crop_shows_the_face_where_the_protocol_puts_it() -> None:
     assert (columns.min(), columns.max() + 1) == (round(224 * 0.4 / 2.8), round(224 * 2.4 / 2.8))
 
 
-def test_crop_is_grey_beyond_the_frame() -> None:
+def test_crop_is_gray_beyond_the_frame() -> None:
     crop = crop_face(np.zeros((100, 100, 3), dtype=np.uint8), (0.0, 50.0), 40.0)
     assert (crop[:, 0] == 110).all()
     assert (crop[:100, -1] == 0).all()

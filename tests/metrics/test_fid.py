@@ -6,9 +6,9 @@ import pytest
 import torch
 from metric_samples import smooth_frame
 
-from metrics.base import Chunk, Clip, to_float
-from metrics.fid import FeatureStatistics, FidFeatures, frechet_distance
-from metrics.inception import RandomFeatures
+from videoretalking.metrics.base import Chunk, Clip, to_float
+from videoretalking.metrics.fid import FeatureStatistics, FidFeatures, frechet_distance
+from videoretalking.metrics.inception import RandomFeatures
 
 
 def _statistics(rows: np.ndarray, blocks: int = 1) -> FeatureStatistics:

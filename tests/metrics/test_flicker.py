@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from metric_samples import make_face, make_landmarks, smooth_frame
 
-from metrics.base import Chunk, Clip
-from metrics.flicker import Flicker, optical_flow, warp_error
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.flicker import Flicker, optical_flow, warp_error
 
 FACE = make_face(center=(96.0, 96.0), size=50.0)
 

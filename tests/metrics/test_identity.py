@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from metric_samples import make_face, smooth_frame
 
-from metrics.base import Chunk, Clip
-from metrics.identity import Identity
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.identity import Identity
 
 
 def test_alignment_removes_the_place_of_the_face() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import UserError
-from metrics.inception import FILE_NAME, inception_features
+from videoretalking.core.errors import UserError
+from videoretalking.metrics.inception import FILE_NAME, inception_features
 
 
 def test_missing_and_foreign_weights_are_refused_before_loading(tmp_path: Path) -> None:

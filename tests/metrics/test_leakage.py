@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from metric_samples import make_face, make_landmarks
 
-from metrics.base import Chunk, Clip
-from metrics.leakage import Leakage, is_silent, mouth_opening
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.leakage import Leakage, is_silent, mouth_opening
 
 OPENINGS = 0.2 + 0.15 * np.sin(np.arange(40) / 3.0)
 SPEECH = (np.random.default_rng(0).normal(size=16000) * 3000).astype(np.int16)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.errors import UserError
-from metrics.base import Chunk, Clip
-from metrics.lpips import Lpips, lpips_distance
+from videoretalking.core.errors import UserError
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.lpips import Lpips, lpips_distance
 
 
 def test_mean_over_selected_frames() -> None:

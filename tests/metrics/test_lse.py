@@ -8,16 +8,16 @@ import pytest
 import torch
 from metric_samples import make_face, smooth_frame
 
-from faces.align import box_crop, extract
-from faces.types import Face
-from media.mel import mel_spectrogram
-from metrics.base import Chunk, Clip
-from metrics.face_tracks import SyncTrack, crop_face
-from metrics.lse import ExpertScore, LipSync, SyncNetScore, num_windows, sync_values
-from metrics.mfcc import mfcc
-from metrics.offset import sync_score
-from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig, stack_lower_half
-from models.syncnet import SyncNet, SyncNetConfig
+from videoretalking.faces.align import box_crop, extract
+from videoretalking.faces.types import Face
+from videoretalking.media.mel import mel_spectrogram
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.face_tracks import SyncTrack, crop_face
+from videoretalking.metrics.lse import ExpertScore, LipSync, SyncNetScore, num_windows, sync_values
+from videoretalking.metrics.mfcc import mfcc
+from videoretalking.metrics.offset import sync_score
+from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig, stack_lower_half
+from videoretalking.models.syncnet import SyncNet, SyncNetConfig
 
 TINY_SYNCNET = SyncNetConfig((4, 4, 4, 4, 4, 4), (4, 4, 4, 4, 4, 4), embedding_size=6)
 TINY_EXPERT = LipSyncExpertConfig(

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from scripts.parity.metric_cases import CASES
+from videoretalking.scripts.parity.metric_cases import CASES
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.mfcc import mel_filterbank, mfcc, num_columns
+from videoretalking.metrics.mfcc import mel_filterbank, mfcc, num_columns
 
 
 @pytest.mark.parametrize(

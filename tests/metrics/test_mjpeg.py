@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from metric_samples import smooth_frame
 
-from metrics.mjpeg import MjpegStream
+from videoretalking.metrics.mjpeg import MjpegStream
 
 
 def _psnr(first: np.ndarray, second: np.ndarray) -> float:

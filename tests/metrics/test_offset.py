@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.offset import best_offset, median_filter, pairwise_accuracy, shifted_distances, sync_score
+from videoretalking.metrics.offset import (
+    best_offset,
+    median_filter,
+    pairwise_accuracy,
+    shifted_distances,
+    sync_score,
+)
 
 
 def _embeddings(count: int, seed: int = 0) -> np.ndarray:

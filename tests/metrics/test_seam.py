@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from metric_samples import make_face, smooth_frame
 
-from metrics.base import Chunk, Clip
-from metrics.seam import Seam, seam_visibility
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.seam import Seam, seam_visibility
 
 
 def _pasted(levels: float, feather: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import torch
 from metric_samples import smooth_frame
 from skimage.metrics import structural_similarity
 
-from metrics.base import Chunk, Clip
-from metrics.ssim import Similarity, psnr, ssim
+from videoretalking.metrics.base import Chunk, Clip
+from videoretalking.metrics.ssim import Similarity, psnr, ssim
 
 
 def _pair() -> tuple[np.ndarray, np.ndarray]:

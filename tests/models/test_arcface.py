@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from models.arcface import ArcFace, ArcFaceConfig
+from videoretalking.models.arcface import ArcFace, ArcFaceConfig
 
 TINY = ArcFaceConfig(size=32, widths=(2, 3, 4, 5), depths=(1, 2, 1, 1), embedding_size=6)
 

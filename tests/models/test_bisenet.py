@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.bisenet import CLASSES, IMAGENET_MEAN, IMAGENET_STD, BiSeNet, BiSeNetConfig
-from models.parsenet import CLASSES as PARSENET_CLASSES
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.bisenet import CLASSES, IMAGENET_MEAN, IMAGENET_STD, BiSeNet, BiSeNetConfig
+from videoretalking.models.parsenet import CLASSES as PARSENET_CLASSES
 
 TINY = BiSeNetConfig(
     depths=(1, 1, 1, 1), context_channels=4, fusion_channels=8, auxiliary_channels=4, num_classes=3

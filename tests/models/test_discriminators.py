@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.discriminators import (
+from videoretalking.models.discriminators import (
     ENetDiscriminator,
     ENetDiscriminatorConfig,
     QualityDiscriminator,

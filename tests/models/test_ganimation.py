@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.ganimation import GANimation, GANimationConfig
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.ganimation import GANimation, GANimationConfig
 
 TINY = GANimationConfig(num_action_units=5, width=4, num_halvings=2, num_blocks=2)
 
@@ -17,8 +17,8 @@ def test_released_size() -> None:
     with torch.device("meta"):
         network = GANimation()
     # the release has 8,467,584 with the biases that its instance norms cancel
-    cancelled = 64 + 128 + 256 + 6 * 2 * 256 + 128 + 64
-    assert sum(parameter.numel() for parameter in network.parameters()) == 8_467_584 - cancelled
+    canceled = 64 + 128 + 256 + 6 * 2 * 256 + 128 + 64
+    assert sum(parameter.numel() for parameter in network.parameters()) == 8_467_584 - canceled
 
 
 def test_shapes_ranges_and_gradients(dead_parameters: Callable[[nn.Module], list[str]]) -> None:

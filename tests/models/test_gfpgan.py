@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.gfpgan import GFPGAN, DecoderLevel, GFPGANConfig, SplitFeatureTransform
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.gfpgan import GFPGAN, DecoderLevel, GFPGANConfig, SplitFeatureTransform
 
 TINY = GFPGANConfig(widths=(8, 12, 16, 16), style_size=8)
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.gpen import GPEN, Blur, EqualizedModulatedConv, GPENConfig, Upsample, blur_kernel
-from models.official.layout import Layout, rename
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.gpen import GPEN, Blur, EqualizedModulatedConv, GPENConfig, Upsample, blur_kernel
+from videoretalking.models.official.layout import Layout, rename
 
 TINY = GPENConfig(widths=(4, 6, 8), style_size=8, num_mapping_layers=2)
 
@@ -92,7 +92,7 @@ def test_fixed_filters_are_not_stored() -> None:
 
 
 def test_released_filters_must_equal_ours() -> None:
-    layout = Layout("gpen", ("x.pth",), modules={"a": "a"}, constants={"k": blur_kernel()}, licence="")
+    layout = Layout("gpen", ("x.pth",), modules={"a": "a"}, constants={"k": blur_kernel()}, license="")
     expected = {"a": torch.zeros(2)}
     official = {"a": torch.ones(2), "k": blur_kernel()}
     assert rename(official, layout, expected, "x.pth").keys() == {"a"}

@@ -11,14 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import models.int8
-from core import devices
-from core.devices import autocast, choose_dtype, has_fast_int8
-from core.errors import UserError
-from models.catalog import build_network, load_network
-from models.int8 import MIN_PSNR, Int8Conv2d, Int8Trial, int8_conv2d, main_output, psnr, quantize, to_int8
-from models.style import StyleConv
-from pipeline.networks import prepare
+from videoretalking.core import devices
+from videoretalking.core.devices import autocast, choose_dtype, has_fast_int8
+from videoretalking.core.errors import UserError
+from videoretalking.models import int8
+from videoretalking.models.catalog import build_network, load_network
+from videoretalking.models.int8 import (
+    MIN_PSNR,
+    Int8Conv2d,
+    Int8Trial,
+    int8_conv2d,
+    main_output,
+    psnr,
+    quantize,
+    to_int8,
+)
+from videoretalking.models.style import StyleConv
+from videoretalking.pipeline.networks import prepare
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -107,7 +116,7 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
 
 @pytest.fixture
 def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.int8, "_MIN_WEIGHTS", 1)
+    monkeypatch.setattr(int8, "_MIN_WEIGHTS", 1)
 
 
 class Net(nn.Module):
@@ -194,8 +203,8 @@ def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> 
     bundled = load_network(DEMO / f"{name}.safetensors")
     with torch.device("meta"):
         released = build_network(name)
-    assert not models.int8.is_large(bundled)
-    assert models.int8.is_large(released)
+    assert not int8.is_large(bundled)
+    assert int8.is_large(released)
 
 
 @needs_int8
@@ -253,7 +262,7 @@ def test_int8_is_no_autocast_format() -> None:
 
 def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
-    monkeypatch.setattr("pipeline.networks.keep_freed_memory", lambda: calls.append(True))
+    monkeypatch.setattr("videoretalking.pipeline.networks.keep_freed_memory", lambda: calls.append(True))
     prepare(load_network(DEMO / "lnet.safetensors"))
     assert not calls
     prepare(nn.Sequential(nn.Conv2d(512, 1024, 3)))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from core.constants import LANDMARK_SIZE, NUM_LANDMARKS
-from models.landmarks import LandmarkNet, LandmarkNetConfig, _soft_argmax, _standardise
+from videoretalking.core.constants import LANDMARK_SIZE, NUM_LANDMARKS
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig, _soft_argmax, _standardize
 
 TINY = LandmarkNetConfig(width_multiplier=0.25)
 
@@ -23,7 +23,7 @@ def test_stays_small_enough_to_ship() -> None:
     assert 2 * sum(tensor.numel() for tensor in state.values()) < 4 * 2**20  # bytes in float16
 
 
-def test_a_sharp_heatmap_is_the_centre_of_its_cell() -> None:
+def test_a_sharp_heatmap_is_the_center_of_its_cell() -> None:
     heatmaps = torch.zeros(1, 2, 32, 32)
     heatmaps[0, 0, 5, 9] = 100.0  # row 5, column 9
     heatmaps[0, 1, 0, 31] = 100.0
@@ -31,14 +31,14 @@ def test_a_sharp_heatmap_is_the_centre_of_its_cell() -> None:
     torch.testing.assert_close(points, torch.tensor([[[37.5, 21.5], [125.5, 1.5]]]))
 
 
-def test_a_flat_heatmap_is_the_centre_of_the_crop() -> None:
+def test_a_flat_heatmap_is_the_center_of_the_crop() -> None:
     torch.testing.assert_close(_soft_argmax(torch.zeros(1, 1, 32, 32)), torch.full((1, 1, 2), 63.5))
 
 
 def test_brightness_and_contrast_are_removed() -> None:
     crops = torch.rand(2, 3, 16, 16)
-    standard = _standardise(crops)
-    torch.testing.assert_close(_standardise(0.5 * crops + 0.2), standard, rtol=0.1, atol=1e-4)
+    standard = _standardize(crops)
+    torch.testing.assert_close(_standardize(0.5 * crops + 0.2), standard, rtol=0.1, atol=1e-4)
     torch.testing.assert_close(standard.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
 
 

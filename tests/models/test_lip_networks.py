@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.blocks import fold_spectral_norm
-from models.dnet import DNet, DNetConfig, MappingNet, warp
-from models.enet import ENet, ENetConfig, enhance_from_audio
-from models.lnet import LNet, LNetConfig
+from videoretalking.models.blocks import fold_spectral_norm
+from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
+from videoretalking.models.enet import ENet, ENetConfig, enhance_from_audio
+from videoretalking.models.lnet import LNet, LNetConfig
 
 DNET = DNetConfig(descriptor_size=16, adain_hidden=32, warp_channels=4, warp_max_channels=8, edit_channels=4)
 LNET = LNetConfig(channels=8, num_residual=1, audio_channels=(4, 4, 8, 8, 16), attention_head_size=4)
@@ -162,7 +162,7 @@ def test_standardizing_dnet_sees_coefficients_on_one_scale() -> None:
     plain, standardizing = MappingNet(DNET), MappingNet(dataclasses.replace(DNET, standardize=True))
     standardizing.load_state_dict(plain.state_dict(), strict=False)
     mean, deviation = torch.randn(73) * 100, torch.rand(73) * 10 + 0.1
-    deviation[3] = 0.0  # never changes: only centred
+    deviation[3] = 0.0  # never changes: only centered
     standardizing.set_statistics(mean, deviation)
     numbers = torch.randn(2, 73, 27)
     spread = deviation.clone()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig, stack_lower_half
+from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig, stack_lower_half
 
 TINY = LipSyncExpertConfig(
     num_frames=3,
@@ -41,5 +41,5 @@ def test_stack_lower_half_is_time_major() -> None:
     stacked = stack_lower_half(clip)
     assert stacked.shape == (2, 15, 2, 6)
     for t in range(5):
-        for colour in range(3):
-            assert torch.equal(stacked[:, 3 * t + colour], clip[:, colour, t, 2:])
+        for color in range(3):
+            assert torch.equal(stacked[:, 3 * t + color], clip[:, color, t, 2:])

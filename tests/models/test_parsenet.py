@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.parsenet import CLASSES, ParseNet, ParseNetConfig, ReflectConv
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.parsenet import CLASSES, ParseNet, ParseNetConfig, ReflectConv
 
 TINY = ParseNetConfig(widths=(4, 6, 8), num_body_blocks=2, num_classes=5)
 

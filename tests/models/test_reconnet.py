@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.coefficients import NUM_COEFFICIENTS, split
-from models.reconnet import ReconNet, ReconNetConfig
+from videoretalking.core.coefficients import NUM_COEFFICIENTS, split
+from videoretalking.models.reconnet import ReconNet, ReconNetConfig
 
 TINY = ReconNetConfig(depths=(1, 1, 1, 1))
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.official.layout import flip_triples
-from models.official.retinaface import LAYOUT
-from models.retinaface import STRIDES, RetinaFace, RetinaFaceConfig, _flatten_heads
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.official.layout import flip_triples
+from videoretalking.models.official.retinaface import LAYOUT
+from videoretalking.models.retinaface import STRIDES, RetinaFace, RetinaFaceConfig, _flatten_heads
 
 TINY = RetinaFaceConfig(depths=(1, 1, 1, 1), channels=16)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.config import from_dict
-from core.errors import UserError
-from models.s3fd import S3FD, STRIDES, S3FDConfig, ScaledL2Norm
+from videoretalking.core.config import from_dict
+from videoretalking.core.errors import UserError
+from videoretalking.models.s3fd import S3FD, STRIDES, S3FDConfig, ScaledL2Norm
 
 TINY = S3FDConfig(
     stage_channels=(4, 4, 6, 6, 6),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from models.syncnet import ClipConvNormAct, SyncNet, SyncNetConfig
+from videoretalking.models.syncnet import ClipConvNormAct, SyncNet, SyncNetConfig
 
 TINY = SyncNetConfig(audio_widths=(2, 3, 4, 3, 4, 5), lip_widths=(2, 3, 4, 3, 4, 5), embedding_size=7)
 

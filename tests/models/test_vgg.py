@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 from torchvision.models.vgg import cfgs, make_layers
 
-from models.official.layout import rename, unwrap
-from models.official.vgg import LAYOUT
-from models.vgg import VGG19Features, VGG19FeaturesConfig
+from videoretalking.models.official.layout import rename, unwrap
+from videoretalking.models.official.vgg import LAYOUT
+from videoretalking.models.vgg import VGG19Features, VGG19FeaturesConfig
 
 _TAPS = (1, 6, 11, 20, 29)  # relu1_1 .. relu5_1 among torchvision's features
 
@@ -45,6 +45,6 @@ def test_width_multiplier_and_gradients() -> None:
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_normalisation_is_no_part_of_the_checkpoint() -> None:
+def test_normalization_is_no_part_of_the_checkpoint() -> None:
     network = VGG19Features(VGG19FeaturesConfig(width_multiplier=1 / 32))
     assert all(name.startswith("blocks.") for name in network.state_dict())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from models.wav2lip import Wav2Lip, Wav2LipConfig
+from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
 
 TINY = Wav2LipConfig(
     audio_widths=(2, 2, 2, 2, 5),

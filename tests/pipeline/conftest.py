@@ -14,14 +14,14 @@ import torch
 from drawn_face import face_frame, face_landmarks
 from fakes import TINY, FakeTools
 
-from faces.parsing import FaceParser
-from media.video import VideoInfo, VideoWriter
-from models.catalog import build_network
-from models.enet import ENet
-from pipeline import InferenceConfig, Retalker
-from pipeline.networks import Networks
-from pipeline.options import RuntimeOptions, WeightsOptions
-from pipeline.weights import Weights
+from videoretalking.faces.parsing import FaceParser
+from videoretalking.media.video import VideoInfo, VideoWriter
+from videoretalking.models.catalog import build_network
+from videoretalking.models.enet import ENet
+from videoretalking.pipeline import InferenceConfig, Retalker
+from videoretalking.pipeline.config import RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.networks import Networks
+from videoretalking.pipeline.weights import Weights
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +52,10 @@ def make_retalker(tmp_path: Path, networks: Networks, tools: FakeTools) -> Calla
     """``make_retalker(group={field: value}, networks={field: network})`` -> Retalker with its own cache."""
 
     def make(networks_: dict[str, object] | None = None, **groups: dict[str, object]) -> Retalker:
-        config = InferenceConfig(runtime=RuntimeOptions(device="cpu", cache_dir=str(tmp_path / "cache")))
+        config = InferenceConfig(runtime=RuntimeConfig(device="cpu", cache_dir=str(tmp_path / "cache")))
         for name, values in groups.items():
             config = replace(config, **{name: replace(getattr(config, name), **values)})
-        weights = FakeWeights("test", tmp_path, WeightsOptions())
+        weights = FakeWeights("test", tmp_path, WeightsConfig())
         return Retalker(config, weights, replace(networks, **(networks_ or {})), tools)  # type: ignore[arg-type]
 
     return make

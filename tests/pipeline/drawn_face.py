@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faces.align import lipsync_crop
-from pipeline.work import FaceWork
+from videoretalking.faces.align import lipsync_crop
+from videoretalking.pipeline.jobs import FaceJob
 
 # 68 points of a frontal face in a unit square, x to the right, y down.
 _JAW = [(0.5 - 0.42 * np.cos(a), 0.35 + 0.62 * np.sin(a)) for a in np.linspace(0.05, np.pi - 0.05, 17)]
@@ -44,6 +44,6 @@ def face_frame(landmarks: np.ndarray, width: int = 240, height: int = 200, seed:
 
 def face_work(
     frame: np.ndarray, landmarks: np.ndarray, size: int = 96, index: int = 0, track: int = 0
-) -> FaceWork:
+) -> FaceJob:
     """The work item of a face."""
-    return FaceWork(frame, track, index, 0, index * 0.04, landmarks, lipsync_crop(landmarks, size))
+    return FaceJob(frame, track, index, 0, index * 0.04, landmarks, lipsync_crop(landmarks, size))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from drawn_face import UNIT_FACE
 
-from faces.align import landmarks_box
-from faces.reconstruct import FitReconstructor, load_face_model
-from faces.types import Face
+from videoretalking.faces.align import landmarks_box
+from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.faces.types import Face
 
 SKIN = np.array([200, 160, 140])
 TINY = {
@@ -41,7 +41,7 @@ TINY = {
 
 
 class FakeDetector:
-    """Finds skin-coloured regions and calls each a face."""
+    """Finds skin-colored regions and calls each a face."""
 
     name = "fake"
     search_every = 1

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
-from pipeline.batch import BatchJob, read_jobs, run_jobs
+from videoretalking.core.errors import UserError
+from videoretalking.pipeline.batch import BatchJob, read_jobs, run_jobs
 
 
 def _write(path: Path, text: str) -> Path:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.batching import BatchRunner
+from videoretalking.pipeline.batching import BatchRunner
 
 
 def test_batches_are_joined_in_order() -> None:

@@ -7,19 +7,19 @@ import pytest
 from drawn_face import face_frame, face_landmarks
 from fakes import FakeTools
 
-from core.coefficients import EXPRESSION
-from core.errors import UserError
-from faces.reconstruct import FitReconstructor, load_face_model
-from faces.types import FaceTrack
-from media.images import save_image
-from pipeline.expression import choose_expression
-from pipeline.options import RenderOptions
+from videoretalking.core.coefficients import EXPRESSION
+from videoretalking.core.errors import UserError
+from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.images import save_image
+from videoretalking.pipeline.config import RenderConfig
+from videoretalking.pipeline.expression import choose_expression
 
 NAMED = {"neutral": np.zeros(64, np.float32), "smile": np.full(64, 2.0, np.float32)}
 
 
 def _choose(tools: FakeTools, **options: object) -> np.ndarray:
-    return choose_expression(RenderOptions(**options), lambda: NAMED, tools)  # type: ignore[arg-type]
+    return choose_expression(RenderConfig(**options), lambda: NAMED, tools)  # type: ignore[arg-type]
 
 
 def test_templates_and_their_blend(tools: FakeTools) -> None:

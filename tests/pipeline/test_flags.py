@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
-from pipeline.flags import FLAGS, REPLACED, parse
-from pipeline.options import PRESETS, InferenceConfig
+from videoretalking.core.errors import UserError
+from videoretalking.pipeline.config import PRESETS, InferenceConfig
+from videoretalking.pipeline.flags import FLAGS, REPLACED, parse
 
 NEEDED = ["--face", "v.mp4", "--audio", "a.wav"]
 

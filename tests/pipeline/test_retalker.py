@@ -9,14 +9,14 @@ import pytest
 import torch
 from drawn_face import face_frame, face_landmarks
 
-from core.errors import UserError
-from faces.align import box_crop, extract, lipsync_box
-from media.images import save_image
-from media.video import VideoReader
-from models.catalog import build_network
-from models.enet import ENet, ENetConfig
-from pipeline import Retalker
-from pipeline import source as source_module
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import box_crop, extract, lipsync_box
+from videoretalking.media.images import save_image
+from videoretalking.media.video import VideoReader
+from videoretalking.models.catalog import build_network
+from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.pipeline import Retalker
+from videoretalking.pipeline import source as source_module
 
 Make = Callable[..., Retalker]
 MakeFile = Callable[..., Path]
@@ -61,7 +61,7 @@ def test_the_identity_comes_from_the_frame_itself(
 
     spy = Spy().eval().requires_grad_(False)
     retalker = make_retalker(networks_={"enet": spy}, render={"identity_every": 1})
-    analysis = retalker.analyse(make_video(talking_frames[:3]))
+    analysis = retalker.analyze(make_video(talking_frames[:3]))
     list(retalker.frames(analysis, make_speech(0.12)))
     crop = box_crop(analysis.tracks[0].boxes[0], (384, 384))
     expected = torch.from_numpy(extract(talking_frames[0], crop)).permute(2, 0, 1) / 255.0
@@ -124,26 +124,26 @@ def test_pass_1_is_done_once_for_the_same_content_and_settings(
     make_retalker: Make, make_video: MakeFile, make_speech: MakeFile, talking_frames: list[np.ndarray], tools
 ) -> None:
     video = make_video(talking_frames)
-    first = make_retalker().analyse(video)
+    first = make_retalker().analyze(video)
     assert not first.cached and tools.loads == 1
-    again = make_retalker().analyse(video.rename(video.with_name("renamed.mkv")))
+    again = make_retalker().analyze(video.rename(video.with_name("renamed.mkv")))
     assert again.cached and tools.loads == 1
     assert np.array_equal(again.tracks[0].landmarks, first.tracks[0].landmarks)
     assert np.array_equal(again.times, first.times)
-    assert not make_retalker(analysis={"smooth": False}).analyse(again.path).cached
-    assert not make_retalker(runtime={"refresh": True}).analyse(again.path).cached
+    assert not make_retalker(analysis={"smooth": False}).analyze(again.path).cached
+    assert not make_retalker(runtime={"refresh": True}).analyze(again.path).cached
     changed = make_video(talking_frames[:5], name="renamed.mkv")
-    assert not make_retalker().analyse(changed).cached
+    assert not make_retalker().analyze(changed).cached
 
 
 def test_a_damaged_cache_is_not_trusted(
     make_retalker: Make, make_video: MakeFile, talking_frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     video = make_video(talking_frames)
-    make_retalker().analyse(video)
+    make_retalker().analyze(video)
     (track,) = (tmp_path / "cache").glob("*/track_000.npz")
     track.write_bytes(track.read_bytes()[:100])
-    analysis = make_retalker().analyse(video)
+    analysis = make_retalker().analyze(video)
     assert not analysis.cached
     assert analysis.tracks[0].present.all()
 
@@ -160,7 +160,7 @@ def test_a_run_killed_in_pass_2_leaves_no_file_and_keeps_pass_1(
     retalker = make_retalker()
     video, speech = make_video(talking_frames), make_speech(0.28)
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.composite.Compositor.__call__", _interrupt)
+        patch.setattr("videoretalking.pipeline.stages.composite.Compositor.__call__", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             retalker.dub(video, speech, tmp_path / "out.mp4")
     assert not list(tmp_path.glob("*out*"))
@@ -195,7 +195,7 @@ def test_frames_never_pile_up(
             decoded.append(1)
             yield image
 
-    monkeypatch.setattr("pipeline.render.frames_in_order", counted)
+    monkeypatch.setattr("videoretalking.pipeline.render.frames_in_order", counted)
     retalker = make_retalker(networks_={"batch_size": 1}, render={"neutralize": False, "enhance": False})
     ahead = [
         len(decoded) - place
@@ -260,10 +260,10 @@ def test_search_region(make_retalker: Make, make_video: MakeFile, make_speech: M
     frame = face_frame(left, 220, 128)
     frame[:, 110:] = face_frame(right, 220, 128)[:, 110:]
     video = make_video([frame] * 4)
-    (track,) = make_retalker(analysis={"region": (0, -1, 110, -1)}).analyse(video).tracks
+    (track,) = make_retalker(analysis={"region": (0, -1, 110, -1)}).analyze(video).tracks
     np.testing.assert_allclose(track.landmarks[0], right, atol=3)
     with pytest.raises(UserError, match="--crop"):
-        make_retalker(analysis={"region": (0, -1, 500, 600)}).analyse(video)
+        make_retalker(analysis={"region": (0, -1, 500, 600)}).analyze(video)
 
 
 @pytest.mark.parametrize(
@@ -329,11 +329,11 @@ def test_the_restorer_changes_the_mouth_only(
         )
     ).image.astype(int)
     half = make_retalker(networks_={"restorer": White()}, render={"restore": 0.5, "color_match": 0.0})
-    grey = next(iter(half.frames(video, speech))).image.astype(int)
+    gray = next(iter(half.frames(video, speech))).image.astype(int)
     landmarks = face_landmarks(30, 20, 80).astype(int)
     x, y = landmarks[62]
     assert white[y, x].min() > 240
-    assert (grey[y, x] < white[y, x]).all()
+    assert (gray[y, x] < white[y, x]).all()
     far = np.s_[: landmarks[33, 1] - 8]
     assert np.abs(white[far] - plain[far]).max() <= 2
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.schedule import make_schedule
+from videoretalking.pipeline.schedule import make_schedule
 
 TIMES = np.arange(5) * 0.04
 

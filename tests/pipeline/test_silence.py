@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from media.mel import SILENCE
-from pipeline.silence import apply_gate, speech_gate
+from videoretalking.media.mel import SILENCE
+from videoretalking.pipeline.silence import apply_gate, speech_gate
 
 RATE = 16_000
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from media.video import VideoReader
-from pipeline import source
+from videoretalking.core.errors import UserError
+from videoretalking.media.video import VideoReader
+from videoretalking.pipeline import source
 
 FRAMES = [np.full((16, 16, 3), 10 * index, np.uint8) for index in range(8)]
 

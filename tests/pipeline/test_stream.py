@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.stream import chunks, threaded
+from videoretalking.pipeline.stream import chunks, threaded
 
 
 def test_items_come_in_order_and_from_another_thread() -> None:

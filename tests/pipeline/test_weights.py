@@ -8,11 +8,11 @@ import pytest
 import torch
 from fakes import TINY
 
-from core.checkpoint import save_checkpoint
-from core.errors import UserError
-from models.catalog import build_network, save_network
-from pipeline.options import RenderOptions, WeightsOptions
-from pipeline.weights import choose_weights
+from videoretalking.core.checkpoint import save_checkpoint
+from videoretalking.core.errors import UserError
+from videoretalking.models.catalog import build_network, save_network
+from videoretalking.pipeline.config import RenderConfig, WeightsConfig
+from videoretalking.pipeline.weights import choose_weights
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
         templates = {"neutral": torch.zeros(64), "smile": torch.ones(64)}
         for name in ("expressions", "reconnet") if family == "official" else ("face_model",):
             save_checkpoint(
-                tmp_path / family / f"{name}.safetensors", templates, network=name, config={}, licence="test"
+                tmp_path / family / f"{name}.safetensors", templates, network=name, config={}, license="test"
             )
     return tmp_path
 
@@ -38,39 +38,39 @@ def test_auto_takes_the_official_set_once_it_is_complete(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert choose_weights(WeightsOptions(), root).family == "demo"
+    assert choose_weights(WeightsConfig(), root).family == "demo"
     assert "bundled demo set" in caplog.text
     _complete(root)
-    weights = choose_weights(WeightsOptions(), root)
+    weights = choose_weights(WeightsConfig(), root)
     assert weights.family == "official"
     assert weights.window == 26
-    assert choose_weights(WeightsOptions(family="demo"), root).window == 27
+    assert choose_weights(WeightsConfig(family="demo"), root).window == 27
 
 
 def test_a_set_that_is_not_complete_is_refused_by_name(root: Path) -> None:
     with pytest.raises(UserError, match=r"official lacks lnet\.safetensors"):
-        choose_weights(WeightsOptions(family="official"), root)
+        choose_weights(WeightsConfig(family="official"), root)
     with pytest.raises(UserError, match="does not exist"):
-        choose_weights(WeightsOptions(family=str(root / "nowhere")), root)
+        choose_weights(WeightsConfig(family=str(root / "nowhere")), root)
     with pytest.raises(UserError, match=r"no complete set.*dnet\.safetensors"):
-        choose_weights(WeightsOptions(), root / "empty")
+        choose_weights(WeightsConfig(), root / "empty")
 
 
 def test_a_network_that_does_not_run_may_be_missing(root: Path) -> None:
     _complete(root)
     (root / "official" / "enet.safetensors").unlink()
-    assert RenderOptions().networks == ("dnet", "lnet", "enet")
-    assert choose_weights(WeightsOptions(), root).family == "demo"
-    without = RenderOptions(enhance=False).networks
-    assert choose_weights(WeightsOptions(), root, without).family == "official"
+    assert RenderConfig().networks == ("dnet", "lnet", "enet")
+    assert choose_weights(WeightsConfig(), root).family == "demo"
+    without = RenderConfig(enhance=False).networks
+    assert choose_weights(WeightsConfig(), root, without).family == "official"
     with pytest.raises(UserError, match=r"official lacks enet\.safetensors"):
-        choose_weights(WeightsOptions(family="official"), root)
-    assert choose_weights(WeightsOptions(family="official"), root, without).path("enet") is None
+        choose_weights(WeightsConfig(family="official"), root)
+    assert choose_weights(WeightsConfig(family="official"), root, without).path("enet") is None
 
 
 def test_a_single_file_replaces_that_of_the_family(root: Path) -> None:
     given = root / "demo" / "lnet.safetensors"
-    weights = choose_weights(WeightsOptions(family="official", lnet=str(given)), root)
+    weights = choose_weights(WeightsConfig(family="official", lnet=str(given)), root)
     assert weights.path("lnet") == given
     assert weights.path("dnet") == root / "official" / "dnet.safetensors"
     assert type(weights.load("lnet", torch.device("cpu"))).__name__ == "LNet"
@@ -78,7 +78,7 @@ def test_a_single_file_replaces_that_of_the_family(root: Path) -> None:
 
 def test_the_wrong_network_is_refused(root: Path) -> None:
     wrong = str(root / "demo" / "dnet.safetensors")
-    weights = choose_weights(WeightsOptions(family="demo", lnet=wrong, enet=wrong), root)
+    weights = choose_weights(WeightsConfig(family="demo", lnet=wrong, enet=wrong), root)
     with pytest.raises(UserError, match="needed is L-Net or Wav2Lip"):
         weights.load("lnet", torch.device("cpu"))
     with pytest.raises(UserError, match="needed is 'enet'"):
@@ -86,6 +86,6 @@ def test_the_wrong_network_is_refused(root: Path) -> None:
 
 
 def test_templates(root: Path) -> None:
-    templates = choose_weights(WeightsOptions(family="demo"), root).templates()
+    templates = choose_weights(WeightsConfig(family="demo"), root).templates()
     assert np.array_equal(templates["neutral"], np.zeros(64, np.float32))
     assert np.array_equal(templates["smile"], np.ones(64, np.float32))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.parity.kit import Kit
+from videoretalking.scripts.parity.kit import Kit
 
 FIGURES = Path(__file__).resolve().parent.parent / "data" / "parity"
 

@@ -14,7 +14,7 @@ FPS = 25
 
 
 def write_clip(path: Path, levels: Iterable[int], frequency: float = 440.0, size: int = 64) -> Path:
-    """H.264 and AAC: grey frames of the given levels over a tone that grows louder."""
+    """H.264 and AAC: gray frames of the given levels over a tone that grows louder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = list(levels)
     with av.open(str(path), "w") as container:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.checkpoint import read_checkpoint
-from scripts import build_face_model as bfm
+from videoretalking.core.checkpoint import read_checkpoint
+from videoretalking.scripts import build_face_model as bfm
 
 
 def _face(rng: np.random.Generator) -> np.ndarray:
-    """A mirror-symmetric random shape with a recognisable left and right."""
+    """A mirror-symmetric random shape with a recognizable left and right."""
     shape = rng.normal(size=(68, 3))
     shape = (shape + bfm.mirrored(shape)) / 2.0
     shape[bfm.LEFT_EYE] = (1.0, 0.0, 0.0)

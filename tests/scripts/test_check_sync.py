@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from scripts.check_sync import Verdict, judge, report
+from videoretalking.core.errors import UserError
+from videoretalking.scripts.check_sync import Verdict, judge, report
 
 
 def _track(noise: float, count: int = 80) -> tuple[np.ndarray, np.ndarray]:

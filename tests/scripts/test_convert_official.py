@@ -10,16 +10,16 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from core.checkpoint import read_checkpoint, read_metadata
-from core.errors import UserError
-from models.official.layout import Layout, flip_triples, rename, unwrap
-from models.official.tables import BY_FILE, LAYOUTS, converted_name
-from scripts.convert_official import convert_folder, main, sha256
+from videoretalking.core.checkpoint import read_checkpoint, read_metadata
+from videoretalking.core.errors import UserError
+from videoretalking.models.official.layout import Layout, flip_triples, rename, unwrap
+from videoretalking.models.official.tables import BY_FILE, LAYOUTS, converted_name
+from videoretalking.scripts.convert_official import convert_folder, main, sha256
 
 LAYOUT = Layout(
     network="tiny",
     files=("tiny.pth",),
-    licence="test",
+    license="test",
     outer_keys=("state_dict",),
     modules={"first.0": "conv", "head": "out"},
     unused=("dead",),

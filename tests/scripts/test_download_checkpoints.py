@@ -10,8 +10,8 @@ from typing import ClassVar
 
 import pytest
 
-from core.errors import UserError
-from scripts import download_checkpoints as download
+from videoretalking.core.errors import UserError
+from videoretalking.scripts import download_checkpoints as download
 
 CONTENT = bytes(range(256)) * 40
 

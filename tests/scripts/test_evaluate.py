@@ -12,21 +12,21 @@ import pytest
 from sample_media import write_clip
 from tiny_weights import make_tiny_weights
 
-from core.errors import UserError
-from metrics.manifest import file_hash
-from metrics.pairs import Pair, read_pairs
-from scripts import evaluate
-from scripts.evaluate import main, parse_settings
-from scripts.make_pairs import cut_video
-from scripts.methods import (
+from videoretalking.core.errors import UserError
+from videoretalking.evaluation.methods import (
     CopyMethod,
     FolderMethod,
     MissingWeightsError,
     RetalkerMethod,
+    baseline_weights,
     driving_audio,
-    find_weights,
     make_method,
 )
+from videoretalking.evaluation.pairs import Pair, read_pairs
+from videoretalking.evaluation.provenance import file_hash
+from videoretalking.scripts import evaluate
+from videoretalking.scripts.evaluate import main, parse_settings
+from videoretalking.scripts.make_pairs import cut_video
 
 PLAIN = ["fid.features=stand-in", "sync.network=none", "identity=none", "lpips=none", "face_backend=bundled"]
 
@@ -55,7 +55,7 @@ def _no_faces(monkeypatch: pytest.MonkeyPatch) -> None:
         def follow(self, frame: Any, face: Any) -> None:
             return None
 
-    monkeypatch.setattr("metrics.config.choose_detector", lambda *_: Blind())
+    monkeypatch.setattr("videoretalking.evaluation.config.choose_detector", lambda *_: Blind())
 
 
 def _evaluate(data: Path, *arguments: str) -> int:
@@ -104,7 +104,7 @@ def test_shards_meet_in_one_table(data: Path, capsys: pytest.CaptureFixture[str]
 
 def test_silence_is_as_long_as_the_video(data: Path) -> None:
     pair = Pair(0, "quiet", data / "0.mp4", None)
-    from metrics.video import read_speech
+    from videoretalking.evaluation.video import read_speech
 
     speech = read_speech(driving_audio(pair, data / "work"))
     assert speech is not None and not speech.any()
@@ -121,16 +121,16 @@ def test_methods_by_name(data: Path) -> None:
 
 
 def test_baseline_takes_the_place_of_lnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.methods.CHECKPOINT_FOLDERS", ())
+    monkeypatch.setattr("videoretalking.evaluation.methods.checkpoint_folders", tuple)
     weights = make_tiny_weights(tmp_path)
-    baseline = find_weights("lnet", {"weights.family": str(weights)})
+    baseline = baseline_weights("lnet", {"weights.family": str(weights)})
     method = make_method("wav2lip", {"weights.family": str(weights), "weights.lnet": str(baseline)})
     assert isinstance(method, RetalkerMethod) and method.name == "Wav2Lip w/o GAN"
     render = method.config.render
     assert (render.neutralize, render.enhance, render.restore, render.pad) == (False, False, 0.0, "cut")
     assert method.describe()["weights"]["lnet"] == file_hash(weights / "lnet.safetensors")
     with pytest.raises(MissingWeightsError, match=r"needs weights wav2lip_gan\.safetensors"):
-        find_weights("wav2lip_gan", {})
+        baseline_weights("wav2lip_gan", {})
 
 
 def test_settings_of_the_job() -> None:

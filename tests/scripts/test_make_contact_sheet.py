@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import UserError
-from media.images import load_image, save_image
-from media.video import VideoReader, VideoWriter
-from scripts.make_contact_sheet import contact_sheet, main
+from videoretalking.core.errors import UserError
+from videoretalking.media.images import load_image, save_image
+from videoretalking.media.video import VideoReader, VideoWriter
+from videoretalking.scripts.make_contact_sheet import contact_sheet, main
 
 LEVELS = (20, 60, 100, 140, 180, 220)
 

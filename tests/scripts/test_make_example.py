@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.audio import audio_info, load_waveform
-from media.images import load_image
-from media.mel import speech_activity
-from scripts import make_example
+from videoretalking.media.audio import audio_info, load_waveform
+from videoretalking.media.images import load_image
+from videoretalking.media.mel import speech_activity
+from videoretalking.scripts import make_example
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

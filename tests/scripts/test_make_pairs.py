@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sample_media import write_clip
 
-from core.errors import UserError
-from media.audio import load_waveform
-from media.reader import VideoReader
-from metrics.pairs import read_pairs
-from scripts.make_pairs import cut_video, find_videos, make_pair_list
+from videoretalking.core.errors import UserError
+from videoretalking.evaluation.pairs import read_pairs
+from videoretalking.media.audio import load_waveform
+from videoretalking.media.reader import VideoReader
+from videoretalking.scripts.make_pairs import cut_video, find_videos, make_pair_list
 
 
 def _levels(path: Path) -> list[int]:

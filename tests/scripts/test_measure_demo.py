@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny_weights import SIZES, make_tiny_weights
 
-from core.errors import UserError
-from datasets.clips import PreparedClip
-from datasets.crops import mouth_opening
-from datasets.synthetic import write_synthetic, write_synthetic_clip
-from models.catalog import build_network, save_network
-from models.landmarks import Landmarks
-from scripts import measure_demo as figures
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.crops import mouth_opening
+from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_clip
+from videoretalking.models.catalog import build_network, save_network
+from videoretalking.models.landmarks import Landmarks
+from videoretalking.scripts import measure_demo as figures
 
 
 @pytest.fixture
@@ -107,10 +107,10 @@ def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> N
     weights = make_tiny_weights(tmp_path / "weights")
     (weights / "enet.safetensors").unlink()
     landmarks = build_network("landmarks", {"width_multiplier": 0.1}).eval()
-    save_network(weights / "landmarks.safetensors", landmarks, licence="random, for tests")
+    save_network(weights / "landmarks.safetensors", landmarks, license="random, for tests")
     extra = {"step": 7, "figures": {"psnr": 21.5}}
     dnet = build_network("dnet", SIZES["dnet"]).eval()
-    save_network(weights / "dnet.safetensors", dnet, licence="random, for tests", extra=extra)
+    save_network(weights / "dnet.safetensors", dnet, license="random, for tests", extra=extra)
     measured = figures.measure(root, weights)
     assert measured["missing"] == ["wav2lip", "enet"]
     assert measured["data"] == {"clips": 2, "people": 2, "talking_clips": 2, "talking_people": 2}

@@ -7,27 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.constants import SAMPLE_RATE
-from core.errors import UserError
-from datasets.clips import PreparedClip
-from datasets.synthetic import write_synthetic_clip
-from faces.align import anchor_crop, box_crop, lipsync_box
-from faces.types import FaceTrack
-from media.mel import mel_spectrogram
-from media.reader import VideoInfo
-from media.writer import VideoWriter
-from scripts.preprocess import clips as step
-from scripts.preprocess.audio import cut_sound
-from scripts.preprocess.runner import Rejected
-from scripts.preprocess.sources import Source, write_sources
-from scripts.preprocess.tracks import _after, track_from_labels, track_path, within
+from videoretalking.core.constants import SAMPLE_RATE
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.synthetic import write_synthetic_clip
+from videoretalking.faces.align import anchor_crop, box_crop, lipsync_box
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.mel import mel_spectrogram
+from videoretalking.media.reader import VideoInfo
+from videoretalking.media.writer import VideoWriter
+from videoretalking.scripts.preprocess import clips as step
+from videoretalking.scripts.preprocess.audio import cut_sound
+from videoretalking.scripts.preprocess.runner import Rejected
+from videoretalking.scripts.preprocess.sources import Source, write_sources
+from videoretalking.scripts.preprocess.tracks import _after, track_from_labels, track_path, within
 
-SOURCE = Source("a/b", Path("b.mp4"), "anna", licence="MIT", release_training=True)
+SOURCE = Source("a/b", Path("b.mp4"), "anna", license="MIT", release_training=True)
 
 
 def _points(count: int, face: float = 100.0) -> np.ndarray:
     """A still face of ``face`` pixels at (200, 200), borrowed from the drawn debug data."""
-    from datasets.synthetic import SIZE, _landmarks
+    from videoretalking.datasets.synthetic import SIZE, _landmarks
 
     points = (_landmarks(0.0, 0.2) - SIZE / 2) * (face / SIZE) + 200.0
     return np.repeat(points[None], count, axis=0).astype(np.float32)

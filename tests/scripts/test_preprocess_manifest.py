@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
-from datasets.manifest import read_manifest, write_manifest
-from datasets.synthetic import write_synthetic_clip
-from scripts.preprocess.manifest import SplitConfig, choose_split, collect
-from scripts.preprocess.sources import Source
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.manifest import read_manifest, write_manifest
+from videoretalking.datasets.synthetic import write_synthetic_clip
+from videoretalking.scripts.preprocess.manifest import SplitConfig, choose_split, collect
+from videoretalking.scripts.preprocess.sources import Source
 
 
 def test_given_split_wins_then_names_then_rights() -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from core.coefficients import ANGLES, ROW_LENGTH
-from datasets.clips import PreparedClip
-from datasets.synthetic import write_synthetic_clip
-from faces.reconstruct import FitReconstructor, load_face_model
-from metrics.offset import SyncScore, sync_score
-from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
-from scripts.preprocess.coefficients import clip_rows
-from scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
-from scripts.preprocess.restore import enlargement, restore_frame
-from scripts.preprocess.runner import Rejected
+from videoretalking.core.coefficients import ANGLES, ROW_LENGTH
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.synthetic import write_synthetic_clip
+from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.metrics.offset import SyncScore, sync_score
+from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
+from videoretalking.scripts.preprocess.coefficients import clip_rows
+from videoretalking.scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
+from videoretalking.scripts.preprocess.restore import enlargement, restore_frame
+from videoretalking.scripts.preprocess.runner import Rejected
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
-from scripts.preprocess.runner import Outcome, Rejected, read_rejects, run_step
+from videoretalking.core.errors import UserError
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, read_rejects, run_step
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import UserError
-from scripts.preprocess.sources import LAYOUTS, Source, read_sources, write_sources
+from videoretalking.core.errors import UserError
+from videoretalking.scripts.preprocess.sources import LAYOUTS, Source, read_sources, write_sources
 
 
 def _touch(root: Path, *names: str) -> None:
@@ -32,7 +32,7 @@ def test_folder_takes_the_first_folder_or_the_file_as_person(tmp_path: Path) -> 
 
 def test_table_reads_rights_and_leaves_out_sound(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text(
-        "file,identity,split,licence,release_training\n"
+        "file,identity,split,license,release_training\n"
         "clips/a.mp4,anna,dev,MIT,yes\nclips/b.mp4,ben,val,none,no\naudio/c.wav,carl,dev,MIT,yes\n"
     )
     found = _listed("table", tmp_path)

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.clips import PreparedClip
-from datasets.synthetic import write_synthetic_clip
-from faces.align import landmarks_box
-from faces.types import Face
-from media.reader import VideoInfo
-from media.writer import VideoWriter
-from scripts.preprocess.runner import Rejected
-from scripts.preprocess.sources import Source
-from scripts.preprocess.tracks import track_video
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.synthetic import write_synthetic_clip
+from videoretalking.faces.align import landmarks_box
+from videoretalking.faces.types import Face
+from videoretalking.media.reader import VideoInfo
+from videoretalking.media.writer import VideoWriter
+from videoretalking.scripts.preprocess.runner import Rejected
+from videoretalking.scripts.preprocess.sources import Source
+from videoretalking.scripts.preprocess.tracks import track_video
 
 
 class _Oracle:
@@ -50,7 +50,7 @@ def source(tmp_path: Path) -> Source:
 
 
 def _landmarks() -> np.ndarray:
-    from datasets.synthetic import _landmarks as drawn
+    from videoretalking.datasets.synthetic import _landmarks as drawn
 
     return drawn(0.0, 0.2)
 

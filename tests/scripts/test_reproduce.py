@@ -8,13 +8,13 @@ import pytest
 from sample_media import write_clip
 from tiny_weights import SIZES, make_tiny_weights
 
-from core.errors import UserError
-from metrics.paper import TABLE_1, TABLE_3, TABLE_4
-from models.catalog import build_network, save_network
-from scripts import reproduce
-from scripts.evaluate import Plan
-from scripts.methods import MissingWeightsError
-from scripts.reproduce import PRESETS, main
+from videoretalking.core.errors import UserError
+from videoretalking.evaluation.methods import MissingWeightsError
+from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4
+from videoretalking.models.catalog import build_network, save_network
+from videoretalking.scripts import reproduce
+from videoretalking.scripts.evaluate import Plan
+from videoretalking.scripts.reproduce import PRESETS, main
 
 # A Wav2Lip generator as small as the networks of make_tiny_weights.
 WAV2LIP = {
@@ -92,7 +92,7 @@ def test_table1_has_every_method_beside_the_paper(data: Path, plans: list[Plan])
 
 def _save_lnet(path: Path, attention_layers: int) -> str:
     network = build_network("lnet", SIZES["lnet"] | {"attention_layers": attention_layers}).eval()
-    save_network(path, network, licence="random, for tests")
+    save_network(path, network, license="random, for tests")
     return str(path)
 
 
@@ -112,7 +112,7 @@ def test_table3_switches_networks_off_one_by_one(data: Path, plans: list[Plan]) 
 def test_table3_takes_the_ablated_network_only(
     data: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scripts.methods.CHECKPOINT_FOLDERS", ())
+    monkeypatch.setattr("videoretalking.evaluation.methods.checkpoint_folders", tuple)
     whole = _save_lnet(data / "lnet.safetensors", attention_layers=1)
     with pytest.raises(UserError, match="no L-Net without cross-attention"):
         _run(data, "table3", "--lnet-without-attention", whole)
@@ -163,7 +163,7 @@ def test_mini_tables_for_real(
     monkeypatch.setitem(PRESETS, "mini", replace(PRESETS["mini"], hdtf_pairs=1, hdtf_seconds=0.48))
     weights = make_tiny_weights(tmp_path / "weights")
     save_network(
-        weights / "wav2lip.safetensors", build_network("wav2lip", WAV2LIP).eval(), licence="random, for tests"
+        weights / "wav2lip.safetensors", build_network("wav2lip", WAV2LIP).eval(), license="random, for tests"
     )
     _save_lnet(weights / "lnet_no_attention.safetensors", attention_layers=0)
     videos = tmp_path / "videos"

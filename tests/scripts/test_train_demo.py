@@ -8,12 +8,12 @@ from threading import Barrier, Event
 import pytest
 import torch
 
-from core.checkpoint import read_checkpoint
-from core.errors import UserError
-from models.catalog import load_network, save_network
-from models.landmarks import LandmarkNet, LandmarkNetConfig
-from scripts import train_demo
-from train.__main__ import read_training_config
+from videoretalking.core.checkpoint import read_checkpoint
+from videoretalking.core.errors import UserError
+from videoretalking.models.catalog import load_network, save_network
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
+from videoretalking.scripts import train_demo
+from videoretalking.train.__main__ import read_training_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -23,14 +23,14 @@ def test_missing_labels_are_named_or_made(tmp_path: Path) -> None:
         "file,identity,release_training\nclips/a.mp4,anna,yes\nhostile/b.mp4,ben,yes\naudio/c.wav,carl,yes\n"
     )
     labels = tmp_path / "labels"
-    with pytest.raises(UserError, match=r"1 files have no labels .*first: clips/a.mp4.*--labeller"):
+    with pytest.raises(UserError, match=r"1 files have no labels .*first: clips/a.mp4.*--labeler"):
         train_demo.make_labels(tmp_path, labels, None, 1)
-    with pytest.raises(UserError, match="labelling did not work"):
+    with pytest.raises(UserError, match="labeling did not work"):
         train_demo.make_labels(tmp_path, labels, str(tmp_path / "no-python"), 1)
     idle = tmp_path / "idle"
     idle.write_text("#!/bin/sh\n")
     idle.chmod(0o755)
-    with pytest.raises(UserError, match=r"clips/a.mp4 could not be labelled"):
+    with pytest.raises(UserError, match=r"clips/a.mp4 could not be labeled"):
         train_demo.make_labels(tmp_path, labels, str(idle), 1)
     working = tmp_path / "working"
     working.write_text(
@@ -113,7 +113,7 @@ def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch
     train_demo.export("landmarks", trained)
     bundled = tmp_path / "bundled/landmarks.safetensors"
     tensors, metadata = read_checkpoint(bundled)
-    assert metadata["extra"]["step"] == 7 and "MODEL_CARD" in metadata["licence"]
+    assert metadata["extra"]["step"] == 7 and "MODEL_CARD" in metadata["license"]
     assert {value.dtype for value in tensors.values() if value.is_floating_point()} == {torch.float16}
     image = torch.rand(2, 3, 128, 128)
     assert (load_network(bundled)(image).points - network(image).points).abs().max() < 0.05

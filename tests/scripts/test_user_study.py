@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from webdriver import Browser, browser
 
-from core.errors import UserError
-from scripts.user_study import (
+from videoretalking.core.errors import UserError
+from videoretalking.scripts.user_study import (
     Interval,
     Rating,
     confidence_interval,

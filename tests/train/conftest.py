@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.synthetic import write_synthetic
-from train.__main__ import read_training_config
-from train.steps.base import TrainingConfig
+from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.steps.base import TrainingConfig
 
 DebugConfig = Callable[..., TrainingConfig]
 

@@ -18,13 +18,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from core.checkpoint import read_metadata
-from core.errors import UserError
-from models.catalog import load_network
-from train.loop import train
-from train.state import STATE
-from train.steps import STEPS
-from train.steps.base import Step, StepOutput, TrainingConfig
+from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.errors import UserError
+from videoretalking.models.catalog import load_network
+from videoretalking.train.loop import train
+from videoretalking.train.state import STATE
+from videoretalking.train.steps import STEPS
+from videoretalking.train.steps.base import Step, StepOutput, TrainingConfig
 
 DebugConfig = Callable[..., TrainingConfig]
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,8 +160,8 @@ PARALLEL = """
 import os
 import sys
 from pathlib import Path
-from train.__main__ import read_training_config
-from train.loop import train
+from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.loop import train
 import torch
 torch.set_num_threads(1)
 for index, (path, overrides) in enumerate(eval(sys.argv[1])):
@@ -297,7 +297,7 @@ def test_what_does_not_fit_is_refused(debug_config: DebugConfig, caplog: pytest.
 HOLD = """
 import sys, time
 from pathlib import Path
-from train.state import hold_folder
+from videoretalking.train.state import hold_folder
 with hold_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)
@@ -347,7 +347,7 @@ sys.meta_path.insert(0, Block())
 sys.argv[0] = "train"
 import torch
 torch.set_num_threads(1)
-from train.__main__ import main
+from videoretalking.train.__main__ import main
 main()
 """
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from core.coefficients import motion_rows
-from core.errors import UserError
-from datasets.dnet import DNetPairs
-from losses.total import weighted_sum
-from models.dnet import DNet
-from train.steps import STEPS
-from train.steps.base import Step, TrainingConfig
+from videoretalking.core.coefficients import motion_rows
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.dnet import DNetPairs
+from videoretalking.losses.total import weighted_sum
+from videoretalking.models.dnet import DNet
+from videoretalking.train.steps import STEPS
+from videoretalking.train.steps.base import Step, TrainingConfig
 
 DebugConfig = Callable[..., TrainingConfig]
 CPU = torch.device("cpu")

@@ -11,22 +11,22 @@ import pytest
 import torch
 from torch import nn
 
-from core.distributed import World
-from core.errors import UserError
-from models.catalog import save_network
-from models.landmarks import LandmarkNet, LandmarkNetConfig
-from train.__main__ import read_training_config
-from train.board import make_grid
-from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen
-from train.optimizer import gradient_norm, make_optimizer, set_learning_rate
-from train.plateau import PlateauWatch
-from train.samples import TrainKeys, ValidationKeys, step_seed
-from train.steps.base import image_metrics
-from train.steps.dnet import DNetTraining
-from train.steps.enet import ENetTraining
-from train.steps.expert import ExpertTraining
-from train.steps.lnet import LNetTraining
+from videoretalking.core.distributed import World
+from videoretalking.core.errors import UserError
+from videoretalking.models.catalog import save_network
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
+from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.board import make_grid
+from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from videoretalking.train.frozen import load_features, load_frozen
+from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
+from videoretalking.train.plateau import PlateauWatch
+from videoretalking.train.samples import TrainKeys, ValidationKeys, step_seed
+from videoretalking.train.steps.base import image_metrics
+from videoretalking.train.steps.dnet import DNetTrainingConfig
+from videoretalking.train.steps.enet import ENetTrainingConfig
+from videoretalking.train.steps.expert import ExpertTrainingConfig
+from videoretalking.train.steps.lnet import LNetTrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -40,7 +40,9 @@ def paper_config(name: str) -> object:
 def test_configs_hold_the_papers_values() -> None:
     dnet, lnet, enet = paper_config("dnet"), paper_config("lnet"), paper_config("enet")
     assert (
-        isinstance(dnet, DNetTraining) and isinstance(lnet, LNetTraining) and isinstance(enet, ENetTraining)
+        isinstance(dnet, DNetTrainingConfig)
+        and isinstance(lnet, LNetTrainingConfig)
+        and isinstance(enet, ENetTrainingConfig)
     )
     assert (dnet.warp_steps, dnet.loop.steps, dnet.optimizer.lr) == (200_000, 400_000, 1e-4)
     assert (dnet.weights.warp, dnet.weights.perceptual, dnet.weights.style) == (1.0, 1.0, 250.0)
@@ -60,7 +62,7 @@ def test_configs_hold_the_papers_values() -> None:
 def test_every_config_can_be_read() -> None:
     expert = paper_config("lipsync_expert")
     assert (
-        isinstance(expert, ExpertTraining)
+        isinstance(expert, ExpertTrainingConfig)
         and expert.optimizer.warmup_steps > 0
         and expert.loop.batch_size * expert.num_windows == 64
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.steps.base import Step
-from train.steps.dnet import DNetStep, DNetTraining
-from train.steps.enet import ENetStep, ENetTraining
-from train.steps.expert import ExpertStep, ExpertTraining
-from train.steps.landmarks import LandmarkStep, LandmarkTraining
-from train.steps.lnet import LNetStep, LNetTraining
-from train.steps.wav2lip import Wav2LipStep, Wav2LipTraining
+from videoretalking.train.steps.base import Step
+from videoretalking.train.steps.dnet import DNetStep, DNetTrainingConfig
+from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
+from videoretalking.train.steps.expert import ExpertStep, ExpertTrainingConfig
+from videoretalking.train.steps.landmarks import LandmarkStep, LandmarkTrainingConfig
+from videoretalking.train.steps.lnet import LNetStep, LNetTrainingConfig
+from videoretalking.train.steps.wav2lip import Wav2LipStep, Wav2LipTrainingConfig
 
 # value of ``network`` in a config -> class of the config, class of the step
 STEPS: Mapping[str, tuple[type[Any], type[Step]]] = {
-    "dnet": (DNetTraining, DNetStep),
-    "lnet": (LNetTraining, LNetStep),
-    "enet": (ENetTraining, ENetStep),
-    "lipsync_expert": (ExpertTraining, ExpertStep),
-    "wav2lip": (Wav2LipTraining, Wav2LipStep),
-    "landmarks": (LandmarkTraining, LandmarkStep),
+    "dnet": (DNetTrainingConfig, DNetStep),
+    "lnet": (LNetTrainingConfig, LNetStep),
+    "enet": (ENetTrainingConfig, ENetStep),
+    "lipsync_expert": (ExpertTrainingConfig, ExpertStep),
+    "wav2lip": (Wav2LipTrainingConfig, Wav2LipStep),
+    "landmarks": (LandmarkTrainingConfig, LandmarkStep),
 }

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from metrics.ssim import psnr, ssim
-from train.config import LoopConfig, OptimizerConfig
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.metrics.ssim import psnr, ssim
+from videoretalking.train.config import LoopConfig, OptimizerConfig
 
 
 class TrainingConfig(Protocol):
@@ -44,7 +44,7 @@ class StepOutput(NamedTuple):
     """What one forward pass gives.
 
     Attributes:
-        losses: scalar losses by name, unweighted, to be minimised.
+        losses: scalar losses by name, unweighted, to be minimized.
         images: rows of the image grid by name, each [N, 3, H, W] in [0, 1].
         metrics: scalars that are only logged.
         fake: what the discriminator is shown as generated (with its graph; detach before use).

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.constants import DNET_SIZE
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.dnet import DNetPairs
-from losses.landmarks import LandmarkLoss, flow_loss
-from losses.perceptual import StyleLoss
-from models.dnet import DNet, DNetConfig, sampling_grid
-from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen, make_perceptual_loss
-from train.steps.base import Step, StepOutput, as_tensors, image_metrics
+from videoretalking.core.constants import DNET_SIZE
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.dnet import DNetPairs
+from videoretalking.losses.landmarks import LandmarkLoss, flow_loss
+from videoretalking.losses.perceptual import StyleLoss
+from videoretalking.models.dnet import DNet, DNetConfig, sampling_grid
+from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DNetWeights:
 
 
 @dataclass(frozen=True)
-class DNetTraining:
+class DNetTrainingConfig:
     """Config of D-Net's training.
 
     Attributes:
@@ -57,7 +57,7 @@ class DNetTraining:
         align_source: show the source in the target's pose, in the plane (:class:`DNetPairs`).
         size: side of the images in pixels.
         model: sizes.
-        augment: augmentation (colour only).
+        augment: augmentation (color only).
         network: name in the catalog.
     """
 
@@ -86,7 +86,7 @@ class DNetStep(Step):
 
     has_unused_parameters = True  # the editing network rests during the first stage
 
-    def __init__(self, config: DNetTraining, device: torch.device) -> None:
+    def __init__(self, config: DNetTrainingConfig, device: torch.device) -> None:
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = DNet(config.model).to(device)

@@ -10,21 +10,21 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.constants import LNET_SIZE, SYNC_FRAMES
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.degradations import degrade
-from datasets.enet import ENetClips
-from losses.adversarial import discriminator_loss, generator_loss
-from losses.identity import IdentityLoss
-from losses.reconstruction import l1_loss
-from models.blocks import resize, roll_clip, unroll_audio, unroll_clip
-from models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
-from models.enet import ENet, ENetConfig
-from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen, make_perceptual_loss
-from train.steps.base import Step, StepOutput, as_tensors, image_metrics
-from train.steps.lnet import judge_sync
+from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.degradations import degrade
+from videoretalking.datasets.enet import ENetClips
+from videoretalking.losses.adversarial import discriminator_loss, generator_loss
+from videoretalking.losses.identity import IdentityLoss
+from videoretalking.losses.reconstruction import l1_loss
+from videoretalking.models.blocks import resize, roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
+from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.steps.base import Step, StepOutput, as_tensors, image_metrics
+from videoretalking.train.steps.lnet import judge_sync
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ENetWeights:
 
 
 @dataclass(frozen=True)
-class ENetTraining:
+class ENetTrainingConfig:
     """Config of E-Net's training.
 
     Attributes:
@@ -93,7 +93,7 @@ class ENetStep(Step):
         device: where to compute.
     """
 
-    def __init__(self, config: ENetTraining, device: torch.device) -> None:
+    def __init__(self, config: ENetTrainingConfig, device: torch.device) -> None:
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = ENet(config.model).to(device)

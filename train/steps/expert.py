@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.errors import UserError
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.crops import MOUTH_GESTURES, MOUTH_POINTS
-from datasets.expert import SyncWindows
-from losses.sync import contrastive_sync_loss, sync_bce_loss
-from models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
-from train.config import LoopConfig, OptimizerConfig
-from train.steps.base import Step, StepOutput
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.crops import MOUTH_GESTURES, MOUTH_POINTS
+from videoretalking.datasets.expert import SyncWindows
+from videoretalking.losses.sync import contrastive_sync_loss, sync_bce_loss
+from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
+from videoretalking.train.config import LoopConfig, OptimizerConfig
+from videoretalking.train.steps.base import Step, StepOutput
 
 _MOUTH_WIDTH = 128
 _MOUTH_DROPOUT = 0.3
@@ -50,7 +50,7 @@ class ExpertWeights:
 
 
 @dataclass(frozen=True)
-class ExpertTraining:
+class ExpertTrainingConfig:
     """Config of the expert's training.
 
     Attributes:
@@ -170,7 +170,7 @@ class ExpertStep(Step):
             weight for the mouth.
     """
 
-    def __init__(self, config: ExpertTraining, device: torch.device) -> None:
+    def __init__(self, config: ExpertTrainingConfig, device: torch.device) -> None:
         if config.num_windows < 2:
             raise UserError(
                 "num_windows is 1, but windows are each other's negatives: set num_windows=2 or more"

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.constants import LANDMARK_SIZE
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.landmarks import LandmarkCrops
-from losses.landmarks import LIPS, confidence_loss, normalized_mean_error, wing_loss
-from models.landmarks import LandmarkNet, LandmarkNetConfig
-from train.config import LoopConfig, OptimizerConfig
-from train.steps.base import Step, StepOutput
+from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.landmarks import LandmarkCrops
+from videoretalking.losses.landmarks import LIPS, confidence_loss, normalized_mean_error, wing_loss
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
+from videoretalking.train.config import LoopConfig, OptimizerConfig
+from videoretalking.train.steps.base import Step, StepOutput
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LandmarkWeights:
 
 
 @dataclass(frozen=True)
-class LandmarkTraining:
+class LandmarkTrainingConfig:
     """Config of the landmark network's training.
 
     Attributes:
@@ -69,7 +69,7 @@ class LandmarkStep(Step):
         device: where to compute.
     """
 
-    def __init__(self, config: LandmarkTraining, device: torch.device) -> None:
+    def __init__(self, config: LandmarkTrainingConfig, device: torch.device) -> None:
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         self.network = LandmarkNet(config.model).to(device)
@@ -114,7 +114,7 @@ def _center(points: torch.Tensor) -> torch.Tensor:
 
 
 def mark_points(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Colour the pixels nearest to points [B, N, 2] green in a copy of [B, 3, H, W]."""
+    """Color the pixels nearest to points [B, N, 2] green in a copy of [B, 3, H, W]."""
     marked = image.clone()
     height, width = image.shape[-2:]
     x, y = points.detach().round().long().unbind(dim=-1)

@@ -11,19 +11,19 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from core.errors import UserError
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.lnet import LNetClips
-from losses.landmarks import LIPS, LandmarkLoss, cut_mouths, movement_loss
-from losses.reconstruction import l1_loss
-from losses.sync import sync_loss, sync_probability
-from models.blocks import unroll_clip
-from models.lipsync_expert import stack_lower_half
-from models.lnet import LNet, LNetConfig
-from train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from train.frozen import load_features, load_frozen, make_perceptual_loss, start_audio_encoder
-from train.steps.base import Step, StepOutput, as_tensors, image_metrics
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.lnet import LNetClips
+from videoretalking.losses.landmarks import LIPS, LandmarkLoss, cut_mouths, movement_loss
+from videoretalking.losses.reconstruction import l1_loss
+from videoretalking.losses.sync import sync_loss, sync_probability
+from videoretalking.models.blocks import unroll_clip
+from videoretalking.models.lipsync_expert import stack_lower_half
+from videoretalking.models.lnet import LNet, LNetConfig
+from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
+from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss, start_audio_encoder
+from videoretalking.train.steps.base import Step, StepOutput, as_tensors, image_metrics
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LNetWeights:
 
 
 @dataclass(frozen=True)
-class LNetTraining:
+class LNetTrainingConfig:
     """Config of L-Net's training.
 
     Attributes:
@@ -102,7 +102,7 @@ class LNetStep(Step):
         UserError: a weight for movement, mouth or change without one for the landmarks.
     """
 
-    def __init__(self, config: LNetTraining, device: torch.device) -> None:
+    def __init__(self, config: LNetTrainingConfig, device: torch.device) -> None:
         self.config = config
         self.weights = dataclasses.asdict(config.weights)
         lips = {name: self.weights[name] for name in ("movement", "mouth", "change")}

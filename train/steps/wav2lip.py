@@ -12,22 +12,22 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig
-from datasets.collection import DataConfig
-from datasets.lnet import LNetClips
-from losses.adversarial import discriminator_loss, generator_loss
-from losses.reconstruction import l1_loss
-from losses.sync import sync_bce_loss, sync_probability
-from models.blocks import unroll_clip
-from models.discriminators import QualityDiscriminator, QualityDiscriminatorConfig
-from models.lipsync_expert import stack_lower_half
-from models.wav2lip import Wav2Lip, Wav2LipConfig
-from train.config import FrozenConfig, LoopConfig, OptimizerConfig
-from train.frozen import load_frozen, start_audio_encoder
-from train.steps.base import Step, StepOutput, image_metrics
-from train.steps.lnet import clip_images, dub_clip
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.lnet import LNetClips
+from videoretalking.losses.adversarial import discriminator_loss, generator_loss
+from videoretalking.losses.reconstruction import l1_loss
+from videoretalking.losses.sync import sync_bce_loss, sync_probability
+from videoretalking.models.blocks import unroll_clip
+from videoretalking.models.discriminators import QualityDiscriminator, QualityDiscriminatorConfig
+from videoretalking.models.lipsync_expert import stack_lower_half
+from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
+from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig
+from videoretalking.train.frozen import load_frozen, start_audio_encoder
+from videoretalking.train.steps.base import Step, StepOutput, image_metrics
+from videoretalking.train.steps.lnet import clip_images, dub_clip
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _PROBABILITY_EPS = 1e-6
 
@@ -48,7 +48,7 @@ class Wav2LipWeights:
 
 
 @dataclass(frozen=True)
-class Wav2LipTraining:
+class Wav2LipTrainingConfig:
     """Config of Wav2Lip's training.
 
     Attributes:
@@ -90,7 +90,7 @@ class Wav2LipStep(Step):
         device: where to compute.
     """
 
-    def __init__(self, config: Wav2LipTraining, device: torch.device) -> None:
+    def __init__(self, config: Wav2LipTrainingConfig, device: torch.device) -> None:
         self.config = config
         self.gate_open = False
         self.network = Wav2Lip(config.model).to(device)
@@ -155,7 +155,7 @@ class Wav2LipStep(Step):
         """Open the gate of the sync loss for good once its validation value is low enough."""
         if not self.gate_open and values["sync"] < self.config.sync_gate:
             self.gate_open = True
-            _log.info("validation sync loss %.3f: from now on the sync loss counts", values["sync"])
+            logger.info("validation sync loss %.3f: from now on the sync loss counts", values["sync"])
 
     def state_dict(self) -> dict[str, Any]:
         """Whether the gate is open."""

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn_face import face_frame, face_landmarks, face_work
+
+from videoretalking.faces.align import extract, lipsync_box
+from videoretalking.faces.masks import face_polygon_mask
+from videoretalking.pipeline.stages.composite import Compositor
+
+
+def _edited(color_shift: float = 0.0, **where: float):  # type: ignore[no-untyped-def]
+    landmarks = face_landmarks(**where)
+    frame = face_frame(landmarks)
+    face = face_work(frame, landmarks)
+    patch = extract(frame, face.crop).astype(np.float32) / 255 + color_shift
+    patch[60:80, 26:70] = [0.0, 1.0, 0.0]  # a green mouth
+    face.patch = np.clip(patch, 0, 1)
+    face.mask = face_polygon_mask(face.crop.to_crop(landmarks), face.crop.size)
+    return frame, face
+
+
+def test_the_mouth_changes_and_everything_else_keeps_its_bytes() -> None:
+    frame, face = _edited()
+    before = frame.copy()
+    result = Compositor(whole_face=False)(frame, [face])
+    assert np.array_equal(frame, before)
+    x, y = np.round(face.landmarks[62]).astype(int)
+    assert result[y, x, 1] > 200
+    assert frame[y, x, 1] < 150
+    x1, y1, x2, y2 = lipsync_box(face.landmarks)
+    outside = np.ones(frame.shape[:2], bool)
+    outside[int(y1) : int(y2) + 2, int(x1) : int(x2) + 2] = False
+    assert np.array_equal(result[outside], frame[outside])
+    eyes = slice(int(face.landmarks[36:48, 1].min()) - 3, int(face.landmarks[36:48, 1].max()) + 3)
+    assert np.array_equal(result[eyes], frame[eyes])  # L-Net saw them; they stay original
+
+
+def test_the_whole_face_is_replaced_on_demand() -> None:
+    frame, face = _edited(color_shift=0.2)
+    eyes = np.s_[int(face.landmarks[39, 1]), int(face.landmarks[39, 0]) + 4]
+    assert not np.array_equal(Compositor(whole_face=True, color_match=0.0)(frame, [face])[eyes], frame[eyes])
+
+
+def test_a_color_cast_of_the_networks_is_removed() -> None:
+    frame, face = _edited(color_shift=0.1)
+    chin = np.s_[int(face.landmarks[8, 1]) - 6, int(face.landmarks[8, 0])]
+    matched = Compositor(whole_face=False, color_match=1.0)(frame, [face])
+    unmatched = Compositor(whole_face=False, color_match=0.0)(frame, [face])
+    original = frame[chin].astype(int)
+    assert np.abs(matched[chin] - original).max() < 8
+    assert np.abs(unmatched[chin] - original).max() > 15
+
+
+@pytest.mark.parametrize("where", [{"x": -60}, {"x": 190}, {"y": -70}, {"y": 150}, {"x": -300}])
+def test_faces_that_leave_the_frame(where: dict[str, float]) -> None:
+    frame, face = _edited(**where)
+    result = Compositor(whole_face=False)(frame, [face])
+    assert result.shape == frame.shape
+    if where == {"x": -300}:
+        assert np.array_equal(result, frame)
+
+
+def test_two_faces_do_not_disturb_each_other() -> None:
+    left, right = face_landmarks(5, 50, 90), face_landmarks(130, 50, 90)
+    frame = face_frame(left)
+    frame[:, 120:] = face_frame(right)[:, 120:]
+    works = [face_work(frame, landmarks) for landmarks in (left, right)]
+    for work, level in zip(works, (0.0, 1.0), strict=True):
+        work.patch = np.full((96, 96, 3), level, np.float32)
+        work.mask = face_polygon_mask(work.crop.to_crop(work.landmarks), work.crop.size)
+    compositor = Compositor(whole_face=False, color_match=0.0)
+    result = compositor(frame, works)
+    assert np.array_equal(result[:, :120], compositor(frame, works[:1])[:, :120])
+    assert np.array_equal(result[:, 120:], compositor(frame, works[1:])[:, 120:])
+
+
+def test_frames_without_faces_pass_through() -> None:
+    frame = face_frame(face_landmarks())
+    assert Compositor(whole_face=False)(frame, []) is frame

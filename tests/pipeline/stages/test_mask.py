@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from drawn_face import face_frame, face_landmarks, face_work
+
+from videoretalking.faces.align import extract
+from videoretalking.faces.parsing import FaceParser
+from videoretalking.models.bisenet import CLASSES, BiSeNetOutput
+from videoretalking.models.catalog import build_network
+from videoretalking.pipeline.stages.mask import FaceMasker, scene
+
+
+class _SeesGreen(torch.nn.Module):
+    """A parser that calls green pixels lips, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, image: torch.Tensor) -> BiSeNetOutput:
+        self.batches.append(len(image))
+        assert image.shape[1:] == (3, 512, 512)
+        logits = torch.zeros(len(image), len(CLASSES), 512, 512)
+        green = (image[:, 1] > 0.8) & (image[:, 0] < 0.3)
+        logits[:, CLASSES.index("upper_lip")] = torch.where(green, 30.0, -30.0)
+        return BiSeNetOutput(logits, logits, logits)
+
+
+def _produced() -> tuple:  # type: ignore[type-arg]
+    landmarks = face_landmarks()
+    frame = face_frame(landmarks)
+    face = face_work(frame, landmarks, size=128)
+    patch = extract(frame, face.crop).astype(np.float32) / 255.0
+    patch[70:90, 40:60] = [0.0, 1.0, 0.0]
+    return face, patch
+
+
+def _parser() -> tuple[FaceParser, _SeesGreen]:
+    network = _SeesGreen()
+    parser = FaceParser()
+    parser.network = network
+    return parser, network
+
+
+def test_the_produced_face_is_segmented_not_the_original(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("videoretalking.faces.parsing._class_names", lambda network: CLASSES)
+    face, patch = _produced()
+    parser, network = _parser()
+    (mask,) = FaceMasker(parser, batch_size=2).mouth_masks([face], [patch])
+    assert mask.shape == (128, 128)
+    assert mask[80, 50] > 0.9
+    assert mask[80, 90] < 0.2 and mask[30, 50] < 0.2
+    FaceMasker(parser, batch_size=2).face_masks([face] * 3, [patch] * 3)
+    assert network.batches == [1, 2, 1]
+
+
+def test_without_a_network_masks_follow_the_landmarks() -> None:
+    face, patch = _produced()
+    masker = FaceMasker(FaceParser(), batch_size=2)
+    (mouth,) = masker.mouth_masks([face], [patch])
+    (whole,) = masker.face_masks([face], [patch])
+    x, y = face.crop.to_crop(face.landmarks[62]).astype(int)
+    assert mouth[y, x] > 0.9 and whole[y, x] > 0.9
+    x, y = face.crop.to_crop(face.landmarks[30]).astype(int)
+    assert mouth[y, x] < 0.1 and whole[y, x] > 0.9
+
+
+def test_a_real_parser_runs() -> None:
+    face, patch = _produced()
+    network = build_network("bisenet").eval().requires_grad_(False)
+    (mask,) = FaceMasker(FaceParser(network), batch_size=1).face_masks([face], [patch])
+    assert mask.shape == (128, 128)
+    assert mask.min() >= 0.0 and mask.max() <= 1.0
+
+
+def test_a_scene_shows_the_new_face_within_the_frame() -> None:
+    face, patch = _produced()
+    view = scene(face, patch, face.crop)
+    np.testing.assert_allclose(view[80, 50], [0, 1, 0], atol=0.02)
+    np.testing.assert_allclose(view[0], extract(face.frame, face.crop)[0] / 255.0, atol=0.02)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from drawn_face import face_frame, face_landmarks, face_work
+
+from videoretalking.core.coefficients import CROP, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
+from videoretalking.faces.align import anchor_crop, extract
+from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, rows_in_view
+from videoretalking.faces.types import FaceTrack
+from videoretalking.models.dnet import DNetOutput
+from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def track() -> FaceTrack:
+    """A face that walks, grows, is away in frames 15..17, and is cut at frame 30."""
+    landmarks = np.stack([face_landmarks(20 + index, 10, 80 + index) for index in range(COUNT)])
+    present = np.ones(COUNT, bool)
+    present[15:18] = False
+    empty = FaceTrack.empty(np.arange(COUNT) / 25, (240, 200))
+    shots = (np.arange(COUNT) >= 30).astype(np.int64)
+    track = replace(empty, landmarks=landmarks, landmarks_raw=landmarks, present=present, shots=shots)
+    return FitReconstructor(load_face_model())(track)
+
+
+def _view(track: FaceTrack, index: int):  # type: ignore[no-untyped-def]
+    return anchor_crop(track.landmarks[index])
+
+
+def test_every_column_has_the_template(track: FaceTrack) -> None:
+    expression = np.arange(64, dtype=np.float32)
+    window = DrivingWindows(track, expression, one_shot=False)(5, _view(track, 5))
+    assert window.shape == (73, 27)
+    assert (window[MOTION_EXPRESSION] == expression[:, None]).all()
+
+
+@pytest.mark.parametrize("index", [0, 14, 18, 29, 30, 39])
+def test_windows_stay_within_shot_and_stretch(track: FaceTrack, index: int) -> None:
+    """The rows of a window are those of its own stretch, clamped at its ends, in the frame's own view."""
+    (span,) = [span for span in track.present_slices() if span.start <= index < span.stop]
+    window = DrivingWindows(track, np.zeros(64, np.float32), one_shot=False)(index, _view(track, index))
+    frames = np.clip(np.arange(index - 13, index + 14), span.start, span.stop - 1)
+    rows = rows_in_view(track.rows[frames], track.landmarks[frames], _view(track, index))
+    np.testing.assert_allclose(window[64:], motion_rows(rows)[:, 64:].T, rtol=1e-4, atol=1e-4)
+
+
+def test_the_published_window_has_26_columns(track: FaceTrack) -> None:
+    windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot=False, length=26)
+    assert windows(20, _view(track, 20)).shape == (73, 26)
+
+
+def test_one_shot_keeps_the_driving_pose_and_corrects_the_scale(track: FaceTrack) -> None:
+    template = np.zeros(64, np.float32)
+    own = DrivingWindows(track, template, one_shot=False)(25, _view(track, 25))
+    shot = DrivingWindows(track, template, one_shot=True)(25, _view(track, 25))
+    others = [row for row in range(64, 73) if row != MOTION_SCALE]
+    np.testing.assert_allclose(shot[others], own[others], rtol=1e-5)
+    views = [anchor_crop(points) for points in track.landmarks[18:30]]
+    rows = rows_in_view(track.rows[18:30], track.landmarks[18:30], views)
+    assert 0.9 < (shot[MOTION_SCALE] / own[MOTION_SCALE])[0] < 1.1
+    assert np.ptp(rows[:, CROP][:, 0]) < 1.0  # in its own view the face always has the same size
+
+
+class _Painter(torch.nn.Module):
+    """A D-Net that paints a color and counts how much it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.sources: list[torch.Tensor] = []
+
+    def forward(self, image: torch.Tensor, coefficients: torch.Tensor) -> DNetOutput:
+        self.sources += list(image)
+        color = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand_as(image)
+        return DNetOutput(image, image, color)
+
+
+def _neutralizer(track: FaceTrack, one_shot: bool = False) -> tuple[Neutralizer, _Painter]:
+    painter = _Painter()
+    windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot)
+    return Neutralizer(painter, [windows], batch_size=4, dtype=torch.float32), painter
+
+
+def test_the_reference_is_the_edited_face_within_the_original_crop(track: FaceTrack) -> None:
+    neutralizer, _ = _neutralizer(track)
+    frame = face_frame(track.landmarks[3])
+    work = face_work(frame, track.landmarks[3], size=128, index=3)
+    (reference,) = neutralizer([work], [extract(frame, work.crop)])
+    assert reference.shape == (128, 128, 3)
+    center = work.crop.to_crop(track.landmarks[3][33]).astype(int)
+    np.testing.assert_allclose(reference[center[1], center[0]], [0, 1, 0], atol=1e-3)
+
+
+def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:
+    neutralizer, painter = _neutralizer(track)
+    frame = face_frame(track.landmarks[3])
+    works = [face_work(frame, track.landmarks[3], index=3) for _ in range(3)]
+    originals = [extract(frame, work.crop) for work in works]
+    first = neutralizer(works, originals)
+    second = neutralizer(works[:1], originals[:1])
+    assert len(painter.sources) == 1
+    assert np.array_equal(first[2], second[0])
+
+
+def test_one_shot_warps_the_first_frame_of_the_stretch(track: FaceTrack) -> None:
+    neutralizer, painter = _neutralizer(track, one_shot=True)
+    for index, start in ((0, 0), (1, 0), (18, 18), (19, 18)):
+        frame = face_frame(track.landmarks[index], seed=index)
+        work = replace(face_work(frame, track.landmarks[index], index=index), stretch=start)
+        neutralizer([work], [extract(frame, work.crop)])
+    same = [torch.equal(painter.sources[0], source) for source in painter.sources]
+    assert same == [True, True, False, False]
+    assert torch.equal(painter.sources[2], painter.sources[3])

@@ -1,0 +1,1 @@
+../../videoretalking/__init__.py

@@ -1,0 +1,172 @@
+"""Strict configuration: YAML file plus ``key=value`` overrides -> frozen dataclass.
+
+The dataclass beside its owner holds every default; a YAML file holds only what differs (DESIGN.md,
+convention 4). Types are checked by jsonargparse; unknown keys are caught first, so that the message can name
+the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
+
+from videoretalking.core.errors import UserError
+
+Config = TypeVar("Config")
+
+_ROOT = "config"
+
+
+def load_config(cls: type[Config], path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Build ``cls`` from a YAML file and ``key=value`` overrides (dots reach into nested groups).
+
+    Args:
+        cls: a frozen dataclass whose fields all have defaults or are given.
+        path: YAML file with the values that differ from the defaults; None for defaults only.
+        overrides: strings like ``"optimizer.lr=1e-4"``; values are read as YAML.
+
+    Raises:
+        UserError: missing or malformed file, unknown key (with the nearest valid one), wrong type.
+    """
+    values: dict[str, Any] = {}
+    where = "overrides"
+    if path is not None:
+        where = str(path)
+        values = read_yaml(Path(path))
+    for item in overrides:
+        key, separator, text = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"override {item!r} is not of the form key=value")
+        _assign(values, key.split("."), _parse_value(text, item), item)
+    return from_dict(cls, values, where)
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "config") -> Config:
+    """Build ``cls`` from nested mappings, strictly.
+
+    Args:
+        cls: a dataclass.
+        values: nested mapping of field names to values.
+        where: the file or place that errors name.
+
+    Raises:
+        UserError: unknown key or wrong type; the message names the key.
+    """
+    _reject_unknown(cls, values, where, prefix="")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{_ROOT}", type=cls)
+    try:
+        namespace = parser.parse_object({_ROOT: dict(values)})
+        return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
+        raise UserError(f"{where}: {text}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dictionary of a config dataclass, ready for JSON or YAML (tuples become lists)."""
+    plain = _plain(dataclasses.asdict(config))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse numbers below 1 in the named fields; a field may be a tuple of numbers. For ``__post_init__``.
+
+    Raises:
+        ValueError: names the class and the field; :func:`from_dict` turns it into a UserError.
+    """
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not numbers or min(numbers) < 1:
+            raise ValueError(f"{name} of {type(config).__name__} must be positive, is {value}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, empty for an empty file.
+
+    Raises:
+        UserError: unreadable, not YAML, not a mapping, or a key given twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read config {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"config {path} is not a text file") from None
+    try:
+        values = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"config {path} is not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"config {path} must hold key: value lines, found {type(values).__name__}")
+    return values
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe loader that refuses duplicate keys, which plain YAML silently resolves to the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key!r}", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_value(text: str, item: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"the value of override {item!r} is not valid YAML") from None
+
+
+def _assign(values: dict[str, Any], keys: list[str], value: Any, item: str) -> None:
+    group = values
+    for key in keys[:-1]:
+        nested = group.setdefault(key, {})
+        if not isinstance(nested, dict):
+            raise UserError(f"override {item!r}: {key!r} is a value, not a group of keys")
+        group = nested
+    group[keys[-1]] = value
+
+
+def _reject_unknown(cls: Any, values: Mapping[str, Any], where: str, prefix: str) -> None:
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key, value in values.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r}, did you mean {prefix + near[0]!r}?")
+        nested = _dataclass_in(hints[key])
+        if nested is not None and isinstance(value, Mapping):
+            _reject_unknown(nested, value, where, prefix=f"{prefix}{key}.")
+
+
+def _dataclass_in(hint: Any) -> Any | None:
+    """The dataclass in ``Group``, ``Group | None``; None for anything else."""
+    candidates = [hint, *typing.get_args(hint)]
+    return next((item for item in candidates if dataclasses.is_dataclass(item)), None)

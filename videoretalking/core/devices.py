@@ -1,0 +1,128 @@
+"""Choice of device and number format, in one place."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from videoretalking.core.errors import UserError
+
+# int8 concerns the large convolutions of D-, L- and E-Net (models/int8.py); the rest is float32 then
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; any other name must be usable.
+
+    Raises:
+        UserError: the named device does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from None
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions are faster than float32 ones: AMX on the CPU, Ampere or later on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and "amx_bf16" in _cpu_flags()
+
+
+def has_fast_int8(device: torch.device) -> bool:
+    """Whether int8 convolutions are there and faster than float32 ones: AVX-512 VNNI and PyTorch's oneDNN."""
+    return (
+        device.type == "cpu"
+        and "avx512_vnni" in _cpu_flags()
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+        and hasattr(torch.ops.onednn, "qconv_prepack")
+    )
+
+
+def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> torch.dtype:
+    """``auto`` takes the fastest: bfloat16 on GPUs and AMX, int8 on other CPUs with VNNI, float32 elsewhere.
+
+    Args:
+        name: ``auto`` or one of :data:`DTYPES`.
+        device: where the networks run.
+        compiled: torch.compile is wanted, which does not go with int8.
+
+    Raises:
+        UserError: unknown name, or int8 where it cannot run.
+    """
+    if name == "auto":
+        if has_fast_bfloat16(device):
+            return torch.bfloat16
+        return torch.int8 if has_fast_int8(device) and not compiled else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"unknown number format {name!r}, choose auto, {', '.join(DTYPES)}")
+    if name == "int8" and compiled:
+        raise UserError("--dtype int8 does not go with --compile, leave one of them out")
+    if name == "int8" and not has_fast_int8(device):
+        raise UserError("--dtype int8 needs a CPU with AVX-512 VNNI; try --dtype auto")
+    return DTYPES[name]
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Autocast context for reduced precision; does nothing for float32 and int8, which is no autocast format."""
+    if dtype in (torch.float32, torch.int8):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+# Parameters of glibc's mallopt and the values it works with after a large block was freed for the first time.
+_TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
+_MMAP_THRESHOLD, _MMAP_THRESHOLD_DEFAULT = -3, 32 * 2**20
+_MMAP_MAX, _MMAP_MAX_DEFAULT = -4, 65_536
+
+
+def keep_freed_memory(keep: bool = True) -> bool:
+    """Whether the C library keeps large freed blocks for later instead of handing them back to the system.
+
+    On CPUs the maps of the full-size networks are fresh memory at every layer otherwise, whose first touch costs a
+    fifth of the time. Concerns the whole process; only glibc can do it.
+
+    Args:
+        keep: False brings the usual behavior back.
+
+    Returns:
+        Whether it had an effect.
+    """
+    wanted = {
+        _TRIM_THRESHOLD: -1 if keep else _TRIM_DEFAULT,
+        _MMAP_THRESHOLD: _MMAP_THRESHOLD_DEFAULT,
+        _MMAP_MAX: 0 if keep else _MMAP_MAX_DEFAULT,
+    }
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
+        return False
+    # a list, so that all three are set even if one is refused
+    return all([bool(mallopt(key, value)) for key, value in wanted.items()])

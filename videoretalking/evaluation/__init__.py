@@ -1,0 +1,1 @@
+"""The harness around the measures: pairs, methods, runs, tables."""

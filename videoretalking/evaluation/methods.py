@@ -1,0 +1,201 @@
+"""The methods that an evaluation compares: ours and its ablations, the Wav2Lip baseline, copies, and folders."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videoretalking.core.config import from_dict
+from videoretalking.core.constants import SAMPLE_RATE
+from videoretalking.core.errors import UserError
+from videoretalking.core.locations import checkpoint_folders, find_weights
+from videoretalking.evaluation.pairs import Pair
+from videoretalking.evaluation.provenance import file_hash
+from videoretalking.evaluation.run import Method, Result
+from videoretalking.media.reader import VideoReader
+from videoretalking.pipeline.config import InferenceConfig
+from videoretalking.pipeline.retalker import Retalker
+from videoretalking.pipeline.weights import choose_weights
+
+SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+
+# Settings of the main job, by dotted key, that turn it into a method of the paper's tables. Results end with the
+# shorter of picture and sound, as the published evaluation script makes them.
+Settings = Mapping[str, Any]
+OURS: Settings = {"render.pad": "cut"}
+WITHOUT_DNET: Settings = {**OURS, "render.neutralize": False}
+LNET_ONLY: Settings = {**WITHOUT_DNET, "render.enhance": False, "render.restore": 0.0}
+# Differs from the published Wav2Lip program: its generator runs inside our face tracking and compositing, so that
+# only the network differs. Outputs of the original program enter as a folder.
+WAV2LIP: Settings = {**LNET_ONLY, "render.color_match": 0.0, "render.silence_gate": False}
+NAMED: Mapping[str, tuple[str, Settings, str | None]] = {
+    # command line -> name in tables, settings, network that takes L-Net's place
+    "ours": ("Ours", OURS, None),
+    "wav2lip": ("Wav2Lip w/o GAN", WAV2LIP, "wav2lip"),
+    "wav2lip-gan": ("Wav2Lip", WAV2LIP, "wav2lip_gan"),
+}
+COPY = "copy"
+# Where and how fast the main job runs says nothing about its results.
+_WITHOUT_EFFECT = {f"runtime.{key}" for key in ("device", "batch_size", "compile", "cache_dir", "refresh")}
+
+
+class MissingWeightsError(UserError):
+    """A network that only some rows of a table need is not there."""
+
+
+class RetalkerMethod:
+    """The main job with given settings.
+
+    Args:
+        name: as shown in tables.
+        settings: dotted key of :class:`pipeline.config.InferenceConfig` -> value.
+
+    Raises:
+        UserError: unknown setting, or missing weights.
+    """
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = dict(settings)
+        self.config = from_dict(InferenceConfig, _nested(self.settings), where=f"settings of {name}")
+        self.weights = choose_weights(self.config.weights, networks=self.config.render.networks)
+        self._retalker: Retalker | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Settings and hashes of weights."""
+        shaping = {key: value for key, value in self.settings.items() if key not in _WITHOUT_EFFECT}
+        hashes = {network: file_hash(path) for network, path in self.weights.describe().items()}
+        return {"kind": "retalker", "settings": shaping, "weights": hashes}
+
+    def result(self, pair: Pair, folder: Path) -> Result:
+        """``<folder>/<name>.mp4``."""
+        video = folder / f"{pair.name}.mp4"
+        return Result(video, video)
+
+    def dub(self, pair: Pair, video: Path) -> None:
+        """Run the main job."""
+        if self._retalker is None:
+            self._retalker = Retalker.from_pretrained(self.config)
+        self._retalker.dub(pair.video, driving_audio(pair, video.parent.parent), video)
+
+
+class FolderMethod:
+    """Results made elsewhere: ``<name>.mp4``, or ``<index>.mp4`` as the published script names them.
+
+    Args:
+        name: as shown in tables.
+        folder: where they are.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"the folder of results {folder} does not exist")
+        self.name = name
+        self.folder = folder
+
+    def describe(self) -> dict[str, Any]:
+        """Results are told apart by their content, so the place says nothing."""
+        return {"kind": "folder", "name": self.name}
+
+    def result(self, pair: Pair, folder: Path) -> Result:
+        """The result with its own sound; with the pair's where it has none."""
+        for stem in (pair.name, str(pair.index)):
+            for suffix in SUFFIXES:
+                video = self.folder / f"{stem}{suffix}"
+                if video.is_file():
+                    with VideoReader(video) as reader:
+                        has_audio = reader.info.has_audio
+                    return Result(video, video if has_audio else driving_audio(pair, folder.parent))
+        raise UserError(f"{self.folder} has no result {pair.name}.mp4 or {pair.index}.mp4")
+
+    def dub(self, pair: Pair, video: Path) -> None:
+        """Never called: :meth:`result` only gives files that exist."""
+        raise UserError(f"{video} disappeared")
+
+
+class CopyMethod:
+    """Returns the source picture with the new sound: what leaves the lips alone, to calibrate metrics."""
+
+    name = "Source video"
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing shapes it."""
+        return {"kind": "copy"}
+
+    def result(self, pair: Pair, folder: Path) -> Result:
+        """The source video itself."""
+        return Result(pair.video, driving_audio(pair, folder.parent))
+
+    def dub(self, pair: Pair, video: Path) -> None:
+        """Never called: sources exist."""
+        raise UserError(f"{video} disappeared")
+
+
+def driving_audio(pair: Pair, folder: Path) -> Path:
+    """The pair's sound; for silence a file of zeros as long as the video, written to ``<folder>/silence``."""
+    if pair.audio is not None:
+        return pair.audio
+    path = folder / "silence" / f"{pair.name}.wav"
+    if not path.is_file():
+        with VideoReader(pair.video) as video:
+            num_samples = round((video.info.start + video.info.duration) * SAMPLE_RATE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(path), "wb") as handle:
+            handle.setparams((1, 2, SAMPLE_RATE, num_samples, "NONE", "not compressed"))
+            handle.writeframes(bytes(2 * num_samples))
+    return path
+
+
+def make_method(choice: str, settings: Settings | None = None, name: str | None = None) -> Method:
+    """The method that a command line names.
+
+    Args:
+        choice: a key of :data:`NAMED`, ``copy``, or a folder of results.
+        settings: further settings of the main job.
+        name: as shown in tables; None for the usual one.
+
+    Raises:
+        MissingWeightsError: of a baseline.
+        UserError: neither a known method nor a folder, or no weights for the main job.
+    """
+    if choice == COPY:
+        return CopyMethod()
+    if choice in NAMED:
+        usual_name, preset, network = NAMED[choice]
+        merged = {**preset, **(settings or {})}
+        if network is not None and "weights.lnet" not in merged:
+            merged["weights.lnet"] = str(baseline_weights(network, merged))
+        return RetalkerMethod(name or usual_name, merged)
+    if not Path(choice).is_dir():
+        raise UserError(f"--method {choice}: neither {', '.join([*NAMED, COPY])} nor a folder of results")
+    return FolderMethod(name or Path(choice).name, Path(choice))
+
+
+def baseline_weights(network: str, settings: Settings) -> Path:
+    """Checkpoint of a network that only some rows need: in the family's folder, else converted or bundled.
+
+    Raises:
+        MissingWeightsError: it is nowhere.
+    """
+    path = find_weights(
+        f"{network}.safetensors", (Path(settings.get("weights.family", "auto")), *checkpoint_folders())
+    )
+    if path is not None:
+        return path
+    raise MissingWeightsError(f"needs weights {network}.safetensors, see checkpoints/README.md")
+
+
+def _nested(settings: Settings) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in settings.items():
+        *groups, last = key.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = value
+    return nested

@@ -1,0 +1,225 @@
+"""3DMM coefficients of tracked faces, by the released regressor or by fitting the compact face model.
+
+Both give *stored rows* of 262 numbers (layout in :mod:`core.coefficients`). With the compact model identity
+and expression are those of :class:`faces.face_model.FaceModel`, texture and lighting are zero. Angles and
+translation mean the same in both: the face turns by Rz Ry Rx about its origin and stands in front of the
+regressor's camera.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from videoretalking.core.arrays import Floats32, Floats64, Image8
+from videoretalking.core.coefficients import (
+    ALIGNMENT,
+    ANGLES,
+    EXPRESSION,
+    IDENTITY,
+    ROW_LENGTH,
+    TRANSLATION,
+)
+from videoretalking.core.constants import RECON_SIZE
+from videoretalking.core.errors import UserError
+from videoretalking.core.locations import checkpoint_folder
+from videoretalking.faces.align import ReconAlignment, flip_y, recon_alignment, recon_crop
+from videoretalking.faces.face_model import FaceModel, Pose, rotation_angles, rotation_matrices
+from videoretalking.faces.types import Crop, FaceTrack
+from videoretalking.models.catalog import load_network
+
+# Camera of the regressor (Deng et al. 2019): focal length in crop pixels, distance in model units.
+_FOCAL = 1015.0
+_DISTANCE = 10.0
+_CENTER = RECON_SIZE / 2
+
+_NOISE = 1.5  # standard deviation of a landmark in pixels of the 224 x 224 crop
+
+logger = logging.getLogger(__name__)
+
+
+class NetworkReconstructor:
+    """Rows from pixels by ReconNet on the published crop; called once per face and frame while tracking.
+
+    Args:
+        network: ReconNet with weights, in eval mode.
+        device: where it runs.
+    """
+
+    name = "reconnet"
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.network = network.to(device)
+        self.device = device
+
+    def __call__(self, frame: Image8, landmarks: npt.ArrayLike) -> Floats32:
+        """The stored row of one face.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB.
+            landmarks: [68, 2] pixels.
+
+        Returns:
+            [262] float32.
+        """
+        alignment = recon_alignment(landmarks, (frame.shape[1], frame.shape[0]))
+        pixels = torch.from_numpy(recon_crop(frame, alignment)).to(self.device)
+        with torch.inference_mode():
+            coefficients = self.network(pixels.permute(2, 0, 1)[None].float() / 255.0)
+        return np.concatenate([coefficients[0].float().cpu().numpy(), alignment.params])
+
+
+class FitReconstructor:
+    """Rows from landmarks by fitting the compact face model; called once the track is complete.
+
+    Args:
+        model: the face model.
+    """
+
+    name = "fit"
+
+    def __init__(self, model: FaceModel) -> None:
+        self.model = model
+
+    def __call__(self, track: FaceTrack) -> FaceTrack:
+        """The track with its rows; a shot's frames share one identity, absent frames keep zeros."""
+        rows = np.zeros((len(track), ROW_LENGTH), dtype=np.float32)
+        for shot in track.shot_slices():
+            frames = shot.start + np.flatnonzero(track.present[shot])
+            if len(frames):
+                rows[frames] = self.rows(track.landmarks[frames], track.frame_size)
+        return track.with_rows(rows)
+
+    def rows(self, landmarks: npt.ArrayLike, size: tuple[int, int]) -> Floats32:
+        """Rows of one person's frames.
+
+        Args:
+            landmarks: [N, 68, 2] pixels of the frame or of any view of it, N >= 1.
+            size: (width, height) of that frame or view.
+
+        Returns:
+            [N, 262] float32.
+        """
+        points = np.asarray(landmarks, dtype=np.float64)
+        alignments = [recon_alignment(face, size) for face in points]
+        in_crop = np.stack(
+            [
+                alignment.to_crop_up(face)
+                for alignment, face in zip(alignments, flip_y(points, size[1]), strict=True)
+            ]
+        )
+        fit = self.model.fit(in_crop, _NOISE)
+        rows = np.zeros((len(points), ROW_LENGTH), dtype=np.float32)
+        rows[:, : len(fit.identity)] = fit.identity
+        rows[:, EXPRESSION.start : EXPRESSION.start + fit.expression.shape[1]] = fit.expression
+        rows[:, ANGLES] = fit.pose.angles
+        rows[:, TRANSLATION] = _translation(fit.pose)
+        rows[:, ALIGNMENT] = np.stack([alignment.params for alignment in alignments])
+        return rows
+
+    def landmarks(self, rows: npt.ArrayLike) -> Floats64:
+        """The landmarks that rows describe: [N, 262] -> [N, 68, 2] pixels of the frame, y down.
+
+        Differs from fitted landmarks by what the model cannot express.
+        """
+        values = np.asarray(rows, dtype=np.float64)
+        shapes = self.model.shapes(values[:, IDENTITY], values[:, EXPRESSION])
+        in_crop = _pose(values).project(shapes)
+        frames = [
+            flip_y(alignment.from_crop_up(face), alignment.frame_size[1])
+            for alignment, face in zip(
+                map(ReconAlignment.from_params, values[:, ALIGNMENT]), in_crop, strict=True
+            )
+        ]
+        return np.stack(frames)
+
+
+def _translation(pose: Pose) -> Floats64:
+    """[N, 3] translation in front of the regressor's camera that gives the weak-perspective scale and shift."""
+    depth = _FOCAL / pose.scale
+    return np.concatenate(
+        [(pose.shift - _CENTER) / pose.scale[:, None], (_DISTANCE - depth)[:, None]], axis=1
+    )
+
+
+def _pose(rows: Floats64) -> Pose:
+    """Inverse of :func:`_translation`, with the rotation, from [N, 262] rows."""
+    x, y, z = rows[:, TRANSLATION].T
+    scale = _FOCAL / (_DISTANCE - z)
+    shift = np.stack([x, y], axis=1) * scale[:, None] + _CENTER
+    return Pose(rotation_matrices(rows[:, ANGLES]), scale, shift)
+
+
+def rows_in_view(rows: npt.ArrayLike, landmarks: npt.ArrayLike, views: Crop | list[Crop]) -> Floats32:
+    """Rows of a frame as they would be measured inside a view of it, such as D-Net's crop.
+
+    D-Net sees position and scale of the face *inside its own image*, so the rows that drive it must be
+    measured there. The coefficients describe the aligned face and stay; the alignment, the roll and the
+    translation change.
+
+    Args:
+        rows: [N, 262] measured on frames.
+        landmarks: [N, 68, 2] pixels of the frames.
+        views: one similarity crop of the frames for all rows, or one for each.
+
+    Returns:
+        [N, 262] float32.
+    """
+    values = np.array(rows, dtype=np.float64)
+    pose = _pose(values)
+    crops = [views] * len(values) if isinstance(views, Crop) else views
+    for index, (view, points) in enumerate(zip(crops, np.asarray(landmarks, np.float64), strict=True)):
+        old = ReconAlignment.from_params(values[index, ALIGNMENT])
+        new = recon_alignment(view.to_crop(points), view.size)
+        origin = flip_y(old.from_crop_up(pose.shift[index]), old.frame_size[1])
+        pose.shift[index] = new.to_crop_up(flip_y(view.to_crop(origin), view.size[1]))
+        pose.scale[index] *= view.scale * new.scale / old.scale
+        # y points down in crops and up here, so turns change their sign
+        roll = -np.arctan2(view.matrix[1, 0], view.matrix[0, 0])
+        pose.rotation[index] = rotation_matrices([[0.0, 0.0, roll]])[0] @ pose.rotation[index]
+        values[index, ALIGNMENT] = new.params
+    values[:, ANGLES] = rotation_angles(pose.rotation)
+    values[:, TRANSLATION] = _translation(pose)
+    return values.astype(np.float32)
+
+
+def load_face_model(path: str | Path | None = None) -> FaceModel:
+    """The face model of a file, or the bundled one.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    if path is None:
+        path = checkpoint_folder("demo") / "face_model.safetensors"
+    return FaceModel.load(path)
+
+
+def choose_reconstructor(
+    name: str = "auto", device: torch.device | str = "cpu"
+) -> NetworkReconstructor | FitReconstructor:
+    """The released regressor where its converted weights are present, else the bundled face model.
+
+    Args:
+        name: auto, reconnet or fit.
+        device: of the regressor.
+
+    Raises:
+        UserError: unknown name, or the wanted weights are missing.
+    """
+    if name not in ("auto", NetworkReconstructor.name, FitReconstructor.name):
+        raise UserError(f"unknown reconstruction {name!r}, choose auto, reconnet or fit")
+    if name != FitReconstructor.name:
+        try:
+            network = load_network("reconnet")
+            logger.info("3DMM coefficients by the released regressor")
+            return NetworkReconstructor(network, device)
+        except UserError:
+            if name == NetworkReconstructor.name:
+                raise
+    logger.info("3DMM coefficients by fitting the bundled face model")
+    return FitReconstructor(load_face_model())

@@ -1,0 +1,392 @@
+"""Following the faces of a video: one search a shot, then from frame to frame; ends in smooth tracks.
+
+Frames are seen once, in order, and never kept. Within a shot each face is a *tracklet*; a face that is lost
+for a few frames and found again continues its tracklet and the gap is interpolated. When the video ends,
+landmarks are smoothed with a Savitzky-Golay filter (paper, section 3.1), never across a cut or a gap, and
+tracklets that do not overlap in time are chained into tracks: track 0 holds the largest face of every
+moment, track 1 the next, and so on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import lipsync_box
+from videoretalking.faces.boxes import overlap, smooth_boxes
+from videoretalking.faces.detect import FaceDetector
+from videoretalking.faces.types import Face, FaceTrack
+
+Real = TypeVar("Real", np.float32, np.float64)
+# A row of numbers measured on a face while its frame is at hand: (frame, landmarks [68, 2]) -> [262].
+Measure = Callable[[Image8, Floats32], Floats32]
+
+# Assumed: the paper gives neither window nor degree. A quarter of a second of quadratics removes the jitter
+# of single frames and keeps lips and nods, which move more slowly.
+_SMOOTH_DEGREE = 2
+_EAGERNESS = 25  # searches are this much more frequent while a face is missing
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Settings of the tracker.
+
+    Attributes:
+        smooth_seconds: span of the Savitzky-Golay window; 0 switches smoothing off.
+        max_gap: frames that may be missing in a row and are interpolated.
+        min_length: frames a face must be seen in a shot (or throughout it, if the shot is shorter).
+        min_score: least mean confidence of a face over the frames it was seen in.
+        minor_share: a face smaller than this share of another one that is seen at the same time is minor.
+        minor_score: least mean confidence of a minor face. Texture behind a speaker can look a little like a small
+            face, while small faces are recognized as surely as large ones.
+        min_face: least side of the landmarks' box in pixels.
+        same_face: share of the smaller box from which two faces that overlap are taken for one.
+    """
+
+    smooth_seconds: float = 0.28
+    max_gap: int = 5
+    min_length: int = 3
+    min_score: float = 0.8
+    minor_share: float = 0.5
+    minor_score: float = 0.95
+    min_face: float = 16.0
+    same_face: float = 0.4
+
+
+class ShotDetector:
+    """Tells hard cuts from motion, one frame at a time.
+
+    A cut changes the colors of the whole picture, or its content by far more than the frames before it.
+    """
+
+    _SIZE = (64, 36)
+    _MIN_CHANGE, _MIN_COLOR_CHANGE = 0.05, 0.25
+    _MIN_JUMP, _JUMP_FACTOR, _JUMP_HISTORY = 0.06, 6.0, 8
+    _QUIET = 0.002  # change of a still picture by coding noise
+
+    def __init__(self) -> None:
+        self._previous: tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]] | None = None
+        self._changes: deque[float] = deque(maxlen=self._JUMP_HISTORY)
+
+    def update(self, frame: Image8) -> bool:
+        """Whether ``frame`` [H, W, 3] uint8 starts a new shot; the first frame does not."""
+        step = max(1, min(frame.shape[:2]) // (2 * self._SIZE[1]))
+        small = cv2.resize(frame[::step, ::step], self._SIZE, interpolation=cv2.INTER_AREA)
+        levels = (small // 64).astype(np.int64)  # four levels a channel
+        histogram = np.bincount((levels @ [16, 4, 1]).ravel(), minlength=64) / levels[..., 0].size
+        picture = small.astype(np.int16)
+        previous, self._previous = self._previous, (picture, histogram)
+        if previous is None:
+            return False
+        change = float(np.abs(picture - previous[0]).mean()) / 255.0
+        color_change = float(np.abs(histogram - previous[1]).sum()) / 2.0
+        usual = max(float(np.median(self._changes)), self._QUIET) if len(self._changes) >= 3 else np.inf
+        cut = (change > self._MIN_CHANGE and color_change > self._MIN_COLOR_CHANGE) or (
+            change > self._MIN_JUMP and change > self._JUMP_FACTOR * usual
+        )
+        if cut:
+            self._changes.clear()
+        else:
+            self._changes.append(change)
+        return cut
+
+
+@dataclass
+class _Tracklet:
+    """One face within one shot; frames in which it was seen, in order."""
+
+    frames: list[int] = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)
+    rows: list[Floats32] = field(default_factory=list)
+
+    @property
+    def last(self) -> Face:
+        return self.faces[-1]
+
+    def add(self, index: int, face: Face, row: Floats32 | None) -> None:
+        self.frames.append(index)
+        self.faces.append(face)
+        if row is not None:
+            self.rows.append(row)
+
+    @property
+    def weight(self) -> float:
+        """Area summed over frames: what makes a face the main one."""
+        boxes = np.stack([face.box for face in self.faces])
+        return float((boxes[:, 2:] - boxes[:, :2]).prod(axis=1).sum())
+
+    @property
+    def score(self) -> float:
+        """Mean confidence."""
+        return float(np.mean([face.score for face in self.faces]))
+
+    @property
+    def size(self) -> float:
+        """Usual side of the landmarks' box in pixels."""
+        return float(np.median([(face.box[2:] - face.box[:2]).max() for face in self.faces]))
+
+    def meets(self, other: _Tracklet) -> bool:
+        """Whether both are seen at the same time."""
+        return self.frames[0] <= other.frames[-1] and other.frames[0] <= self.frames[-1]
+
+
+class FaceTracker:
+    """Streaming tracker.
+
+    Args:
+        detector: finds and follows faces.
+        config: settings.
+        measure: makes a stored 3DMM row while the frame is at hand; None leaves the rows zero.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        config: TrackerConfig | None = None,
+        measure: Measure | None = None,
+    ) -> None:
+        self.detector = detector
+        self.config = config or TrackerConfig()
+        self.measure = measure
+        self._cuts = ShotDetector()
+        self._times: list[float] = []
+        self._shots: list[int] = []
+        self._alive: list[_Tracklet] = []
+        self._lost: list[_Tracklet] = []
+        self._done: list[_Tracklet] = []
+        self._size: tuple[int, int] | None = None
+        self._since_search = 0
+
+    def update(self, frame: Image8, time: float) -> list[Face]:
+        """See the next frame.
+
+        Args:
+            frame: [H, W, 3] uint8 RGB, all of one size.
+            time: its presentation time in seconds.
+
+        Returns:
+            The faces found in it, before smoothing.
+        """
+        index = len(self._times)
+        size = (frame.shape[1], frame.shape[0])
+        self._size = self._size or size
+        if size != self._size:
+            raise ValueError(f"frame {index} is {size}, the ones before are {self._size}")
+        cut = self._cuts.update(frame)
+        if cut:
+            self._end_shot()
+        self._times.append(time)
+        self._shots.append((self._shots[-1] if self._shots else 0) + int(cut))
+        seen = self._follow(frame, index)
+        first = cut or index == 0
+        if self._should_search(first):
+            self._since_search = 0
+            found = self.detector.detect(frame, thorough=first or self._rarely(index))
+            self._match(found, seen, index)
+        self._since_search += 1
+        self._record(frame, index, seen)
+        return [face for _, face in seen]
+
+    def finish(self) -> list[FaceTrack]:
+        """All tracks of the video, the one with the largest faces first; empty if there never was a face."""
+        self._end_shot()
+        times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
+        credible = [item for item in self._done if self._credible(item, shots)]
+        chosen = [item for item in credible if not self._doubtful(item, credible)]
+        template = FaceTrack.empty(times, self._size or (0, 0), self.detector.name)
+        template = replace(template, shots=shots)
+        return [self._build(chain, template) for chain in _chains(chosen)]
+
+    # ---------------------------------------------------------------------------------- following
+
+    def _follow(self, frame: Image8, index: int) -> list[tuple[_Tracklet, Face]]:
+        """Find the faces of the previous frame again; the rest become lost."""
+        seen: list[tuple[_Tracklet, Face]] = []
+        for tracklet in self._alive:
+            face = self.detector.follow(frame, tracklet.last)
+            if face is None or not self._large(face) or self._overlaps(face, seen):
+                self._lost.append(tracklet)
+            else:
+                seen.append((tracklet, face))
+        stale = [item for item in self._lost if index - item.frames[-1] > self.config.max_gap + 1]
+        self._done += stale
+        self._lost = [item for item in self._lost if not any(item is other for other in stale)]
+        return seen
+
+    def _should_search(self, first: bool) -> bool:
+        """At the start of a shot, while something is missing, and now and then for newcomers."""
+        missing = bool(self._lost) or not self._alive
+        wait = self.detector.search_every
+        return first or self._since_search >= (max(1, wait // _EAGERNESS) if missing else wait)
+
+    def _rarely(self, index: int) -> bool:
+        """Once a while of facelessness deserves a slower look."""
+        return not self._alive and not self._lost and index % (2 * self.detector.search_every) == 0
+
+    def _match(self, found: list[Face], seen: list[tuple[_Tracklet, Face]], index: int) -> None:
+        """Give found faces to the lost tracklets they continue, and start new ones for the others."""
+        for face in found:
+            if not self._large(face) or self._overlaps(face, seen):
+                continue
+            tracklet = self._continued(face) or _Tracklet()
+            self._lost = [item for item in self._lost if item is not tracklet]
+            seen.append((tracklet, face))
+
+    def _continued(self, face: Face) -> _Tracklet | None:
+        """The lost tracklet whose last face is nearest, if it is near for its size."""
+        near = [(_distance(item.last, face), item) for item in self._lost]
+        near = [(distance, item) for distance, item in near if distance < 1.0]
+        return min(near, key=lambda pair: pair[0])[1] if near else None
+
+    def _record(self, frame: Image8, index: int, seen: list[tuple[_Tracklet, Face]]) -> None:
+        for tracklet, face in seen:
+            assert face.landmarks is not None
+            tracklet.add(index, face, self.measure(frame, face.landmarks) if self.measure else None)
+        self._alive = [tracklet for tracklet, _ in seen]
+
+    def _end_shot(self) -> None:
+        self._done += [*self._alive, *self._lost]
+        self._alive, self._lost = [], []
+
+    def _large(self, face: Face) -> bool:
+        return bool((face.box[2:] - face.box[:2]).max() >= self.config.min_face)
+
+    def _overlaps(self, face: Face, seen: list[tuple[_Tracklet, Face]]) -> bool:
+        return any(overlap(face.box, other.box) > self.config.same_face for _, other in seen)
+
+    def _credible(self, tracklet: _Tracklet, shots: npt.NDArray[np.int64]) -> bool:
+        """Whether a tracklet was seen long and surely enough to be a face."""
+        shot_length = int((shots == shots[tracklet.frames[0]]).sum())
+        return (
+            len(tracklet.frames) >= min(self.config.min_length, shot_length)
+            and tracklet.score >= self.config.min_score
+        )
+
+    def _doubtful(self, tracklet: _Tracklet, others: list[_Tracklet]) -> bool:
+        """Whether a tracklet is minor and not seen as surely as a minor face must be."""
+        largest = max(other.size for other in others if other.meets(tracklet))
+        minor = tracklet.size < self.config.minor_share * largest
+        return minor and tracklet.score < self.config.minor_score
+
+    # ---------------------------------------------------------------------------------- building
+
+    def _build(self, chain: list[_Tracklet], template: FaceTrack) -> FaceTrack:
+        """One track from tracklets that do not overlap in time."""
+        arrays = {name: getattr(template, name).copy() for name in ("present", "scores", "landmarks_raw")}
+        landmarks, boxes, rows = template.landmarks.copy(), template.boxes.copy(), template.rows.copy()
+        for tracklet in chain:
+            frames = np.asarray(tracklet.frames)
+            span = slice(int(frames[0]), int(frames[-1]) + 1)
+            points = np.stack([face.landmarks for face in tracklet.faces if face.landmarks is not None])
+            arrays["scores"][frames] = [face.score for face in tracklet.faces]
+            arrays["present"][span] = True
+            arrays["landmarks_raw"][span] = _filled(frames, points)
+            if tracklet.rows:
+                rows[span] = _filled(frames, np.stack(tracklet.rows))
+            window = self._window(template.times[span])
+            landmarks[span] = savgol(arrays["landmarks_raw"][span], window, _SMOOTH_DEGREE)
+            boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
+        return replace(template, landmarks=landmarks, boxes=boxes, rows=rows, **arrays)
+
+    def _window(self, times: npt.NDArray[np.float64]) -> int:
+        """Odd number of frames that spans the smoothing time at the video's own rate."""
+        if len(times) < 2 or self.config.smooth_seconds <= 0:
+            return 1
+        step = float(np.median(np.diff(times)))
+        return 2 * int(self.config.smooth_seconds / max(step, 1e-3) / 2) + 1
+
+
+def _distance(first: Face, second: Face) -> float:
+    """Mean distance of the landmarks over half the face's size; below 1 they can be one moving face."""
+    assert first.landmarks is not None and second.landmarks is not None
+    size = float((second.box[2:] - second.box[:2]).max())
+    apart = np.linalg.norm(first.landmarks - second.landmarks, axis=1).mean()
+    return float(apart / max(size / 2, 1e-6))
+
+
+def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:
+    """Chain tracklets that do not overlap in time, the largest faces first."""
+    chains: list[list[_Tracklet]] = []
+    for tracklet in sorted(tracklets, key=lambda item: -item.weight):
+        for chain in chains:
+            if not any(tracklet.meets(other) for other in chain):
+                chain.append(tracklet)
+                break
+        else:
+            chains.append([tracklet])
+    return chains
+
+
+def _filled(frames: npt.NDArray[np.int64], values: Floats32) -> Floats32:
+    """Values at every frame from the first to the last, linear in between: [K, ...] -> [N, ...]."""
+    wanted = np.arange(frames[0], frames[-1] + 1)
+    right = np.clip(np.searchsorted(frames, wanted), 1, max(len(frames) - 1, 1))
+    if len(frames) == 1:
+        return values
+    left = right - 1
+    share = (wanted - frames[left]) / (frames[right] - frames[left])
+    share = share.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32)
+    return np.asarray((1 - share) * values[left] + share * values[right], dtype=np.float32)
+
+
+def savgol(values: npt.NDArray[Real], window: int, degree: int) -> npt.NDArray[Real]:
+    """Savitzky-Golay filter over time, with the polynomial of the end windows at the ends.
+
+    Args:
+        values: [N, ...] one run without cut or gap.
+        window: odd number of frames; shorter runs use the longest that fits.
+        degree: of the polynomial; runs too short for it come back unchanged.
+
+    Returns:
+        [N, ...] of the same type.
+    """
+    window = min(window, len(values) - 1 + len(values) % 2)
+    if window <= degree:
+        return values
+    half = window // 2
+    offsets = np.arange(-half, half + 1)
+    # row k evaluates at offset k - half the polynomial fitted to the whole window
+    powers = np.vander(offsets, degree + 1).astype(np.float64)
+    smoother = powers @ np.linalg.pinv(powers)
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    result = np.empty_like(flat)
+    windows = np.lib.stride_tricks.sliding_window_view(flat, window, axis=0)  # [N - window + 1, D, window]
+    result[half : len(flat) - half] = windows @ smoother[half]
+    result[:half] = (smoother @ flat[:window])[:half]
+    result[len(flat) - half :] = (smoother @ flat[-window:])[half + 1 :]
+    return result.reshape(values.shape).astype(values.dtype)
+
+
+def select_tracks(tracks: list[FaceTrack], choice: str | int = "largest") -> list[FaceTrack]:
+    """The faces the user wants.
+
+    Args:
+        tracks: of :meth:`FaceTracker.finish`.
+        choice: ``largest`` (the first track), ``all``, or a number counting from the largest face, 0.
+
+    Raises:
+        UserError: no face at all, an unknown word, or a number beyond the faces there are.
+    """
+    if not tracks:
+        raise UserError("no face was found in any frame of the video")
+    if choice == "all":
+        return tracks
+    if choice == "largest":
+        return tracks[:1]
+    try:
+        index = int(choice)
+    except ValueError:
+        raise UserError(f"unknown face choice {choice!r}: use largest, all or a number") from None
+    if not 0 <= index < len(tracks):
+        raise UserError(
+            f"face {index} does not exist: the video has {len(tracks)} (counting from 0, largest first)"
+        )
+    return [tracks[index]]

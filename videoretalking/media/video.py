@@ -1,0 +1,8 @@
+"""Video in and out: what other packages import."""
+
+from __future__ import annotations
+
+from videoretalking.media.reader import Frame, VideoInfo, VideoReader
+from videoretalking.media.writer import CODECS, VideoWriter
+
+__all__ = ["CODECS", "Frame", "VideoInfo", "VideoReader", "VideoWriter"]

@@ -1,0 +1,247 @@
+"""Pass 2: every frame through the networks and back into the picture, streamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from videoretalking.core.arrays import AnyImage, Floats32
+from videoretalking.core.coefficients import ANGLES
+from videoretalking.core.constants import ENET_SIZE
+from videoretalking.core.errors import UserError
+from videoretalking.faces.align import box_crop, extract
+from videoretalking.faces.track import select_tracks
+from videoretalking.faces.types import FaceTrack
+from videoretalking.media.video import VideoReader
+from videoretalking.pipeline.analyze import Analysis
+from videoretalking.pipeline.config import RenderConfig
+from videoretalking.pipeline.jobs import FaceJob, FrameJob, to_images, to_tensor
+from videoretalking.pipeline.networks import Networks
+from videoretalking.pipeline.report import FaceReport, FrameReport
+from videoretalking.pipeline.schedule import Schedule, make_schedule
+from videoretalking.pipeline.source import frames_in_order
+from videoretalking.pipeline.speech import Speech
+from videoretalking.pipeline.stages.composite import Compositor
+from videoretalking.pipeline.stages.enhance import Enhancer
+from videoretalking.pipeline.stages.lipsync import LipSyncer
+from videoretalking.pipeline.stages.mask import FaceMasker
+from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+from videoretalking.pipeline.stages.restore import MouthRestorer
+from videoretalking.pipeline.stages.sync import SyncScorer
+from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
+from videoretalking.pipeline.stream import Stopwatch, chunks, threaded
+
+_CHUNK_BYTES = 96 << 20  # decoded frames that travel together
+_MAX_WORKERS = 4  # threads that composite
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """One finished frame.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB.
+        time: seconds in the output.
+        duration: seconds it is shown.
+        report: what happened to it.
+    """
+
+    image: AnyImage
+    time: float
+    duration: float
+    report: FrameReport
+
+
+class Renderer:
+    """Renders the frames of one video with one speech.
+
+    Args:
+        analysis: pass 1 of the video.
+        speech: the driving audio.
+        networks: on their device.
+        expression: [64] expression template.
+        options: settings.
+        still_fps: frames a second if the input is a still image.
+        window: frames of D-Net's coefficient window.
+
+    Raises:
+        UserError: the wanted face does not exist.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        speech: Speech,
+        networks: Networks,
+        expression: Floats32,
+        options: RenderConfig,
+        still_fps: float,
+        window: int,
+    ) -> None:
+        self.analysis = analysis
+        self.speech = speech
+        self.tracks = _select(analysis, options.face)
+        self.stopwatch = Stopwatch()
+        self.schedule = _schedule(analysis, speech, options, still_fps)
+        self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
+        self._stretches = [_stretch_starts(track) for track in self.tracks]
+        batch, dtype = networks.batch_size, networks.dtype
+        self._device, self._batch = networks.device, batch
+        windows = [DrivingWindows(track, expression, options.one_shot, window) for track in self.tracks]
+        self._neutralize = None
+        if networks.dnet and options.neutralize:
+            self._neutralize = Neutralizer(networks.dnet, windows, batch, dtype)
+        self._lipsync = LipSyncer(networks.lnet, batch, dtype)
+        enet = networks.enet if options.enhance else None
+        self._enhance = Enhancer(enet, options.identity_every, batch, dtype)
+        self._masker = FaceMasker(networks.parser, batch)
+        self._restore = None
+        if networks.restorer and options.restore > 0.0:
+            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore, batch, dtype)
+        self._edit_upper_face = None
+        if networks.ganimation and options.upper_face != "original":
+            self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face, batch, dtype)
+        self._score_sync = SyncScorer(networks.expert, batch) if networks.expert else None
+        self._composite = Compositor(self._edit_upper_face is not None, options.color_match)
+
+    def __len__(self) -> int:
+        return len(self.schedule)
+
+    def __iter__(self) -> Iterator[RenderedFrame]:
+        """Decode, networks and compositing run in a thread each, at most one chunk ahead of the next."""
+        return self._frames()
+
+    def _frames(self) -> Generator[RenderedFrame, None, None]:
+        info = self.analysis.info
+        size = max(1, min(self._batch, _CHUNK_BYTES // (info.width * info.height * 3)))
+        durations = np.diff(self.schedule.times, append=self.schedule.duration)
+        workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+        with VideoReader(self.analysis.path) as reader, ThreadPoolExecutor(workers) as pool:
+            decoded = threaded(chunks(self._decode(reader), size))
+            painted = threaded(self._paint(decoded))
+            with closing(threaded(self._paste(painted, pool))) as finished:
+                place = 0
+                for chunk in finished:
+                    for work, image in chunk:
+                        yield RenderedFrame(
+                            image, work.time, float(durations[place]), self._report(place, work)
+                        )
+                        place += 1
+
+    def _decode(self, reader: VideoReader) -> Iterator[FrameJob]:
+        images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
+        for image, index, time in zip(
+            images, self.schedule.frames.tolist(), self.schedule.times.tolist(), strict=True
+        ):
+            faces = [
+                FaceJob(
+                    frame=image,
+                    track=number,
+                    index=index,
+                    stretch=int(self._stretches[number][index]),
+                    time=time,
+                    landmarks=track.landmarks[index],
+                    crop=box_crop(track.boxes[index], (ENET_SIZE, ENET_SIZE)),
+                )
+                for number, track in enumerate(self.tracks)
+                if track.present[index]
+            ]
+            yield FrameJob(image, index, time, faces)
+
+    def _paint(self, stream: Generator[list[FrameJob], None, None]) -> Iterator[list[FrameJob]]:
+        with closing(stream):
+            for chunk in stream:
+                faces = [face for work in chunk for face in work.faces]
+                if faces:
+                    self._run_networks(faces)
+                yield chunk
+
+    def _run_networks(self, faces: Sequence[FaceJob]) -> None:
+        """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
+        with self.stopwatch("crop"):
+            crops = [extract(face.frame, face.crop) for face in faces]
+            original = to_tensor(crops, self._device)
+        if self._edit_upper_face:
+            with self.stopwatch("upper face"):
+                original = self._edit_upper_face(original)
+        reference = original
+        if self._neutralize:
+            with self.stopwatch("neutralize"):
+                reference = to_tensor(self._neutralize(faces, crops), self._device)
+        with self.stopwatch("lipsync"):
+            audio = self.speech.windows([face.time for face in faces])
+            low_res = self._lipsync(audio, original, reference)
+        if self._score_sync:
+            with self.stopwatch("sync score"):
+                self._score_sync(faces, low_res, audio)
+        # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
+        # published program takes it from D-Net's image after restoring that with GPEN.
+        with self.stopwatch("enhance"):
+            patches = to_images(self._enhance(faces, low_res, original))
+        if self._restore:
+            with self.stopwatch("restore"):
+                patches = self._restore(faces, patches)
+        with self.stopwatch("mask"):
+            masks = self._masker.face_masks(faces, patches)
+        for face, patch, mask in zip(faces, patches, masks, strict=True):
+            face.patch, face.mask = patch, mask
+
+    def _paste(
+        self, stream: Generator[list[FrameJob], None, None], pool: ThreadPoolExecutor
+    ) -> Iterator[list[tuple[FrameJob, AnyImage]]]:
+        with closing(stream):
+            for chunk in stream:
+                with self.stopwatch("composite"):
+                    images = list(pool.map(lambda work: self._composite(work.frame, work.faces), chunk))
+                yield list(zip(chunk, images, strict=True))
+
+    def _report(self, place: int, work: FrameJob) -> FrameReport:
+        return FrameReport(
+            index=place,
+            source=work.index,
+            time=round(work.time, 6),
+            speech=round(self.speech.activity(work.time), 3),
+            faces=tuple(self._face_report(face) for face in work.faces),
+        )
+
+    def _face_report(self, face: FaceJob) -> FaceReport:
+        track = self.tracks[face.track]
+        pitch, yaw, roll = np.degrees(track.rows[face.index, ANGLES]).round(2).tolist()
+        score = float(track.scores[face.index])
+        return FaceReport(
+            face=self._numbers[face.track],
+            score=round(score, 3),
+            pose=(pitch, yaw, roll),
+            sync=None if face.sync is None else round(face.sync, 4),
+            fallback="interpolated landmarks" if score == 0.0 else "",
+        )
+
+
+def _select(analysis: Analysis, choice: str) -> list[FaceTrack]:
+    try:
+        return select_tracks(analysis.tracks, choice)
+    except UserError as error:
+        raise UserError(f"{analysis.path}: {error}") from None
+
+
+def _number(tracks: Sequence[FaceTrack], wanted: FaceTrack) -> int:
+    return next(number for number, track in enumerate(tracks) if track is wanted)
+
+
+def _schedule(analysis: Analysis, speech: Speech, options: RenderConfig, still_fps: float) -> Schedule:
+    still = analysis.info.is_still or len(analysis.times) == 1
+    last_duration = 1.0 / still_fps if still else analysis.last_duration
+    return make_schedule(analysis.times, last_duration, speech.duration, options.pad)
+
+
+def _stretch_starts(track: FaceTrack) -> np.ndarray:
+    """[N] first frame of the stretch that each frame lies in, -1 where the face is absent."""
+    starts = np.full(len(track), -1, dtype=np.int64)
+    for span in track.present_slices():
+        starts[span] = span.start
+    return starts

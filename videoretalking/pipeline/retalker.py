@@ -1,0 +1,212 @@
+"""The main job from Python: any talking-head video and any speech in, a lip-synced video out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from tqdm import tqdm
+
+from videoretalking.core.config import to_dict
+from videoretalking.core.locations import user_folder
+from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
+from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
+from videoretalking.pipeline.config import InferenceConfig
+from videoretalking.pipeline.expression import choose_expression
+from videoretalking.pipeline.networks import Networks, load_networks
+from videoretalking.pipeline.render import RenderedFrame, Renderer
+from videoretalking.pipeline.report import Report
+from videoretalking.pipeline.speech import Speech, load_speech
+from videoretalking.pipeline.tools import PretrainedFaceTools
+from videoretalking.pipeline.weights import Weights, choose_weights
+
+logger = logging.getLogger(__name__)
+
+
+class Retalker:
+    """Dubs videos; networks are loaded once and serve any number of them.
+
+    Example::
+
+        retalker = Retalker.from_pretrained()
+        report = retalker.dub("speaker.mp4", "speech.wav", "dubbed.mp4")
+
+        analysis = retalker.analyze("speaker.mp4")
+        for frame in retalker.frames(analysis, "speech.wav"):
+            show(frame.image, frame.time)
+
+    Args:
+        config: all settings.
+        weights: the checkpoints.
+        networks: of pass 2.
+        tools: of pass 1.
+    """
+
+    def __init__(
+        self, config: InferenceConfig, weights: Weights, networks: Networks, tools: FaceTools
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.networks = networks
+        self.tools = tools
+
+    @classmethod
+    def from_pretrained(cls, config: InferenceConfig | None = None) -> Retalker:
+        """Load weights: the converted official ones where they are, else the bundled ones.
+
+        Args:
+            config: settings; None takes the defaults.
+
+        Raises:
+            UserError: missing or damaged weights, or a device that is not there.
+        """
+        config = config or InferenceConfig()
+        weights = choose_weights(config.weights, networks=config.render.networks)
+        networks = load_networks(weights, config.render, config.runtime)
+        return cls(
+            config, weights, networks, PretrainedFaceTools(weights, config.analysis.backend, networks.device)
+        )
+
+    def analyze(self, video: str | Path) -> Analysis:
+        """Pass 1: track the faces of a video or image, or fetch them from the cache.
+
+        Raises:
+            UserError: unreadable video.
+        """
+        runtime = self.config.runtime
+        cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
+        return analyze(video, self.config.analysis, self.tools, cache_dir, runtime.refresh)
+
+    def frames(self, video: Analysis | str | Path, audio: str | Path) -> Iterator[RenderedFrame]:
+        """Pass 2 as a stream of finished frames, without writing a file.
+
+        Args:
+            video: a path, or what :meth:`analyze` returned, which many speeches can share.
+            audio: file with the speech.
+
+        Raises:
+            UserError: unusable input, or no face in the video.
+        """
+        speech = self._speech(audio)
+        yield from self._renderer(video if isinstance(video, Analysis) else self.analyze(video), speech)
+
+    def render(self, analysis: Analysis, audio: str | Path | Speech, outfile: str | Path) -> Report:
+        """Pass 2 into a file.
+
+        Args:
+            analysis: pass 1 of the video.
+            audio: file with the speech, which becomes the sound of the result, or what was loaded from it.
+            outfile: result; the suffix chooses the container.
+
+        Returns:
+            What happened to every frame.
+
+        Raises:
+            UserError: unusable input, no face in the video, or a place that cannot be written to.
+        """
+        started = time.monotonic()
+        speech = audio if isinstance(audio, Speech) else self._speech(audio)
+        renderer = self._renderer(analysis, speech)
+        report = self._new_report(analysis, speech.path, outfile)
+        output = self.config.output
+        duration = renderer.schedule.duration
+        cut = self.config.render.pad == "cut" and speech.duration > duration
+        with VideoWriter(
+            outfile,
+            self._output_info(analysis.info),
+            codec=output.codec,
+            crf=output.quality,
+            preset=output.speed,
+            audio=speech.path,
+            **({"audio_span": (0.0, duration)} if cut else {}),
+        ) as writer:
+            for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
+                with renderer.stopwatch("encode"):
+                    writer.write(frame.image, frame.time, frame.duration)
+                report.frames.append(frame.report)
+        report.seconds["render"] = round(time.monotonic() - started, 3)
+        report.stages = {stage: round(busy, 3) for stage, busy in renderer.stopwatch.seconds.items()}
+        return report
+
+    def dub(self, video: str | Path, audio: str | Path, outfile: str | Path) -> Report:
+        """Both passes.
+
+        Args:
+            video: video or image with a face.
+            audio: file with the speech.
+            outfile: result.
+
+        Returns:
+            What happened to every frame.
+
+        Raises:
+            UserError: unusable input, no face in the video, or a place that cannot be written to.
+        """
+        speech = self._speech(audio)
+        self._check(video, outfile)
+        started = time.monotonic()
+        analysis = self.analyze(video)
+        seconds = time.monotonic() - started
+        report = self.render(analysis, speech, outfile)
+        report.seconds["analyze"] = round(seconds, 3)
+        summary = report.summary()
+        logger.info(
+            "%s: %d frames, %d passed through%s; %.1f + %.1f s",
+            outfile,
+            summary["frames"],
+            summary["frames_untouched"],
+            f" ({summary['untouched']})" if summary["untouched"] else "",
+            report.seconds["analyze"],
+            report.seconds["render"],
+        )
+        return report
+
+    def _speech(self, audio: str | Path) -> Speech:
+        return load_speech(audio, self.config.render.silence_gate)
+
+    def _renderer(self, analysis: Analysis, speech: Speech) -> Renderer:
+        render = self.config.render
+        return Renderer(
+            analysis,
+            speech,
+            self.networks,
+            choose_expression(render, self.weights.templates, self.tools),
+            render,
+            self.config.analysis.still_fps,
+            self.weights.window,
+        )
+
+    def _check(self, video: str | Path, outfile: str | Path) -> None:
+        """Find mistakes in files and settings before the long work begins."""
+        with VideoReader(video) as reader:
+            info = self._output_info(reader.info)
+        output = self.config.output
+        writer = VideoWriter(outfile, info, codec=output.codec, crf=output.quality, preset=output.speed)
+        with suppress(_Discard), writer:
+            raise _Discard
+
+    def _output_info(self, info: VideoInfo) -> VideoInfo:
+        if not info.is_still:
+            return info
+        return replace(info, fps=Fraction(self.config.analysis.still_fps).limit_denominator(1001))
+
+    def _new_report(self, analysis: Analysis, audio: str | Path, outfile: str | Path) -> Report:
+        return Report(
+            face=str(analysis.path),
+            audio=str(audio),
+            outfile=str(outfile),
+            weights=self.weights.describe(),
+            family=self.weights.family,
+            backend=analysis.tracks[0].backend if analysis.tracks else "",
+            settings=to_dict(self.config),
+            notes=["face tracks came from the cache"] if analysis.cached else [],
+        )
+
+
+class _Discard(Exception):  # noqa: N818 - a signal, not an error
+    """Leaves a writer without keeping its file."""

@@ -1,0 +1,1 @@
+"""The stages of the paper, in its order: neutralize, lipsync, enhance, restore, blend."""

@@ -1,0 +1,123 @@
+"""Stage 3 of the paper: from 96x96 to 384x384 by E-Net (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+
+from videoretalking.core.constants import ENET_SIZE
+from videoretalking.core.devices import autocast
+from videoretalking.models.blocks import resize
+from videoretalking.models.enet import ENet
+from videoretalking.models.int8 import Int8Trial
+from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.jobs import FaceJob
+
+
+class Enhancer:
+    """Enlarges L-Net's faces under the identity of the person.
+
+    Differs from paper: the style code is not taken from each frame anew but is the mean over the frames of the
+    person seen so far, of which every ``identity_every``-th is encoded. In training the reference is another frame
+    of the clip too; a steady code does not flicker, and the encoder is nearly half of E-Net's work.
+
+    Args:
+        enet: E-Net on its device; None enlarges bilinearly (ablation of table 3).
+        identity_every: frames between encodings; 1 encodes each frame and uses its own code, as published.
+        batch_size: faces in one call.
+        dtype: number format of the network.
+    """
+
+    def __init__(self, enet: ENet | None, identity_every: int, batch_size: int, dtype: torch.dtype) -> None:
+        self.enet = enet
+        self.every = identity_every
+        self.encode_batch = BatchRunner(batch_size)
+        self.paint_batch = BatchRunner(batch_size)
+        self.dtype = dtype
+        self.trial = Int8Trial(enet, dtype == torch.int8)
+        self._people: dict[tuple[int, int], _Person] = {}
+
+    def __call__(
+        self, faces: Sequence[FaceJob], low_res: torch.Tensor, identity: torch.Tensor
+    ) -> torch.Tensor:
+        """Enhance.
+
+        Args:
+            faces: the faces.
+            low_res: [N, 3, 96, 96] in [0, 1], L-Net's images of them.
+            identity: [N, 3, 384, 384] in [0, 1], sharp crops of the same frames.
+
+        Returns:
+            [N, 3, 384, 384] in [0, 1].
+        """
+        if self.enet is None:
+            return resize(low_res, ENET_SIZE)
+        self.trial(low_res[:1], identity[:1])
+        if self.every <= 1:
+            return self.paint_batch(self._paint, low_res, self.encode_batch(self._encode, identity))
+        codes = self._shared_codes(faces, identity)
+        return torch.cat(
+            [
+                self.paint_batch(partial(self._paint, codes=code[None]), low_res[first:last])
+                for code, first, last in _runs(codes)
+            ]
+        )
+
+    def _shared_codes(self, faces: Sequence[FaceJob], identity: torch.Tensor) -> list[torch.Tensor]:
+        """The mean code of each face's person when the frame comes, [style_size] each."""
+        due = [place for place, face in enumerate(faces) if self._person(face).wants(face.index, self.every)]
+        fresh = dict(zip(due, self.encode_batch(self._encode, identity[due]) if due else (), strict=True))
+        codes = []
+        for place, face in enumerate(faces):
+            person = self._person(face)
+            if place in fresh:
+                person.add(fresh[place])
+            assert person.mean is not None
+            codes.append(person.mean)
+        return codes
+
+    def _person(self, face: FaceJob) -> _Person:
+        return self._people.setdefault((face.track, face.stretch), _Person())
+
+    def _encode(self, identity: torch.Tensor) -> torch.Tensor:
+        assert self.enet is not None
+        with torch.inference_mode(), autocast(identity.device, self.dtype):
+            code: torch.Tensor = self.enet.identity_encoder(identity)
+        return code.float()
+
+    def _paint(self, low_res: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        assert self.enet is not None
+        with torch.inference_mode(), autocast(low_res.device, self.dtype):
+            image = self.enet.paint(low_res, codes)
+        return image.float().clamp(0.0, 1.0)
+
+
+class _Person:
+    """Running mean of the style codes of one face in one stretch of frames."""
+
+    def __init__(self) -> None:
+        self.mean: torch.Tensor | None = None
+        self._frames: set[int] = set()
+        self._count = 0
+
+    def wants(self, index: int, every: int) -> bool:
+        """Whether frame ``index`` is to be encoded; each is at most once."""
+        if index in self._frames or (self._frames and index % every):
+            return False
+        self._frames.add(index)
+        return True
+
+    def add(self, code: torch.Tensor) -> None:
+        self._count += 1
+        self.mean = code if self.mean is None else self.mean + (code - self.mean) / self._count
+
+
+def _runs(codes: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, int, int]]:
+    """Stretches of faces that share one code object: (code, first, past the last)."""
+    first = 0
+    for last in range(1, len(codes) + 1):
+        if last == len(codes) or codes[last] is not codes[first]:
+            yield codes[first], first, last
+            first = last

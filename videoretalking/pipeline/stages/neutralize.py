@@ -1,0 +1,168 @@
+"""Stage 1 of the paper: one canonical expression for every frame, by D-Net (section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from videoretalking.core.arrays import AnyImage, Floats32
+from videoretalking.core.coefficients import (
+    MOTION_EXPRESSION,
+    MOTION_SCALE,
+    NUM_EXPRESSION,
+    TRAIN_WINDOW,
+    WINDOW_BEFORE,
+    crop_ratio,
+    driving_window,
+    motion_window,
+)
+from videoretalking.core.constants import DNET_SIZE
+from videoretalking.core.devices import autocast
+from videoretalking.faces.align import anchor_crop, extract, warp
+from videoretalking.faces.reconstruct import rows_in_view
+from videoretalking.faces.types import Crop, FaceTrack
+from videoretalking.models.int8 import Int8Trial
+from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.jobs import FaceJob, between, to_images, to_tensor
+from videoretalking.pipeline.stages.blend import fade_window
+
+_FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
+
+
+class DrivingWindows:
+    """Coefficient windows of one face with the expression replaced by the template.
+
+    D-Net sees a face in its own anchored crop, so the rows of a window are those of that view (as in training,
+    where the view is fixed). Windows never cross a shot cut or a gap in the track.
+
+    Args:
+        track: the face, with its 3DMM rows.
+        expression: [64] template.
+        one_shot: windows for the first frame of each stretch instead of for the frame itself.
+        length: frames of a window.
+    """
+
+    def __init__(
+        self, track: FaceTrack, expression: Floats32, one_shot: bool, length: int = TRAIN_WINDOW
+    ) -> None:
+        self.track = track
+        self.expression = expression
+        self.one_shot = one_shot
+        self.length = length
+        self.spans = list(track.present_slices())
+        self._starts = np.array([span.start for span in self.spans])
+        self._ratios: dict[int, float] = {}
+
+    def __call__(self, index: int, view: Crop) -> Floats32:
+        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
+        span = self._span(index)
+        near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
+        rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
+        if not self.one_shot:
+            return driving_window(rows, index - near.start, self.expression, length=self.length)
+        window = motion_window(rows, index - near.start, self.length)
+        window[MOTION_SCALE] *= self._ratio(span)
+        window[MOTION_EXPRESSION] = self.expression.reshape(NUM_EXPRESSION, 1)
+        return window
+
+    def _span(self, index: int) -> slice:
+        return self.spans[int(np.searchsorted(self._starts, index, side="right")) - 1]
+
+    def _ratio(self, span: slice) -> float:
+        """The published correction of the crop's scale; one number for all frames of a stretch."""
+        if span.start not in self._ratios:
+            landmarks = self.track.landmarks[span]
+            views = [anchor_crop(points, DNET_SIZE) for points in landmarks]
+            rows = rows_in_view(self.track.rows[span], landmarks, views)
+            self._ratios[span.start] = crop_ratio(rows, rows[0]) or 1.0
+        return self._ratios[span.start]
+
+
+class Neutralizer:
+    """Renders references for L-Net: the face of each frame with the template's expression.
+
+    Args:
+        dnet: D-Net on its device.
+        windows: coefficient windows of each face track.
+        batch_size: faces in one call.
+        dtype: number format of the network.
+    """
+
+    def __init__(
+        self, dnet: nn.Module, windows: Sequence[DrivingWindows], batch_size: int, dtype: torch.dtype
+    ) -> None:
+        self.dnet = dnet
+        self.windows = windows
+        self.runner = BatchRunner(batch_size)
+        self.dtype = dtype
+        self.trial = Int8Trial(dnet, dtype == torch.int8)
+        self.device = next(dnet.parameters()).device
+        self._sources: dict[
+            tuple[int, int], AnyImage
+        ] = {}  # (track, first frame) -> D-Net's source in one-shot mode
+        self._last: dict[tuple[int, int], AnyImage] = {}  # (track, frame) -> reference, of the call before
+
+    def __call__(self, faces: Sequence[FaceJob], originals: Sequence[AnyImage]) -> list[AnyImage]:
+        """Reference crops.
+
+        Args:
+            faces: the faces.
+            originals: their crops, [S, S, 3] uint8.
+
+        Returns:
+            [S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
+        """
+        new = {(face.track, face.index): place for place, face in enumerate(faces)}
+        for key in new.keys() & self._last.keys():
+            del new[key]
+        places = sorted(new.values())
+        made = self._references([faces[place] for place in places], [originals[place] for place in places])
+        # a still image, or a frame that is held, is rendered once
+        known = self._last | {
+            (faces[place].track, faces[place].index): image for place, image in zip(places, made, strict=True)
+        }
+        references = [known[face.track, face.index] for face in faces]
+        self._last = {(face.track, face.index): image for face, image in zip(faces, references, strict=True)}
+        return references
+
+    def _references(self, faces: Sequence[FaceJob], originals: Sequence[AnyImage]) -> list[AnyImage]:
+        if not faces:
+            return []
+        crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
+        sources = [self._source(face, crop) for face, crop in zip(faces, crops, strict=True)]
+        windows = np.stack(
+            [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
+        )
+        edited = self.runner(
+            self._run, to_tensor(sources, self.device), torch.from_numpy(windows).to(self.device)
+        )
+        return [
+            _insert(image, crop, face.crop, original)
+            for image, crop, face, original in zip(to_images(edited), crops, faces, originals, strict=True)
+        ]
+
+    def _source(self, face: FaceJob, crop: Crop) -> AnyImage:
+        """The image to warp: the frame's own face, or in one-shot mode the first of its stretch."""
+        if not self.windows[face.track].one_shot:
+            return extract(face.frame, crop)
+        key = (face.track, face.stretch)
+        if key not in self._sources:
+            self._sources[key] = extract(face.frame, crop)
+        return self._sources[key]
+
+    def _run(self, image: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        self.trial(image, coefficients)
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            edited: torch.Tensor = self.dnet(image, coefficients).image
+        return edited.float().clamp(0.0, 1.0)
+
+
+def _insert(image: AnyImage, source: Crop, target: Crop, original: AnyImage) -> AnyImage:
+    """Put D-Net's image into L-Net's crop of the same frame, faded at its border."""
+    matrix = between(source, target)
+    weight = warp(fade_window(*source.size, _FADE), matrix, target.size, edge=False)[..., None]
+    inserted = warp(image, matrix, target.size)
+    return weight * inserted + (1.0 - weight) * (original.astype(np.float32) / 255.0)
