@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32
-from videoretalking.core.constants import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, TRAIN_FPS
+from videoretalking.core.constants import MEL_WINDOW, TRAIN_FPS
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.manifest import read_manifest
+from videoretalking.media.mel import window_start
 
 logger = logging.getLogger(__name__)
 
 _OPEN_CLIPS = 256  # per worker process; each holds its small arrays and two memory maps
-_COLUMNS_PER_FRAME = MEL_COLUMNS_PER_SECOND / TRAIN_FPS  # 3.2
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class ClipCollection:
 
 def mel_start(frame: int) -> int:
     """First mel column at or before the start of a 25 fps frame."""
-    return int(frame * _COLUMNS_PER_FRAME)
+    return window_start(frame / TRAIN_FPS)
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:

@@ -5,40 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32, Image8
-from videoretalking.datasets.clips import PreparedClip
-from videoretalking.faces.align import (
-    INNER_LIPS,
+from videoretalking.core.landmarks import (
+    INNER_LIP_GAP,
     LEFT_EYE_CORNERS,
-    OUTER_LIPS,
+    LIPS,
+    MIRRORED,
+    MOUTH_CORNERS,
+    OUTER_EYE_CORNERS,
+    OUTER_LIP_GAP,
     RIGHT_EYE_CORNERS,
-    box_crop,
-    extract,
-    fit_similarity,
+    STILL,
 )
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.faces.align import box_crop, extract, fit_similarity
 from videoretalking.faces.types import Crop
 
-# Where each landmark goes in a mirror image: jaw, brows, nose, eyes, outer and inner lips.
-MIRRORED = np.array(
-    [
-        *range(16, -1, -1),
-        *range(26, 16, -1),
-        *range(27, 31),
-        *range(35, 30, -1),
-        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
-        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
-        *(64, 63, 62, 61, 60, 67, 66, 65),
-    ]
-)
-
-MOUTH_POINTS = INNER_LIPS.stop - OUTER_LIPS.start
+MOUTH_POINTS = LIPS.stop - LIPS.start
 MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
-_LEFT_CORNER, _RIGHT_CORNER = 48, 54  # of the mouth
-_UPPER_OUTER_LIP, _LOWER_OUTER_LIP = 51, 57  # middle of the outer lips
-_STILL = slice(27, 48)  # nose and eyes: points that speech does not move
-_UPPER_INNER_LIP, _LOWER_INNER_LIP = 62, 66  # middle of the inner lips
 _LEAST_SPREAD = 0.005  # of a gesture, in distances of the eyes: landmarks tremble that much
 
 
@@ -71,7 +56,7 @@ class Jitter:
         linear = np.array([[cosine, sine], [-sine, cosine]])  # old crop pixels -> new crop pixels
         center = np.array([(width - 1) / 2, (height - 1) / 2])
         new_center = center + np.array([self.shift_x * width, self.shift_y * height])
-        return _compose(linear, center - linear @ new_center, crop)
+        return crop.then(np.column_stack([linear, center - linear @ new_center]))
 
 
 def face_crop(clip: PreparedClip, index: int, size: int, jitter: Jitter | None = None) -> Crop:
@@ -91,9 +76,8 @@ def aligned_crop(crop: Crop, landmarks: Floats32, other: Floats32) -> Crop:
     Returns:
         Crop of the other frame.
     """
-    to_frame = fit_similarity(other[_STILL], landmarks[_STILL])
-    offset = crop.matrix[:, :2] @ to_frame[:, 2] + crop.matrix[:, 2]
-    return Crop(np.concatenate([crop.matrix[:, :2] @ to_frame[:, :2], offset[:, None]], axis=1), crop.size)
+    to_frame = Crop(fit_similarity(other[STILL], landmarks[STILL]), crop.size)
+    return to_frame.then(crop.matrix)
 
 
 def pose_distance(landmarks: Floats32, other: Floats32) -> float:
@@ -107,10 +91,11 @@ def pose_distance(landmarks: Floats32, other: Floats32) -> float:
         Mean distance of nose and eyes, once brought over each other in the plane, in distances of the outer eye
         corners; 0 for equal turns.
     """
-    still = landmarks[_STILL]
-    to_other = fit_similarity(still, other[_STILL])
-    left = still @ to_other[:, :2].T + to_other[:, 2] - other[_STILL]
-    eyes = np.linalg.norm(other[LEFT_EYE_CORNERS[0]] - other[RIGHT_EYE_CORNERS[1]])
+    still = landmarks[STILL]
+    to_other = fit_similarity(still, other[STILL])
+    left = still @ to_other[:, :2].T + to_other[:, 2] - other[STILL]
+    left_eye, right_eye = OUTER_EYE_CORNERS
+    eyes = np.linalg.norm(other[left_eye] - other[right_eye])
     return float(np.linalg.norm(left, axis=1).mean() / eyes)
 
 
@@ -133,15 +118,12 @@ def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> I
     frame = clip.frame(index, max_reduction=1.0 / crop.scale, restored=restored)
     if frame.shape[1::-1] == stored:
         return extract(frame, crop)
-    to_stored = box_crop([0, 0, *stored], (frame.shape[1], frame.shape[0])).inverse
-    linear = crop.matrix[:, :2] @ to_stored[:, :2]
-    offset = crop.matrix[:, :2] @ to_stored[:, 2] + crop.matrix[:, 2]
-    return extract(frame, Crop(np.concatenate([linear, offset[:, None]], axis=1), crop.size))
+    return extract(frame, crop.after(box_crop([0, 0, *stored], (frame.shape[1], frame.shape[0]))))
 
 
 def mirror(crop: Crop) -> Crop:
     """The same view seen in a mirror."""
-    return _compose(np.diag([-1.0, 1.0]), np.array([crop.size[0] - 1.0, 0.0]), crop)
+    return crop.then(np.array([[-1.0, 0.0, crop.size[0] - 1.0], [0.0, 1.0, 0.0]]))
 
 
 def mouth_points(landmarks: Floats32, crop: Crop, mirrored: bool = False) -> Floats32:
@@ -156,7 +138,7 @@ def mouth_points(landmarks: Floats32, crop: Crop, mirrored: bool = False) -> Flo
         [20, 2] float32, (x, y) in parts of the crop's size, 0 in its middle.
     """
     points = landmarks[MIRRORED] if mirrored else landmarks
-    lips = crop.to_crop(points[OUTER_LIPS.start : INNER_LIPS.stop])
+    lips = crop.to_crop(points[LIPS])
     return ((lips + 0.5) / crop.size - 0.5).astype(np.float32)
 
 
@@ -172,7 +154,7 @@ def mouth_shape(landmarks: Floats32) -> Floats32:
     across = landmarks[:, RIGHT_EYE_CORNERS].mean(axis=1) - landmarks[:, LEFT_EYE_CORNERS].mean(
         axis=1
     )  # [N, 2]
-    mouth = landmarks[:, OUTER_LIPS.start : INNER_LIPS.stop]
+    mouth = landmarks[:, LIPS]
     mouth = mouth - mouth.mean(axis=1, keepdims=True)
     # a turn by minus the angle of the eyes and division by their distance: conj(across) / |across|^2
     cosine, sine = (across / (across**2).sum(axis=1, keepdims=True)).T[:, :, None]
@@ -194,12 +176,11 @@ def mouth_gestures(landmarks: Floats32) -> Floats32:
         mean 0 and a standard deviation of about 1 (less in a clip where nothing moves).
     """
     lips = mouth_shape(landmarks)
-    first = OUTER_LIPS.start
+    pairs = ((INNER_LIP_GAP, 1), (OUTER_LIP_GAP, 1), (MOUTH_CORNERS, 0))
     sizes = np.stack(
         [
-            lips[:, _LOWER_INNER_LIP - first, 1] - lips[:, _UPPER_INNER_LIP - first, 1],
-            lips[:, _LOWER_OUTER_LIP - first, 1] - lips[:, _UPPER_OUTER_LIP - first, 1],
-            lips[:, _RIGHT_CORNER - first, 0] - lips[:, _LEFT_CORNER - first, 0],
+            lips[:, last - LIPS.start, axis] - lips[:, first - LIPS.start, axis]
+            for (first, last), axis in pairs
         ],
         axis=1,
     )
@@ -208,13 +189,8 @@ def mouth_gestures(landmarks: Floats32) -> Floats32:
 
 def mouth_opening(landmarks: Floats32) -> Floats32:
     """Gap between the inner lips in units of the distance of the outer eye corners: [N, 68, 2] -> [N]."""
-    gap = np.linalg.norm(landmarks[:, _UPPER_INNER_LIP] - landmarks[:, _LOWER_INNER_LIP], axis=1)
-    eyes = np.linalg.norm(landmarks[:, LEFT_EYE_CORNERS[0]] - landmarks[:, RIGHT_EYE_CORNERS[1]], axis=1)
+    upper, lower = INNER_LIP_GAP
+    left, right = OUTER_EYE_CORNERS
+    gap = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=1)
+    eyes = np.linalg.norm(landmarks[:, left] - landmarks[:, right], axis=1)
     return (gap / eyes).astype(np.float32)
-
-
-def _compose(linear: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], crop: Crop) -> Crop:
-    """``linear @ x + offset`` in crop pixels, after the crop."""
-    matrix = linear @ crop.matrix
-    matrix[:, 2] += offset
-    return Crop(matrix, crop.size)

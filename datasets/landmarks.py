@@ -9,9 +9,10 @@ from torch.utils.data import Dataset
 
 from videoretalking.core.arrays import Floats32
 from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.core.landmarks import MIRRORED
 from videoretalking.datasets.augment import AugmentConfig, ImageAugment
 from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
-from videoretalking.datasets.crops import MIRRORED, Jitter, cut, mirror
+from videoretalking.datasets.crops import Jitter, cut, mirror
 from videoretalking.faces.align import box_crop, box_landmark_crop, landmark_crop, landmarks_box
 from videoretalking.faces.types import Crop
 

@@ -16,6 +16,7 @@ from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.coefficients import ANGLES, CROP, EXPRESSION, ROW_LENGTH, TRANSLATION
 from videoretalking.core.constants import MEL_BANDS, MEL_COLUMNS_PER_SECOND, SAMPLE_RATE, TRAIN_FPS
 from videoretalking.core.errors import run_command
+from videoretalking.core.landmarks import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
 from videoretalking.datasets.clips import ClipMeta, ClipWriter
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.faces.align import lipsync_box
@@ -138,12 +139,12 @@ def _draw(points: Floats32, gap: float, skin: npt.ArrayLike, hair: npt.ArrayLike
     x, y = points[[0, 16]].mean(axis=0)
     _ellipse(frame, (x, y - 0.05 * SIZE), (0.34 * SIZE, 0.36 * SIZE), hair)
     _ellipse(frame, (x, y + 0.04 * SIZE), (0.3 * SIZE, 0.36 * SIZE), skin)
-    for eye in (points[36:42], points[42:48]):
+    for eye in (points[LEFT_EYE], points[RIGHT_EYE]):
         _ellipse(frame, eye.mean(axis=0), (0.04 * SIZE, 0.02 * SIZE), (20, 20, 20))
-    mouth = points[48:60]
+    mouth = points[OUTER_LIPS]
     _ellipse(frame, mouth.mean(axis=0), 0.5 * np.ptp(mouth, axis=0), (180, 60, 70))
     if gap > 0.05:
-        inner = points[60:68]
+        inner = points[INNER_LIPS]
         _ellipse(frame, inner.mean(axis=0), 0.5 * np.ptp(inner, axis=0), (40, 10, 15))
     return frame
 

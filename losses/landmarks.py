@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.core.landmarks import OUTER_EYE_CORNERS
 from videoretalking.models.blocks import resize
 
-LIPS = slice(48, 68)  # of the 68 points
 # A standard deviation, of landmarks in parts of the image's side or of pixels in parts of white, that counts as
 # none; it keeps the gradient of the root finite.
 _STILL = 1e-4
@@ -160,5 +160,6 @@ def normalized_mean_error(points: torch.Tensor, target: torch.Tensor) -> torch.T
     Returns:
         [B], 0 for equal points, lower is better.
     """
-    inter_ocular = torch.linalg.vector_norm(target[:, 36] - target[:, 45], dim=-1)
+    left, right = OUTER_EYE_CORNERS
+    inter_ocular = torch.linalg.vector_norm(target[:, left] - target[:, right], dim=-1)
     return torch.linalg.vector_norm(points - target, dim=-1).mean(dim=1) / inter_ocular

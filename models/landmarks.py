@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.core.constants import NUM_LANDMARKS
+from videoretalking.core.landmarks import NUM_LANDMARKS
 
 _HEATMAP_STRIDE = 4  # crop pixels per heatmap cell
 _CORRECTION_LIMIT = 8.0  # crop pixels; keeps the heatmaps responsible for where the points are

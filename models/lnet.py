@@ -61,6 +61,23 @@ class LNetConfig:
     spectral: bool = True
 
 
+def lnet_input(frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """What L-Net sees: the frame without its lower half, then the reference (section 3.2).
+
+    No pixel of the original mouth reaches the network, in training and in use.
+
+    Args:
+        frame: [B, 3, H, W] or clips [B, 3, T, H, W] in [0, 1].
+        reference: the same shape.
+
+    Returns:
+        [B, 6, ...] in [0, 1]; the lower half of the first three channels is 0.
+    """
+    masked = frame.clone()
+    masked[..., frame.shape[-2] // 2 :, :] = 0.0
+    return torch.cat([masked, reference], dim=1)
+
+
 class LNet(nn.Module):
     """Audio encoder, two visual encoders, cross-attention, FFC decoder.
 

@@ -44,6 +44,7 @@ from videoretalking.models.blocks import fold_spectral_norm, resize
 from videoretalking.models.catalog import build_network
 from videoretalking.models.enet import ENet
 from videoretalking.models.int8 import MIN_PSNR, Int8Trial, main_output, psnr
+from videoretalking.models.lnet import lnet_input
 from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import RenderConfig
 from videoretalking.pipeline.jobs import FaceJob
@@ -51,7 +52,7 @@ from videoretalking.pipeline.networks import Networks, default_batch_size, prepa
 from videoretalking.pipeline.render import Renderer
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.enhance import Enhancer
-from videoretalking.pipeline.stages.lipsync import LipSyncer, mask_lower_half
+from videoretalking.pipeline.stages.lipsync import LipSyncer
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def time_chain(setting: Setting, num_frames: int) -> Timing:
         for k in range(count):
             one = slice(k, k + 1)
             reference = resize(dnet(sources[one], windows[one]).image, ENET_SIZE)
-            faces = resize(torch.cat([mask_lower_half(crops[one]), reference], dim=1), LNET_SIZE)
+            faces = resize(lnet_input(crops[one], reference), LNET_SIZE)
             images.append(enet(lnet(audio[one, None], faces), crops[one]).clamp(0.0, 1.0))
         return torch.cat(images)
 

@@ -43,8 +43,16 @@ import torch
 from videoretalking.core.arrays import Floats64
 from videoretalking.core.checkpoint import save_checkpoint
 from videoretalking.core.coefficients import NUM_EXPRESSION
-from videoretalking.core.constants import NUM_LANDMARKS
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.landmarks import (
+    INNER_LIP_PAIRS,
+    MIRRORED,
+    MOUTH_CORNERS,
+    NUM_LANDMARKS,
+    OUTER_EYE_CORNERS,
+    OUTER_LIP_GAP,
+    RIGID,
+)
 from videoretalking.scripts.preprocess.label_landmarks import mesh_to_ibug
 from videoretalking.scripts.preprocess.sources import list_table
 
@@ -54,17 +62,8 @@ logger = logging.getLogger(__name__)
 LICENSE = "made by this project from labels of clips whose licenses allow it; see the model card"
 
 # Points that expressions hardly move: temples, nose, corners of the eyes.
-RIGID = np.array([0, 1, 15, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
-RIGHT_EYE, LEFT_EYE = 36, 45  # outer corners
-UPPER_LIP, LOWER_LIP = np.array([61, 62, 63]), np.array([67, 66, 65])  # inner contour, pairs face each other
-MOUTH_CORNERS = np.array([48, 54])
-OUTER_LIPS = np.array([51, 57])  # middle of the upper and of the lower lip
-
-# Index of each point's mirror image.
-_JAW, _BROWS, _RIDGE, _NOSE = range(16, -1, -1), range(26, 16, -1), range(27, 31), range(35, 30, -1)
-_EYES = (45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40)
-_LIPS = (*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65)
-MIRROR = np.array([*_JAW, *_BROWS, *_RIDGE, *_NOSE, *_EYES, *_LIPS])
+LEFT, RIGHT = OUTER_EYE_CORNERS
+STEADY = np.array([0, 1, 15, 16, *RIGID])
 
 _MAX_YAW = np.deg2rad(35.0)  # beyond it the far half of a mesh is a guess
 _CLOSED_SHARE = 0.2  # of a person's frames, those with the most closed mouth
@@ -112,11 +111,11 @@ def load_shapes(path: Path) -> Floats64:
     if not len(meshes):
         return np.zeros((0, NUM_LANDMARKS, 3))
     shapes = np.stack([mesh_to_ibug(mesh) for mesh in meshes]).astype(np.float64) * (1.0, -1.0, -1.0)
-    across = shapes[:, LEFT_EYE] - shapes[:, RIGHT_EYE]
+    across = shapes[:, RIGHT] - shapes[:, LEFT]
     return shapes[np.abs(np.arctan2(across[:, 2], across[:, 0])) < _MAX_YAW]
 
 
-def align(shapes: Floats64, target: Floats64, points: npt.NDArray[np.int64] = RIGID) -> Floats64:
+def align(shapes: Floats64, target: Floats64, points: npt.NDArray[np.int64] = STEADY) -> Floats64:
     """Bring shapes onto a target by the similarity that is best on some points (Umeyama 1991).
 
     Args:
@@ -140,19 +139,20 @@ def align(shapes: Floats64, target: Floats64, points: npt.NDArray[np.int64] = RI
 
 def mirrored(shapes: Floats64) -> Floats64:
     """Mirror images [..., 68, 3] of shapes, with the points renamed."""
-    return shapes[..., MIRROR, :] * (-1.0, 1.0, 1.0)
+    return shapes[..., MIRRORED, :] * (-1.0, 1.0, 1.0)
 
 
 def mouth_opening(shapes: Floats64) -> Floats64:
     """Gap between the lips [...], mean of three point pairs, in the unit of the shapes."""
-    return np.linalg.norm(shapes[..., UPPER_LIP, :] - shapes[..., LOWER_LIP, :], axis=-1).mean(axis=-1)
+    upper, lower = np.transpose(INNER_LIP_PAIRS)
+    return np.linalg.norm(shapes[..., upper, :] - shapes[..., lower, :], axis=-1).mean(axis=-1)
 
 
 def smile_measure(shapes: Floats64) -> Floats64:
     """How much the mouth smiles [...]: its width plus twice the lift of its corners over its middle."""
     corners = shapes[..., MOUTH_CORNERS, :]
     width = np.linalg.norm(corners[..., 1, :] - corners[..., 0, :], axis=-1)
-    lift = corners[..., 1].mean(axis=-1) - shapes[..., OUTER_LIPS, 1].mean(axis=-1)
+    lift = corners[..., 1].mean(axis=-1) - shapes[..., OUTER_LIP_GAP, 1].mean(axis=-1)
     return width + 2.0 * lift
 
 
@@ -190,8 +190,8 @@ def build(people: dict[str, Floats64], stills: dict[str, Floats64], config: Face
     coefficients = fit_linear(residuals, expression_basis)
     neutral, smile = _templates(residuals + mean, coefficients, weights, mean, expression_basis)
 
-    unit = float(np.linalg.norm(mean[LEFT_EYE] - mean[RIGHT_EYE]))
-    origin = (mean[LEFT_EYE] + mean[RIGHT_EYE]) / 2.0
+    unit = float(np.linalg.norm(mean[RIGHT] - mean[LEFT]))
+    origin = (mean[RIGHT] + mean[LEFT]) / 2.0
     return FaceModel(
         mean=(mean - origin) / unit,
         identity_basis=identity_basis / unit,
@@ -221,7 +221,7 @@ def fit_linear(offsets: Floats64, basis: Floats64, prior: float = 0.0) -> Floats
 
 def _mean_shape(people: list[Floats64]) -> Floats64:
     """Generalized Procrustes mean over people, mirror-symmetric about x = 0, in the average pose."""
-    centered = [shapes - shapes[:, RIGID].mean(axis=1, keepdims=True) for shapes in people]
+    centered = [shapes - shapes[:, STEADY].mean(axis=1, keepdims=True) for shapes in people]
     sized = [shapes / np.sqrt((shapes**2).mean(axis=(1, 2), keepdims=True)) for shapes in centered]
     mean: Floats64 = _symmetric(np.stack([shapes.mean(axis=0) for shapes in sized]).mean(axis=0))
     for _ in range(_ROUNDS):

@@ -49,7 +49,7 @@ from videoretalking.models.blocks import resize
 from videoretalking.models.catalog import load_network
 from videoretalking.models.landmarks import LandmarkNet
 from videoretalking.models.lipsync_expert import LipSyncExpert
-from videoretalking.models.lnet import LNet
+from videoretalking.models.lnet import LNet, lnet_input
 from videoretalking.models.wav2lip import Wav2Lip
 from videoretalking.scripts.preprocess.offsets import embed_clip
 
@@ -361,11 +361,9 @@ def redub(item: HeldOutClip, mel: Floats32, painter: Painter) -> Floats32:
     painted = []
     for first in range(0, len(frames), _BATCH):
         part = frames[first : first + _BATCH]
-        masked = item.faces[part]
-        masked[:, :, LNET_SIZE // 2 :] = 0.0
-        faces = np.concatenate([masked, item.references[part]], axis=1)
-        audio = speech_windows(mel, range(first, first + len(masked)))
-        painted.append(painter(torch.from_numpy(audio), torch.from_numpy(faces)).clamp(0.0, 1.0).numpy())
+        faces = lnet_input(torch.from_numpy(item.faces[part]), torch.from_numpy(item.references[part]))
+        audio = speech_windows(mel, range(first, first + len(part)))
+        painted.append(painter(torch.from_numpy(audio), faces).clamp(0.0, 1.0).numpy())
     return np.concatenate(painted)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from videoretalking.core.landmarks import MIRRORED
 from videoretalking.datasets.collection import ClipCollection, DataConfig
 from videoretalking.datasets.crops import (
-    MIRRORED,
     Jitter,
     aligned_crop,
     cut,

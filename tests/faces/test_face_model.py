@@ -10,9 +10,9 @@ import torch
 
 from videoretalking.core.checkpoint import save_checkpoint
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import RIGID
 from videoretalking.faces.align import RECON_TEMPLATE, five_points
 from videoretalking.faces.face_model import (
-    RIGID,
     FaceModel,
     Pose,
     fit_pose,
@@ -90,7 +90,7 @@ def test_prior_shrinks_what_noise_would_inflate(model: FaceModel) -> None:
 
 
 def test_rigid_points_exclude_mouth_and_brows() -> None:
-    assert not set(RIGID.tolist()) & {*range(17, 27), *range(48, 68), 37, 38, 40, 41, 43, 44, 46, 47}
+    assert not set(RIGID) & {*range(17, 27), *range(48, 68), 37, 38, 40, 41, 43, 44, 46, 47}
 
 
 def test_bundled_model_is_in_the_regressors_units() -> None:

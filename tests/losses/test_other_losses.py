@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import LIPS
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.landmarks import (
-    LIPS,
     LandmarkLoss,
     confidence_loss,
     cut_mouths,

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from videoretalking.core.constants import LANDMARK_SIZE, NUM_LANDMARKS
+from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.core.landmarks import NUM_LANDMARKS
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig, _soft_argmax, _standardize
 
 TINY = LandmarkNetConfig(width_multiplier=0.25)

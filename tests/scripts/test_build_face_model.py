@@ -30,9 +30,9 @@ def _posed(shapes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def test_mirror_is_an_involution_of_all_points() -> None:
-    assert sorted(bfm.MIRROR) == list(range(68))
-    assert (bfm.MIRROR[bfm.MIRROR] == np.arange(68)).all()
-    assert [bfm.MIRROR[i] for i in (8, 36, 39, 48, 51, 60, 62, 66)] == [8, 45, 42, 54, 51, 64, 62, 66]
+    assert sorted(bfm.MIRRORED) == list(range(68))
+    assert (bfm.MIRRORED[bfm.MIRRORED] == np.arange(68)).all()
+    assert [bfm.MIRRORED[i] for i in (8, 36, 39, 48, 51, 60, 62, 66)] == [8, 45, 42, 54, 51, 64, 62, 66]
 
 
 def test_align_undoes_a_similarity_and_never_mirrors() -> None:

@@ -21,6 +21,7 @@ from videoretalking.losses.reconstruction import l1_loss
 from videoretalking.models.blocks import resize, roll_clip, unroll_audio, unroll_clip
 from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.models.lnet import lnet_input
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
 from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
 from videoretalking.train.steps.base import Step, StepOutput, as_tensors, image_metrics
@@ -188,8 +189,6 @@ class ENetStep(Step):
         target = unroll_clip(batch["target"])
         quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
         low = degrade(target, quality, self.config.model.low_size)
-        masked = low.clone()
-        masked[:, :, low.shape[2] // 2 :] = 0.0
         # the frame itself is L-Net's reference, so that L-Net should give it back (section 3.3)
-        image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), torch.cat([masked, low], dim=1))
+        image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), lnet_input(low, low))
         return image

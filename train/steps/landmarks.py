@@ -11,10 +11,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from videoretalking.core.constants import LANDMARK_SIZE
+from videoretalking.core.landmarks import LIPS
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.collection import DataConfig
 from videoretalking.datasets.landmarks import LandmarkCrops
-from videoretalking.losses.landmarks import LIPS, confidence_loss, normalized_mean_error, wing_loss
+from videoretalking.losses.landmarks import confidence_loss, normalized_mean_error, wing_loss
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.train.config import LoopConfig, OptimizerConfig
 from videoretalking.train.steps.base import Step, StepOutput

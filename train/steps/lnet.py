@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import LIPS
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.collection import DataConfig
 from videoretalking.datasets.lnet import LNetClips
-from videoretalking.losses.landmarks import LIPS, LandmarkLoss, cut_mouths, movement_loss
+from videoretalking.losses.landmarks import LandmarkLoss, cut_mouths, movement_loss
 from videoretalking.losses.reconstruction import l1_loss
 from videoretalking.losses.sync import sync_loss, sync_probability
 from videoretalking.models.blocks import unroll_clip

@@ -20,5 +20,3 @@ ENET_SIZE = 384  # E-Net (appendix C.3.1)
 RESTORER_SIZE = 512  # GPEN, GFPGAN and the parsing networks
 RECON_SIZE = 224  # 3DMM regressor (Deng et al. 2019)
 LANDMARK_SIZE = 128  # bundled landmark network
-
-NUM_LANDMARKS = 68  # iBUG 300-W scheme

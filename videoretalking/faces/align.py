@@ -5,7 +5,7 @@ Convention: pixel (column x, row y) has its center at the integer coordinates (x
 pixels ``[y1:y2, x1:x2]``, so its edges lie at x1 - 0.5 and x2 - 0.5, and resizing it to another size keeps
 edges on edges (half-pixel centers).
 
-Landmarks are the 68 points of the iBUG 300-W scheme; left and right mean left and right in the picture.
+Landmarks are the 68 points of :mod:`core.landmarks`; left and right mean left and right in the picture.
 """
 
 from __future__ import annotations
@@ -19,21 +19,17 @@ import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats64, Image8
 from videoretalking.core.constants import DNET_SIZE, LANDMARK_SIZE, RECON_SIZE, RESTORER_SIZE
+from videoretalking.core.landmarks import (
+    LEFT_EYE,
+    LEFT_EYE_CORNERS,
+    MOUTH_CORNERS,
+    NOSE_TIP,
+    RIGHT_EYE,
+    RIGHT_EYE_CORNERS,
+)
 from videoretalking.faces.types import Crop
 
 Sample = TypeVar("Sample", np.uint8, np.float32)
-
-JAW = slice(0, 17)
-BROWS = slice(17, 27)
-NOSE_TIP = 30
-LEFT_EYE = slice(36, 42)
-RIGHT_EYE = slice(42, 48)
-LEFT_EYE_CORNERS = [36, 39]
-RIGHT_EYE_CORNERS = [42, 45]
-MOUTH_CORNERS = [48, 54]
-OUTER_LIPS = slice(48, 60)
-INNER_LIPS = slice(60, 68)
-CHIN = 8
 
 # Eye centers, nose tip and mouth corners in the 112 x 96 template (height x width) of the ArcFace alignment,
 # which the recognition network and the enhancers share.
@@ -306,9 +302,7 @@ def _shrink(
     reduced_size = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
     reduced = _reduce(part, reduced_size)
     to_reduced = box_crop([left, top, right, bottom], reduced_size)
-    linear = matrix[:, :2] @ to_reduced.inverse[:, :2]
-    shift = matrix[:, :2] @ to_reduced.inverse[:, 2] + matrix[:, 2]
-    return np.asarray(reduced, dtype=image.dtype), np.concatenate([linear, shift[:, None]], axis=1)
+    return np.asarray(reduced, dtype=image.dtype), Crop(matrix, size).after(to_reduced).matrix
 
 
 def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[Any]:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from videoretalking.core.arrays import Floats64
 from videoretalking.core.checkpoint import read_checkpoint
 from videoretalking.core.coefficients import IDENTITY, NUM_EXPRESSION
-from videoretalking.core.constants import NUM_LANDMARKS
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import CHIN_LINE, JAW_SIDES, NUM_LANDMARKS, RIGID
 
 NETWORK_NAME = "face_model"
 
@@ -29,13 +29,9 @@ NETWORK_NAME = "face_model"
 _OUTER_EYE_DISTANCE = 0.8627
 _OUTER_EYE_MIDDLE = np.array([0.0004, 0.2913, 0.1037])
 
-# Points that expressions hardly move: nose and corners of the eyes. The jaw is left out: on a turned head the
-# visible contour is not the same points of the skin.
-RIGID = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
 
-_JAW_SIDES = [0, 1, 2, 3, 4, 12, 13, 14, 15, 16]
+# On a turned head the visible contour is not the same points of the skin, so the jaw counts for less.
 _JAW_SIDE_WEIGHT = 0.1
-_CHIN = slice(5, 12)
 _CHIN_WEIGHT = 0.5
 
 _POSE_STEPS = 4  # Gauss-Newton
@@ -232,8 +228,8 @@ class FaceModel:
 
 def _weights() -> Floats64:
     weights = np.ones(NUM_LANDMARKS)
-    weights[_JAW_SIDES] = _JAW_SIDE_WEIGHT
-    weights[_CHIN] = _CHIN_WEIGHT
+    weights[JAW_SIDES] = _JAW_SIDE_WEIGHT
+    weights[CHIN_LINE] = _CHIN_WEIGHT
     return weights
 
 

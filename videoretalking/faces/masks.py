@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from videoretalking.core.arrays import Mask
 from videoretalking.core.constants import RESTORER_SIZE
-from videoretalking.faces.align import CHIN, JAW, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
+from videoretalking.core.landmarks import BROWS, CHIN, JAW, LEFT_EYE, NOSE, OUTER_LIPS, RIGHT_EYE
 
 _SUBPIXEL_BITS = 4
 _FEATHER_BORDER = 20  # pixels of a 512 x 512 mask
@@ -63,8 +63,8 @@ def face_polygon_mask(
     """
     points = np.asarray(landmarks, dtype=np.float64)
     unit = eye_distance(points)
-    outline = np.concatenate([points[JAW], points[26:16:-1]])
-    center = points[27:36].mean(axis=0)
+    outline = np.concatenate([points[JAW], points[BROWS][::-1]])
+    center = points[NOSE].mean(axis=0)
     outward = outline - center
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
     outline[JAW] += outward[JAW] * unit * grow

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.coefficients import ROW_LENGTH
-from videoretalking.core.constants import NUM_LANDMARKS
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import NUM_LANDMARKS
 
 FORMAT_VERSION = 1
 
@@ -71,6 +71,23 @@ class Crop:
         """Crop points [..., 2] -> frame points [..., 2]."""
         inverse = self.inverse
         return np.asarray(points, dtype=np.float64) @ inverse[:, :2].T + inverse[:, 2]
+
+    def then(self, matrix: npt.NDArray[np.float64], size: tuple[int, int] | None = None) -> Crop:
+        """This crop followed by a further map.
+
+        Args:
+            matrix: [2, 3], pixels of this crop -> pixels of the result.
+            size: (width, height) of the result; None keeps this crop's.
+        """
+        shift = np.pad(matrix[:, 2:], ((0, 0), (2, 0)))
+        return Crop(matrix[:, :2] @ self.matrix + shift, self.size if size is None else size)
+
+    def after(self, image: Crop) -> Crop:
+        """The same view when only the pixels of ``image``, another crop of the same frame, are at hand.
+
+        Its matrix takes pixels of ``image`` to pixels of this crop.
+        """
+        return Crop(image.inverse, image.size).then(self.matrix, self.size)
 
 
 @dataclass(frozen=True)

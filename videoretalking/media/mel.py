@@ -103,6 +103,14 @@ def mel_filter_bank() -> Floats64:
     return bank
 
 
+def window_start(time: float) -> int:
+    """First mel column of the window that drives the frame shown at ``time`` seconds: floor(80 t).
+
+    Training cuts by the same rule, with ``time`` the frame's number over 25.
+    """
+    return int(np.floor(time * MEL_COLUMNS_PER_SECOND + 1e-6))  # 1e-6: times like 0.6 are no binary fractions
+
+
 def mel_window_at(mel: Floats32, time: float, width: int = MEL_WINDOW) -> Floats32:
     """The window that drives a frame, cut at the frame's own time.
 
@@ -120,9 +128,7 @@ def mel_window_at(mel: Floats32, time: float, width: int = MEL_WINDOW) -> Floats
     Returns:
         [80, width] float32, a copy.
     """
-    start = int(
-        np.floor(time * MEL_COLUMNS_PER_SECOND + 1e-6)
-    )  # 1e-6: times like 0.6 are no binary fractions
+    start = window_start(time)
     window = np.full((mel.shape[0], width), SILENCE, dtype=np.float32)
     first, last = max(start, 0), min(start + width, mel.shape[1])
     if first < last:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.landmarks import CHIN_LINE, OUTER_LIPS
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.masks import polygon_mask
 from videoretalking.faces.types import Crop, Face
@@ -19,7 +20,7 @@ from videoretalking.metrics.base import Chunk, Clip, Metric, luma
 
 SIZE = 160  # pixels: the face is measured at this size, whatever the video's
 BOX_MARGIN = 0.1  # of the face's longer side
-SPEECH_POINTS = [*range(5, 12), *range(48, 60)]  # chin and outer lips in the 68-point scheme
+SPEECH_POINTS = np.r_[CHIN_LINE, OUTER_LIPS]
 SPEECH_MARGIN = 0.06  # of SIZE
 MAX_ROUND_TRIP = 1.0  # pixels; flows that disagree more are occlusions and not counted
 

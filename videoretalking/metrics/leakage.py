@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from videoretalking.core.landmarks import INNER_LIP_PAIRS
 from videoretalking.faces.masks import eye_distance
 from videoretalking.metrics.base import Chunk, Clip, Metric
 
-INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # upper and lower points of the inner lip line
 SILENCE_RMS = 10.0 ** (-60 / 20)  # of full scale
 MIN_FRAMES = 10
 MIN_VARIATION = 1e-3  # eye distances; a source that moves less has nothing to leak
@@ -27,7 +27,7 @@ def mouth_opening(landmarks: npt.NDArray[np.floating]) -> float:
     Args:
         landmarks: [68, 2] pixels.
     """
-    heights = [np.linalg.norm(landmarks[upper] - landmarks[lower]) for upper, lower in INNER_LIPS]
+    heights = [np.linalg.norm(landmarks[upper] - landmarks[lower]) for upper, lower in INNER_LIP_PAIRS]
     return float(np.mean(heights)) / eye_distance(landmarks)
 
 

@@ -20,7 +20,6 @@ import torch
 from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.constants import (
     LNET_SIZE,
-    MEL_COLUMNS_PER_SECOND,
     MEL_WINDOW,
     SAMPLE_RATE,
     SYNC_FRAMES,
@@ -28,7 +27,7 @@ from videoretalking.core.constants import (
 )
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.types import Face
-from videoretalking.media.mel import mel_spectrogram
+from videoretalking.media.mel import mel_spectrogram, window_start
 from videoretalking.metrics.base import Chunk, Clip, Metric, frame_grid, to_float
 from videoretalking.metrics.face_tracks import CROP_SIZE, crop_face
 from videoretalking.metrics.mfcc import COLUMNS_PER_SECOND, mfcc
@@ -261,9 +260,9 @@ class ExpertScore(LipSync):
             return self.network.embed_faces(stack_lower_half(windows)).cpu().numpy()
 
     def _embed_audio(self, speech: npt.NDArray[np.int16], num_frames: int) -> Floats32:
-        starts = np.arange(max(0, num_frames - SYNC_FRAMES + 1)) * MEL_COLUMNS_PER_SECOND / TRAIN_FPS
         mel = torch.from_numpy(mel_spectrogram(speech.astype(np.float32) / np.float32(32768)))
-        columns = [int(start) for start in starts if int(start) + MEL_WINDOW <= mel.shape[1]]
+        starts = [window_start(frame / TRAIN_FPS) for frame in range(num_frames - SYNC_FRAMES + 1)]
+        columns = [start for start in starts if start + MEL_WINDOW <= mel.shape[1]]
         if not columns:
             return np.zeros((0, 0), dtype=np.float32)
         windows = torch.stack([mel[None, :, start : start + MEL_WINDOW] for start in columns])

@@ -59,13 +59,6 @@ class FrameJob:
     faces: list[FaceJob] = field(default_factory=list)
 
 
-def between(source: Crop, target: Crop) -> npt.NDArray[np.float64]:
-    """[2, 3] matrix that takes pixels of one crop to those of another crop of the same frame."""
-    matrix = target.matrix[:, :2] @ source.inverse
-    matrix[:, 2] += target.matrix[:, 2]
-    return matrix
-
-
 def to_tensor(images: Sequence[AnyImage], device: torch.device) -> torch.Tensor:
     """[H, W, 3] images of one size, uint8 or float32 in [0, 1] -> [N, 3, H, W] float32 in [0, 1]."""
     batch = torch.from_numpy(np.stack(images)).to(device)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from videoretalking.core.arrays import Floats32
-from videoretalking.core.constants import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SAMPLE_RATE
+from videoretalking.core.constants import MEL_WINDOW, SAMPLE_RATE
 from videoretalking.media.audio import load_waveform
-from videoretalking.media.mel import mel_spectrogram, mel_window_at
+from videoretalking.media.mel import mel_spectrogram, mel_window_at, window_start
 from videoretalking.pipeline.silence import apply_gate, speech_gate
 
 
@@ -38,7 +38,7 @@ class Speech:
 
     def activity(self, time: float) -> float:
         """Mean of the gate over a frame's window; 0 outside the audio."""
-        start = int(time * MEL_COLUMNS_PER_SECOND)
+        start = max(0, window_start(time))
         return float(self.gate[start : start + MEL_WINDOW].sum() / MEL_WINDOW)
 
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats64, Image8
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE
-from videoretalking.faces.align import LEFT_EYE, MOUTH_CORNERS, RECON_TEMPLATE, RIGHT_EYE
+from videoretalking.core.landmarks import LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
+from videoretalking.faces.align import RECON_TEMPLATE
 
 _ASPECT_EYES, _ASPECT_MOUTH = 2.0, 1.8  # the quad's half side: the larger of 2 eye and 1.8 mouth distances
 _CENTER_SHIFT = 0.1  # of the way from the eyes to the mouth

@@ -9,6 +9,7 @@ from videoretalking.core.constants import LNET_SIZE
 from videoretalking.core.devices import autocast
 from videoretalking.models.blocks import resize
 from videoretalking.models.int8 import Int8Trial
+from videoretalking.models.lnet import lnet_input
 from videoretalking.pipeline.batching import BatchRunner
 
 
@@ -39,7 +40,7 @@ class LipSyncer:
         Returns:
             [N, 3, 96, 96] in [0, 1].
         """
-        low = resize(torch.cat([mask_lower_half(original), reference], dim=1), LNET_SIZE)
+        low = resize(lnet_input(original, reference), LNET_SIZE)
         return self.runner(self._run, audio[:, None].to(self.device), low)
 
     def _run(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
@@ -47,10 +48,3 @@ class LipSyncer:
         with torch.inference_mode(), autocast(self.device, self.dtype):
             image: torch.Tensor = self.lnet(audio, faces)
         return image.float()
-
-
-def mask_lower_half(faces: torch.Tensor) -> torch.Tensor:
-    """[N, 3, S, S] -> a copy whose lower half is 0 (requirement 34: L-Net sees no original mouth)."""
-    masked = faces.clone()
-    masked[:, :, masked.shape[2] // 2 :] = 0.0
-    return masked

@@ -8,11 +8,11 @@ import numpy as np
 
 from videoretalking.core.arrays import AnyImage
 from videoretalking.core.constants import RESTORER_SIZE
-from videoretalking.faces.align import enhancer_crop, extract, warp
+from videoretalking.faces.align import enhancer_crop, extract
 from videoretalking.faces.masks import eye_distance, face_polygon_mask, mouth_polygon_mask, soften
 from videoretalking.faces.parsing import FACE_CLASSES, MOUTH_CLASSES, FaceParser
 from videoretalking.faces.types import Crop
-from videoretalking.pipeline.jobs import FaceJob, between
+from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.stages.blend import fade_window
 
 _FADE = 0.08  # share of the face crop over which it runs into the frame around it, as in the final blend
@@ -63,14 +63,14 @@ class FaceMasker:
 
 def scene(face: FaceJob, patch: AnyImage, crop: Crop) -> AnyImage:
     """A view of the frame with the new face in it: [S, S, 3] float32 RGB in [0, 1] of the size of ``crop``."""
-    matrix = between(face.crop, crop)
-    weight = warp(fade_window(*face.crop.size, _FADE), matrix, crop.size, edge=False)[..., None]
+    view = crop.after(face.crop)
+    weight = extract(fade_window(*face.crop.size, _FADE), view, edge=False)[..., None]
     around = extract(face.frame, crop).astype(np.float32) / 255.0
-    return np.asarray(around + weight * (warp(patch, matrix, crop.size) - around))
+    return np.asarray(around + weight * (extract(patch, view) - around))
 
 
 def _to_face_crop(face: FaceJob, crop: Crop, mask: AnyImage) -> AnyImage:
-    in_crop = warp(mask, between(crop, face.crop), face.crop.size, edge=False)
+    in_crop = extract(mask, face.crop.after(crop), edge=False)
     return soften(in_crop, _SOFTNESS * eye_distance(_points(face)))
 
 

@@ -21,12 +21,12 @@ from videoretalking.core.coefficients import (
 )
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.core.devices import autocast
-from videoretalking.faces.align import anchor_crop, extract, warp
+from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import rows_in_view
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.models.int8 import Int8Trial
 from videoretalking.pipeline.batching import BatchRunner
-from videoretalking.pipeline.jobs import FaceJob, between, to_images, to_tensor
+from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
 from videoretalking.pipeline.stages.blend import fade_window
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
@@ -162,7 +162,7 @@ class Neutralizer:
 
 def _insert(image: AnyImage, source: Crop, target: Crop, original: AnyImage) -> AnyImage:
     """Put D-Net's image into L-Net's crop of the same frame, faded at its border."""
-    matrix = between(source, target)
-    weight = warp(fade_window(*source.size, _FADE), matrix, target.size, edge=False)[..., None]
-    inserted = warp(image, matrix, target.size)
+    view = target.after(source)
+    weight = extract(fade_window(*source.size, _FADE), view, edge=False)[..., None]
+    inserted = extract(image, view)
     return weight * inserted + (1.0 - weight) * (original.astype(np.float32) / 255.0)

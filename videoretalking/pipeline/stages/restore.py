@@ -11,11 +11,11 @@ from torch import nn
 from videoretalking.core.arrays import AnyImage
 from videoretalking.core.constants import RESTORER_SIZE
 from videoretalking.core.devices import autocast
-from videoretalking.faces.align import enhancer_crop, warp
+from videoretalking.faces.align import enhancer_crop, extract
 from videoretalking.faces.types import Crop
 from videoretalking.models.int8 import Int8Trial
 from videoretalking.pipeline.batching import BatchRunner
-from videoretalking.pipeline.jobs import FaceJob, between, to_images, to_tensor
+from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
 from videoretalking.pipeline.stages.mask import FaceMasker, scene
 
 
@@ -61,7 +61,7 @@ class MouthRestorer:
     def _merge(
         self, face: FaceJob, patch: AnyImage, crop: Crop, restored: AnyImage, mask: AnyImage
     ) -> AnyImage:
-        mouth = warp(restored, between(crop, face.crop), face.crop.size)
+        mouth = extract(restored, face.crop.after(crop))
         return np.asarray(patch + self.strength * mask[..., None] * (mouth - patch))
 
     def _run(self, image: torch.Tensor) -> torch.Tensor:
