@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 
 from videoretalking.core.checkpoint import read_checkpoint
+from videoretalking.core.landmarks import INNER_LIP_PAIRS
 from videoretalking.scripts import build_face_model as bfm
+
+UPPER, LOWER = ([pair[side] for pair in INNER_LIP_PAIRS] for side in (0, 1))
 
 
 def _face(rng: np.random.Generator) -> np.ndarray:
     """A mirror-symmetric random shape with a recognizable left and right."""
     shape = rng.normal(size=(68, 3))
     shape = (shape + bfm.mirrored(shape)) / 2.0
-    shape[bfm.LEFT_EYE] = (1.0, 0.0, 0.0)
-    shape[bfm.RIGHT_EYE] = (-1.0, 0.0, 0.0)
+    shape[bfm.RIGHT] = (1.0, 0.0, 0.0)
+    shape[bfm.LEFT] = (-1.0, 0.0, 0.0)
     return shape
 
 
@@ -48,18 +51,18 @@ def test_build_recovers_a_known_expression_and_orders_components() -> None:
     rng = np.random.default_rng(1)
     mean = _face(rng)
     opening = np.zeros((68, 3))
-    opening[bfm.LOWER_LIP, 1] = -0.4  # symmetric: the lower lip drops
+    opening[LOWER, 1] = -0.4  # symmetric: the lower lip drops
     opening[57, 1] = -0.4
     people = {}
     for person in range(6):
         offset = 0.05 * rng.normal(size=(68, 3))
-        offset[[*bfm.UPPER_LIP, *bfm.LOWER_LIP]] = 0.0
+        offset[[*UPPER, *LOWER]] = 0.0
         amount = rng.uniform(0.0, 1.0, size=40)
         amount[:10] = 0.0
         people[f"p{person}"] = _posed(mean + offset + amount[:, None, None] * opening, rng)
     model = bfm.build(people, {}, bfm.FaceModelConfig(num_identity=5, num_expression=3))
     assert model.mean.shape == (68, 3)
-    assert np.linalg.norm(model.mean[bfm.LEFT_EYE] - model.mean[bfm.RIGHT_EYE]) == pytest.approx(1.0)
+    assert np.linalg.norm(model.mean[bfm.RIGHT] - model.mean[bfm.LEFT]) == pytest.approx(1.0)
     assert np.abs(model.mean - bfm.mirrored(model.mean)).max() < 1e-9
     assert (np.diff(model.identity_std) <= 1e-12).all() and (np.diff(model.expression_std) <= 1e-12).all()
     first = model.expression_basis[0].ravel()
