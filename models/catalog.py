@@ -17,6 +17,7 @@ from videoretalking.core.config import from_dict, to_dict
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folders, find_weights
 from videoretalking.models.blocks import fold_spectral_norm
+from videoretalking.models.official.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -24,39 +25,55 @@ class Entry:
     """Where a network's class and config live; imported on first use.
 
     Attributes:
-        module: module path.
+        file: module in this folder.
         network: class name; its config class is called the same with ``Config`` appended.
+        released: whether weights were published, whose key table stands in ``official/`` under the same file name.
     """
 
-    module: str
+    file: str
     network: str
+    released: bool = True
+
+    @property
+    def module(self) -> str:
+        """Module path of the network."""
+        return f"videoretalking.models.{self.file}"
 
     def classes(self) -> tuple[type[nn.Module], type[Any]]:
         """The network class and its config class."""
         module = importlib.import_module(self.module)
         return getattr(module, self.network), getattr(module, f"{self.network}Config")
 
+    def layout(self) -> Layout:
+        """The key table of the released file.
+
+        Raises:
+            ModuleNotFoundError: nothing was released.
+        """
+        layout: Layout = importlib.import_module(f"videoretalking.models.official.{self.file}").LAYOUT
+        return layout
+
 
 NETWORKS: Mapping[str, Entry] = {
-    "dnet": Entry("videoretalking.models.dnet", "DNet"),
-    "lnet": Entry("videoretalking.models.lnet", "LNet"),
-    "enet": Entry("videoretalking.models.enet", "ENet"),
-    "enet_discriminator": Entry("videoretalking.models.discriminators", "ENetDiscriminator"),
-    "reconnet": Entry("videoretalking.models.reconnet", "ReconNet"),
-    "lipsync_expert": Entry("videoretalking.models.lipsync_expert", "LipSyncExpert"),
-    "syncnet": Entry("videoretalking.models.syncnet", "SyncNet"),
-    "wav2lip": Entry("videoretalking.models.wav2lip", "Wav2Lip"),
-    "wav2lip_discriminator": Entry("videoretalking.models.discriminators", "QualityDiscriminator"),
-    "landmarks": Entry("videoretalking.models.landmarks", "LandmarkNet"),
-    "parsenet": Entry("videoretalking.models.parsenet", "ParseNet"),
-    "bisenet": Entry("videoretalking.models.bisenet", "BiSeNet"),
-    "gpen": Entry("videoretalking.models.gpen", "GPEN"),
-    "gfpgan": Entry("videoretalking.models.gfpgan", "GFPGAN"),
-    "ganimation": Entry("videoretalking.models.ganimation", "GANimation"),
-    "arcface": Entry("videoretalking.models.arcface", "ArcFace"),
-    "vgg19": Entry("videoretalking.models.vgg", "VGG19Features"),
-    "retinaface": Entry("videoretalking.models.retinaface", "RetinaFace"),
-    "s3fd": Entry("videoretalking.models.s3fd", "S3FD"),
+    "dnet": Entry("dnet", "DNet"),
+    "lnet": Entry("lnet", "LNet"),
+    "enet": Entry("enet", "ENet"),
+    "enet_discriminator": Entry("discriminators", "ENetDiscriminator", released=False),
+    "reconnet": Entry("reconnet", "ReconNet"),
+    "lipsync_expert": Entry("lipsync_expert", "LipSyncExpert"),
+    "syncnet": Entry("syncnet", "SyncNet"),
+    "wav2lip": Entry("wav2lip", "Wav2Lip"),
+    "wav2lip_discriminator": Entry("discriminators", "QualityDiscriminator"),
+    "landmarks": Entry("landmarks", "LandmarkNet", released=False),
+    "parsenet": Entry("parsenet", "ParseNet"),
+    "bisenet": Entry("bisenet", "BiSeNet"),
+    "gpen": Entry("gpen", "GPEN"),
+    "gfpgan": Entry("gfpgan", "GFPGAN"),
+    "ganimation": Entry("ganimation", "GANimation"),
+    "arcface": Entry("arcface", "ArcFace"),
+    "vgg19": Entry("vgg", "VGG19Features"),
+    "retinaface": Entry("retinaface", "RetinaFace"),
+    "s3fd": Entry("s3fd", "S3FD"),
 }
 
 

@@ -1,50 +1,14 @@
-"""All key tables, and which converted file each released file becomes."""
+"""All key tables, as the catalog names them, and which converted file each released file becomes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from videoretalking.models.official import (
-    arcface,
-    bisenet,
-    discriminators,
-    dnet,
-    enet,
-    ganimation,
-    gfpgan,
-    gpen,
-    lipsync_expert,
-    lnet,
-    parsenet,
-    reconnet,
-    retinaface,
-    s3fd,
-    syncnet,
-    vgg,
-    wav2lip,
-)
+from videoretalking.models.catalog import NETWORKS
 from videoretalking.models.official.layout import Layout
 
-LAYOUTS: tuple[Layout, ...] = (
-    dnet.LAYOUT,
-    lnet.LAYOUT,
-    enet.LAYOUT,
-    reconnet.LAYOUT,
-    gpen.LAYOUT,
-    gfpgan.LAYOUT,
-    parsenet.LAYOUT,
-    bisenet.LAYOUT,
-    ganimation.LAYOUT,
-    retinaface.LAYOUT,
-    s3fd.LAYOUT,
-    wav2lip.LAYOUT,
-    lipsync_expert.LAYOUT,
-    discriminators.LAYOUT,
-    syncnet.LAYOUT,
-    arcface.LAYOUT,
-    vgg.LAYOUT,
-)
+LAYOUTS: tuple[Layout, ...] = tuple(entry.layout() for entry in NETWORKS.values() if entry.released)
 
 # Released file name -> its key table. Other names of the same content are listed in ``Layout.files``.
 BY_FILE: Mapping[str, Layout] = {name: layout for layout in LAYOUTS for name in layout.files}
