@@ -4,6 +4,11 @@ It paints the masked lower half of a face from speech: two visual encoders see t
 reference, cross-attention mixes them, residual Fast Fourier Convolutions with AdaIN bring in the audio,
 and a decoder with skips from the masked frame paints the result. Defaults are the sizes of the released
 network.
+
+Three options are off in the released layout. Figure 5's caption asks for skips from the reference, which the
+release does not have. The other two are aids for little data and not in the paper: most of a lower face need not be
+painted, since the reference shows it, so the decoder may also say how far each pixel of the reference moves and
+which share of the painting is shown.
 """
 
 from __future__ import annotations
@@ -12,13 +17,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.attention import CrossAttentionBlocks
 from videoretalking.models.audio_encoder import AudioEncoder
-from videoretalking.models.blocks import roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.blocks import resize, roll_clip, scale_by, unroll_audio, unroll_clip
 from videoretalking.models.editing_blocks import FinalConv, PlainBlock
 from videoretalking.models.ffc import FFCResBlock
+
+_MAX_FLOW = 16.0  # pixels of the 96: a jaw moves less
+_FIRST_SHARE = -1.0  # logit of the share before training: the reference shows first, where it can be moved
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,10 @@ class LNetConfig:
         max_channels: upper limit of the doubling.
         num_down: down-samplings (paper: three).
         num_residual: FFC blocks per up-sampling stage (appendix C.2.1: nine).
+        stage_residuals: FFC blocks of each stage from coarse to fine, instead of ``num_residual`` in all.
+        reference_skips: add features of the reference in the decoder, as figure 5's caption says.
+        blend_reference: not in the paper: paint a share of each pixel only, the rest is the reference.
+        warp_reference: not in the paper: move the reference's pixels first; needs ``blend_reference``.
         attention_layers: cross-attention blocks at the coarsest size (paper: two); 0 is the ablation "L-Net
             without cross-attention" of table 3.
         attention_heads: heads of each attention.
@@ -47,6 +60,11 @@ class LNetConfig:
     max_channels: int = 512
     num_down: int = 3
     num_residual: int = 9
+    stage_residuals: tuple[int, ...] = ()
+    # Differs from paper: off, as released; figure 5's caption has skips from the reference.
+    reference_skips: bool = False
+    blend_reference: bool = False
+    warp_reference: bool = False
     attention_layers: int = 2
     attention_heads: int = 4
     attention_head_size: int = 64
@@ -59,6 +77,53 @@ class LNetConfig:
     ffc_negative_slope: float = 0.01
     norm: Literal["layer", "batch"] = "layer"
     spectral: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not go together."""
+        if self.stage_residuals and len(self.stage_residuals) != self.num_down:
+            raise ValueError(
+                f"stage_residuals names {len(self.stage_residuals)} stages, there are {self.num_down} (num_down)"
+            )
+        if self.warp_reference and not self.blend_reference:
+            raise ValueError("warp_reference moves what blend_reference shows: set both")
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What the decoder gives for a batch of faces.
+
+    Attributes:
+        image: [B, 3, H, W] in [0, 1], the painted face.
+        share: [B, 1, H, W] in [0, 1], how much of the painting is shown; None shows all of it.
+        flow: [B, 2, H, W] (dx, dy) in pixels, where each pixel of the reference comes from; None moves nothing.
+    """
+
+    image: torch.Tensor
+    share: torch.Tensor | None = None
+    flow: torch.Tensor | None = None
+
+    def over(self, frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Show the painting where it has a share, and what is known elsewhere.
+
+        Known is the frame above mid-height and the moved reference below it. The pictures may be larger than the
+        painting: share and flow are smooth and can be enlarged, so the detail of what is known stays.
+
+        Args:
+            frame: [B, 3, S, S] in [0, 1]; its lower half is not read.
+            reference: [B, 3, S, S] in [0, 1].
+
+        Returns:
+            [B, 3, S, S] in [0, 1].
+        """
+        side = frame.shape[-1]
+        image = resize(self.image, side)
+        if self.share is None:
+            return image
+        if self.flow is not None:
+            reference = _move(reference, self.flow)
+        middle = side // 2
+        known = torch.cat([frame[:, :, :middle], reference[:, :, middle:]], dim=2)
+        return known + resize(self.share, side) * (image - known)
 
 
 def lnet_input(frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -105,10 +170,19 @@ class LNet(nn.Module):
         """
         if faces.dim() == 5:
             return roll_clip(self(unroll_audio(audio), unroll_clip(faces)), faces.shape[2])
+        return self.paint(audio, faces).over(*faces.split(3, dim=1))
+
+    def paint(self, audio: torch.Tensor, faces: torch.Tensor) -> Painting:
+        """The parts of the result: painting, share and flow.
+
+        Args:
+            audio: [B, 1, 80, 16] as in :meth:`forward`.
+            faces: [B, 6, 96, 96].
+        """
         condition = self.audio_encoder(audio)
-        masked, reference = faces.split(3, dim=1)
-        features, skips = self.visual_encoder(masked, reference)
-        return self.decoder(features, skips, condition)
+        features, skips, reference_skips = self.visual_encoder(*faces.split(3, dim=1))
+        painting: Painting = self.decoder(features, skips, reference_skips, condition)
+        return painting
 
 
 class VisualEncoder(nn.Module):
@@ -136,7 +210,7 @@ class VisualEncoder(nn.Module):
 
     def forward(
         self, masked: torch.Tensor, reference: torch.Tensor
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
         """Encode.
 
         Args:
@@ -145,18 +219,16 @@ class VisualEncoder(nn.Module):
 
         Returns:
             [B, 2C, 12, 12], the attended masked branch and the raw reference; the skips of the masked branch
-            from the finest to the coarsest.
+            and of the reference from the finest to the coarsest.
         """
-        skips = []
-        for layer in self.masked:
-            masked = layer(masked)
+        skips, reference_skips = [], []
+        for masked_layer, reference_layer in zip(self.masked, self.reference, strict=True):
+            masked, reference = masked_layer(masked), reference_layer(reference)
             skips.append(masked)
-        skips.pop()
-        for layer in self.reference:
-            reference = layer(reference)
+            reference_skips.append(reference)
         if self.attention is not None:
             masked = self.attention(masked, reference)
-        return torch.cat([masked, reference], dim=1), skips
+        return torch.cat([masked, reference], dim=1), skips[:-1], reference_skips[:-1]
 
 
 class Decoder(nn.Module):
@@ -172,7 +244,8 @@ class Decoder(nn.Module):
         condition = config.audio_channels[-1]
         residuals, ups, jumps = [], [], []
         channels = 2 * widths[-1]
-        for width in reversed(widths[:-1]):
+        counts = config.stage_residuals or (config.num_residual,) * config.num_down
+        for count, width in zip(counts, reversed(widths[:-1]), strict=True):
             residuals.append(
                 nn.ModuleList(
                     FFCResBlock(
@@ -182,7 +255,7 @@ class Decoder(nn.Module):
                         config.adain_hidden,
                         config.ffc_negative_slope,
                     )
-                    for _ in range(config.num_residual)
+                    for _ in range(count)
                 )
             )
             ups.append(_plain(config, channels, width, resample="up"))
@@ -193,17 +266,59 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList(ups)
         self.jumps = nn.ModuleList(jumps)
         self.final = FinalConv(channels, spectral=config.spectral)
+        self.reference_jumps = (
+            nn.ModuleList(_plain(config, width, width) for width in reversed(widths[:-1]))
+            if config.reference_skips
+            else None
+        )
+        first_share = _FIRST_SHARE if config.warp_reference else 0.0
+        self.share = (
+            _constant(nn.Conv2d(channels, 1, 7, padding=3), first_share) if config.blend_reference else None
+        )
+        self.flow = _constant(nn.Conv2d(widths[1], 2, 5, padding=2), 0.0) if config.warp_reference else None
 
     def forward(
-        self, features: torch.Tensor, skips: list[torch.Tensor], condition: torch.Tensor
-    ) -> torch.Tensor:
-        """[B, 2C, 12, 12], skips from fine to coarse and [B, audio vector] -> [B, 3, 96, 96] in [0, 1]."""
-        stages = zip(self.residuals, self.ups, self.jumps, reversed(skips), strict=True)
-        for residuals, up, jump, skip in stages:
+        self,
+        features: torch.Tensor,
+        skips: list[torch.Tensor],
+        reference_skips: list[torch.Tensor],
+        condition: torch.Tensor,
+    ) -> Painting:
+        """[B, 2C, 12, 12], two lists of skips from fine to coarse and [B, audio vector] -> 96 x 96."""
+        flow = None
+        stages = zip(
+            self.residuals, self.ups, self.jumps, reversed(skips), reversed(reference_skips), strict=True
+        )
+        for stage, (residuals, up, jump, skip, reference_skip) in enumerate(stages):
             for residual in residuals:  # type: ignore[attr-defined]
                 features = residual(features, condition)
+            if self.flow is not None and stage == len(self.ups) - 1:
+                # read at half the size and bounded softly: a flow is smooth
+                flow = scale_by(_MAX_FLOW * torch.tanh(self.flow(features).float() / 4.0), 2.0)
             features = up(features) + jump(skip)
-        return torch.sigmoid(self.final(features).float())
+            if self.reference_jumps is not None:
+                features = features + self.reference_jumps[stage](reference_skip)
+        image = torch.sigmoid(self.final(features).float())
+        share = None if self.share is None else torch.sigmoid(self.share(features).float())
+        return Painting(image, share, flow)
+
+
+def _constant(conv: nn.Conv2d, value: float) -> nn.Conv2d:
+    """A convolution that gives ``value`` everywhere until it is trained."""
+    nn.init.zeros_(conv.weight)
+    assert conv.bias is not None
+    nn.init.constant_(conv.bias, value)
+    return conv
+
+
+def _move(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size."""
+    identity = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
+    grid = F.affine_grid(identity, list(image.shape), align_corners=False)
+    offset = resize(flow, image.shape[-1]) * (2.0 / flow.shape[-1])
+    return F.grid_sample(
+        image.float(), grid + offset.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
 
 
 def _widths(config: LNetConfig) -> list[int]:

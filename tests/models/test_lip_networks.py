@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.blocks import fold_spectral_norm
 from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
 from videoretalking.models.enet import ENet, ENetConfig, enhance_from_audio
-from videoretalking.models.lnet import LNet, LNetConfig
+from videoretalking.models.lnet import LNet, LNetConfig, Painting
 
 DNET = DNetConfig(descriptor_size=16, adain_hidden=32, warp_channels=4, warp_max_channels=8, edit_channels=4)
 LNET = LNetConfig(channels=8, num_residual=1, audio_channels=(4, 4, 8, 8, 16), attention_head_size=4)
@@ -109,6 +110,71 @@ def test_paper_variant_of_lnet_uses_batch_norm() -> None:
     names = network.state_dict().keys()
     assert not any("parametrizations" in name for name in names)
     assert any(name.endswith("ups.0.norm.running_mean") for name in names)
+
+
+AIDED = {**LNET.__dict__, "reference_skips": True, "blend_reference": True, "warp_reference": True}
+
+
+def test_lnet_with_all_options_starts_as_the_reference_in_part() -> None:
+    network = LNet(LNetConfig(**AIDED)).eval()
+    audio, faces = lip_inputs(2)
+    painting = network.paint(audio, faces)
+    assert painting.share is not None and painting.flow is not None
+    assert painting.flow.shape == (2, 2, 96, 96) and not painting.flow.any()
+    torch.testing.assert_close(
+        painting.share, torch.full((2, 1, 96, 96), torch.sigmoid(torch.tensor(-1.0)).item())
+    )
+    known = torch.cat([faces[:, :3, :48], faces[:, 3:, 48:]], dim=2)
+    torch.testing.assert_close(network(audio, faces), known + painting.share * (painting.image - known))
+
+
+def test_every_option_of_lnet_is_taught_by_the_image() -> None:
+    network = LNet(LNetConfig(**AIDED))
+    nn.init.normal_(network.decoder.flow.weight, std=0.01)
+    image = network(*lip_inputs(2))
+    assert_every_parameter_gets_a_gradient(network, (image * torch.randn_like(image)).sum())
+
+
+def test_reference_skips_show_detail_that_the_bottleneck_loses() -> None:
+    audio, faces = lip_inputs(1)
+    checks = torch.zeros(1, 3, 96, 96)
+    checks[..., ::2] = 1.0  # columns one pixel wide
+    other = faces.clone()
+    other[:, 3:] = checks
+
+    def detail(network: LNet) -> float:
+        change = (network(audio, other) - network(audio, faces))[:, :, 48:]
+        return float((change - F.avg_pool2d(change, 3, 1, 1)).detach().std())
+
+    plain, skipping = (
+        LNet(LNetConfig(**{**LNET.__dict__, "reference_skips": on})).eval() for on in (False, True)
+    )
+    assert detail(skipping) > 3 * detail(plain)
+
+
+def test_a_flow_moves_the_reference_and_never_the_upper_half() -> None:
+    frame, reference = torch.rand(1, 3, 96, 96), torch.rand(1, 3, 96, 96)
+    flow = torch.zeros(1, 2, 96, 96)
+    flow[:, 0] = 3.0  # every pixel comes from three to its right
+    shown = Painting(torch.zeros(1, 3, 96, 96), torch.zeros(1, 1, 96, 96), flow).over(frame, reference)
+    torch.testing.assert_close(shown[:, :, :48], frame[:, :, :48])
+    torch.testing.assert_close(shown[:, :, 48:, :-3], reference[:, :, 48:, 3:], atol=1e-4, rtol=0)
+
+
+def test_a_painting_laid_over_larger_pictures_keeps_their_detail() -> None:
+    frame, reference = torch.rand(1, 3, 384, 384), torch.rand(1, 3, 384, 384)
+    share = torch.zeros(1, 1, 96, 96)
+    share[..., 70:80, 40:56] = 1.0  # a mouth
+    shown = Painting(torch.zeros(1, 3, 96, 96), share, torch.zeros(1, 2, 96, 96)).over(frame, reference)
+    torch.testing.assert_close(shown[:, :, 200:260], reference[:, :, 200:260], atol=1e-4, rtol=0)
+    assert shown[:, :, 290:310, 170:214].max() == 0.0
+
+
+def test_options_of_lnet_that_do_not_go_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="set both"):
+        LNetConfig(warp_reference=True)
+    with pytest.raises(ValueError, match="names 1 stages, there are 3"):
+        LNetConfig(stage_residuals=(1,))
 
 
 def test_enet_shapes_gradients_and_stillness() -> None:
