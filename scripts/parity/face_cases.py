@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from videoretalking.core.arrays import Floats
 from videoretalking.core.constants import RECON_SIZE
 from videoretalking.faces import align, boxes, masks
 from videoretalking.scripts.parity.published import faces as published
@@ -47,7 +48,7 @@ def _recognition_matrix(fields: Mapping[str, Any]) -> Any:
 def _align3dmm_image(image: Any, landmarks: Any) -> dict[str, Any]:
     height, width = image.shape[:2]
     if landmarks.mean() == -1:  # the published mark of a frame without landmarks
-        points_up = published.missing_landmarks_published((width, height))
+        points_up: Floats = published.missing_landmarks_published((width, height))
         five = points_up
     else:
         points_up = align.flip_y(landmarks, height)

@@ -157,6 +157,40 @@ def test_recon_alignment_is_invertible(frontal: np.ndarray) -> None:
         align.recon_alignment(np.zeros((68, 2)), (320, 240))
 
 
+def published_landmarks_in_crop(
+    landmarks: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The published steps of the 3DMM alignment, y up, from float32 landmarks; with its five numbers."""
+    up = landmarks.copy()
+    up[:, 1] = height - 1 - up[:, 1]
+    pairs = [up[[36, 39]].mean(axis=0), up[[42, 45]].mean(axis=0)]
+    five = np.concatenate([pairs, up[[30, 48, 54]]])
+    assert five.dtype == np.float32
+    system = np.zeros((10, 8))  # one row for each coordinate: x on the first four unknowns, y on the others
+    system[0::2, :4] = system[1::2, 4:] = np.concatenate([align.RECON_TEMPLATE, np.ones((5, 1))], axis=1)
+    unknown = np.linalg.lstsq(system, five.astype(np.float64).ravel(), rcond=None)[0]
+    scale = 102 / ((np.linalg.norm(unknown[:3]) + np.linalg.norm(unknown[4:7])) / 2)
+    x, y = unknown[3], unknown[7]
+    moved = np.stack([up[:, 0] - np.float64(x) + width / 2, up[:, 1] - np.float64(y) + height / 2], axis=1)
+    corner = [int(width * scale) / 2 - 112, int(height * scale) / 2 - 112]
+    return moved * scale - corner, np.float32([width, height, scale, x, y])
+
+
+@pytest.mark.parametrize("face_height", [30, 60, 90, 400, 900])
+@pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (320, 240)])
+def test_recon_alignment_rounds_as_published_for_faces_of_any_size(
+    face3d: np.ndarray, face_height: int, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(face_height)
+    for _ in range(20):
+        pixels = face3d[:, :2] * [1.0, -1.0] * face_height / 1.6 + rng.uniform(0.2, 0.8, 2) * size
+        landmarks = (pixels + rng.normal(0, 0.02 * face_height, (68, 2))).astype(np.float32)
+        alignment = align.recon_alignment(landmarks, size)
+        in_crop, params = published_landmarks_in_crop(landmarks, *size)
+        assert np.abs(alignment.to_crop_up(align.flip_y(landmarks, size[1])) - in_crop).max() < 1e-8
+        assert np.array_equal(alignment.params, params)
+
+
 @pytest.mark.parametrize("scale", [30.0, 70.0, 170.0])
 def test_recon_crop_equals_resizing_the_whole_frame(face3d: np.ndarray, scale: float) -> None:
     pillow = pytest.importorskip("PIL.Image")
