@@ -58,6 +58,15 @@ def test_shrinking_does_not_alias() -> None:
     assert np.abs(crop.astype(float) - 127.5).max() <= 1
 
 
+def test_a_shrinking_crop_averages_what_it_skips() -> None:
+    # a quarter of the size: without a filter the crop would show two columns in four, all of them white
+    stripes = np.tile(np.array([0, 255, 255, 0], dtype=np.uint8), (64, 16))[..., None].repeat(3, axis=2)
+    crop = align.extract(stripes, align.box_crop([0, 0, 64, 64], (16, 16)))
+    assert np.abs(crop.astype(float) - 127.5).max() < 8
+    turned = align.extract(stripes, align.square_crop([31.5, 31.5], 44, 11, angle=np.pi / 4))
+    assert abs(turned.mean() - 127.5) < 8 and turned.std() < 20
+
+
 @pytest.mark.parametrize("channels", [1, 4, 5])
 def test_any_number_of_channels_shrinks_alike(channels: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 70, channels), dtype=np.uint8)

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from videoretalking.core.errors import UserError
-from videoretalking.models.enet import ENet, enhance_from_audio
+from videoretalking.models.enet import ENet
 from videoretalking.models.official.layout import flip_triples
 from videoretalking.scripts.parity.__main__ import main
 from videoretalking.scripts.parity.algorithms import CASES, complaints, load_reader
 from videoretalking.scripts.parity.kit import Kit, fill_state, largest_error
 from videoretalking.scripts.parity.networks import ADAPTERS, load_from_kit, network_error
+from videoretalking.scripts.parity.published.enet import enhance_from_audio
 
 BUNDLED = ("dnet", "enet", "lnet", "reconnet", "syncnet")
 SEEDS = (0, 1)

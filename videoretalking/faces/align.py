@@ -433,8 +433,8 @@ class ReconAlignment:
 def flip_y(points: npt.ArrayLike, height: int) -> Floats:
     """Points with y down <-> points with y up, [..., 2]; float32 for float32, else float64.
 
-    The published program turns float32 landmarks in float32, and the crop of a small face enlarges that rounding: to
-    0.003 pixels for a face of 90 pixels in a frame of 1080 rows.
+    The published program turns float32 landmarks in float32, and the crop of a small face enlarges that rounding:
+    to 0.003 pixels for a face of 90 pixels in a frame of 1080 rows.
     """
     flipped = _floats(points).copy()
     flipped[..., 1] = height - 1 - flipped[..., 1]
