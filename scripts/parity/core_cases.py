@@ -26,8 +26,7 @@ def coeffs(inputs: Case) -> Case:
     }
     names = [str(name) for name in inputs["split"]["names"]]
     results: Case = {"split": {"split_bounds": np.array([[parts[n].start, parts[n].stop] for n in names])}}
-    for sub in ("long", "short", "single"):
-        results[sub] = _windows(inputs[sub])
+    results |= {name: _windows(fields) for name, fields in inputs.items() if "expression" in fields}
     results["other_source"] = _other_source(inputs["other_source"])
     pirender = inputs["pirender"]
     results["pirender"] = {
