@@ -150,7 +150,7 @@ def test_lipsync_box_holds_the_face_and_scales_with_it(frontal: np.ndarray) -> N
     height = box[3] - box[1]
     assert 0.06 < (box[3] - tight[3]) / height < 0.08  # 20 pixels on a face of about 290
     assert align.lipsync_box(np.stack([frontal, frontal])).shape == (2, 4)
-    crop = align.lipsync_crop(frontal, 96)
+    crop = align.box_crop(box, (96, 96))
     assert np.allclose(crop.to_crop(box[:2] - 0.5), -0.5, atol=1e-4)
     assert np.allclose(crop.to_crop(box[2:] - 0.5), 95.5, atol=1e-4)
 

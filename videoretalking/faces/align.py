@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats, Floats32, Floats64, Image8
+from videoretalking.core.arrays import Floats, Floats32, Floats64, Image8, Ints64
 from videoretalking.core.constants import DNET_SIZE, LANDMARK_SIZE, RECON_SIZE, RESTORER_SIZE
 from videoretalking.core.landmarks import (
     LEFT_EYE,
@@ -263,11 +263,6 @@ def lipsync_box(landmarks: npt.ArrayLike) -> Floats32:
     return box
 
 
-def lipsync_crop(landmarks: npt.ArrayLike, size: int) -> Crop:
-    """:func:`lipsync_box` of one face as a crop of ``size`` x ``size`` (96 for L-Net, 384 for E-Net)."""
-    return box_crop(lipsync_box(landmarks), (size, size))
-
-
 # ----------------------------------------------------------------------------------------------- pixels
 
 
@@ -493,9 +488,7 @@ def recon_crop(image: Image8, alignment: ReconAlignment) -> Image8:
 _FIXED_POINT_BITS = 22  # of Pillow's filter weights
 
 
-def _bicubic_taps(
-    outputs: npt.NDArray[np.int64], size: int, resized: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+def _bicubic_taps(outputs: Ints64, size: int, resized: int) -> tuple[Ints64, npt.NDArray[np.int32]]:
     """Input positions and fixed-point weights, [outputs, taps], of an axis resized to ``resized``."""
     step = size / resized
     width = max(step, 1.0)
@@ -512,7 +505,7 @@ def _bicubic_taps(
     return np.minimum(taps, size - 1), fixed
 
 
-def _apply_taps(image: Image8, taps: npt.NDArray[np.int64], weights: npt.NDArray[np.int32]) -> Image8:
+def _apply_taps(image: Image8, taps: Ints64, weights: npt.NDArray[np.int32]) -> Image8:
     """Weighted sums of entries along axis 0, rounded to 8 bit: [N, M, 3] -> [outputs, M, 3]."""
     total = np.full((len(taps), *image.shape[1:]), 1 << (_FIXED_POINT_BITS - 1), dtype=np.int32)
     for tap in range(taps.shape[1]):

@@ -14,10 +14,9 @@ from typing import Literal
 import av
 import cv2
 import numpy as np
-import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
-from videoretalking.core.arrays import Image8
+from videoretalking.core.arrays import Floats64, Image8
 
 Chroma = Literal["full", "left", "center"]
 
@@ -104,14 +103,14 @@ def _is_gray(pixel_format: av.VideoFormat) -> bool:
     return pixel_format.name.startswith("gray")
 
 
-def flatten_alpha(image: npt.NDArray[np.uint8]) -> Image8:
+def flatten_alpha(image: Image8) -> Image8:
     """[height, width, 4] uint8 RGBA with straight alpha -> RGB over white."""
     alpha = image[..., 3:].astype(np.float32) / 255.0
     blended = image[..., :3] * alpha + 255.0 * (1.0 - alpha)
     return np.rint(blended).astype(np.uint8)
 
 
-def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray[np.uint8]:
+def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> Image8:
     """RGB -> planar YUV, the inverse of :func:`frame_to_rgb`.
 
     Args:
@@ -139,7 +138,7 @@ def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray
     return planes.reshape(height * 3 // 2, width)
 
 
-def _rgb_to_yuv_matrix(tags: ColorTags) -> npt.NDArray[np.float64]:
+def _rgb_to_yuv_matrix(tags: ColorTags) -> Floats64:
     """[3, 4] affine map from R, G, B in 0..255 to Y, Cb, Cr in 0..255 (ITU-R BT.601, BT.709, BT.2020)."""
     red, blue = _LUMA_WEIGHTS.get(tags.matrix, _BT601_WEIGHTS)
     luma = np.array([red, 1.0 - red - blue, blue])
