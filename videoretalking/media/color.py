@@ -14,6 +14,7 @@ from typing import Literal
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
 from videoretalking.core.arrays import Floats64, Image8
@@ -103,14 +104,14 @@ def _is_gray(pixel_format: av.VideoFormat) -> bool:
     return pixel_format.name.startswith("gray")
 
 
-def flatten_alpha(image: Image8) -> Image8:
+def flatten_alpha(image: npt.NDArray[np.uint8]) -> Image8:
     """[height, width, 4] uint8 RGBA with straight alpha -> RGB over white."""
     alpha = image[..., 3:].astype(np.float32) / 255.0
     blended = image[..., :3] * alpha + 255.0 * (1.0 - alpha)
     return np.rint(blended).astype(np.uint8)
 
 
-def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> Image8:
+def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray[np.uint8]:
     """RGB -> planar YUV, the inverse of :func:`frame_to_rgb`.
 
     Args:
