@@ -39,9 +39,7 @@ _STEADY_SECONDS = 1.0  # shorter pieces may be one vowel
 _OPEN, _CLOSE = 0.3, 0.2  # shares of the distance above which speech starts, and below which it stops
 _OPEN_DEPTH, _CLOSE_DEPTH = 40.0, 45.0  # dB below loud at most, for recordings with digital silence
 _BURST_SECONDS = 0.05  # shorter sounds are clicks
-_MARGIN_SECONDS = (
-    0.1  # lips move before and after the sound; closes stops and weak consonants up to twice as long
-)
+_MARGIN_SECONDS = 0.1  # lips move before and after the sound; twice that closes stops and weak consonants
 
 _BLOCK = 4096  # columns transformed at once: bounds memory for hours of audio
 
@@ -69,7 +67,11 @@ def mel_spectrogram(wave: npt.ArrayLike) -> Floats32:
 def log_mel(samples: Floats64) -> Floats32:
     """Spectrogram of emphasized samples that are already padded by 400 on each side: [80, C] in [-4, 4]."""
     bank = mel_filter_bank()
-    mel = np.concatenate([bank @ magnitudes for magnitudes in _spectra(samples)], axis=1)
+    return np.concatenate([_scaled(bank @ magnitudes) for magnitudes in _spectra(samples)], axis=1)
+
+
+def _scaled(mel: Floats64) -> Floats32:
+    """Magnitudes in decibels, brought to [-4, 4]."""
     decibels = 20.0 * np.log10(np.maximum(10.0 ** (MIN_LEVEL / 20.0), mel)) - REFERENCE_LEVEL
     scaled = 2.0 * MAX_VALUE * (decibels - MIN_LEVEL) / -MIN_LEVEL - MAX_VALUE
     return scaled.clip(-MAX_VALUE, MAX_VALUE).astype(np.float32)
