@@ -2,8 +2,7 @@
 
 It brings L-Net's 96x96 face to 384x384: an identity encoder turns the high-resolution reference into one
 style code, and two style blocks (a clean StyleGAN2 level each) double the size under that code. L-Net
-stands beside it, frozen; :func:`enhance_from_audio` joins the two as the paper's figure 12 does. Defaults
-are the sizes of the released network.
+stands beside it, frozen (the paper's figure 12 joins the two). Defaults are the sizes of the released network.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import ResDown, resize, roll_clip, unroll_audio, unroll_clip
-from videoretalking.models.lnet import LNet
+from videoretalking.models.blocks import ResDown, resize
 from videoretalking.models.style import StyleConv, ToRGB
 
 # L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
@@ -132,32 +130,3 @@ class IdentityEncoder(nn.Module):
         features = F.leaky_relu(self.final(features), 0.2, inplace=True)
         code: torch.Tensor = self.linear(features.flatten(1))
         return code
-
-
-def enhance_from_audio(
-    lnet: LNet, enet: ENet, audio: torch.Tensor, faces: torch.Tensor, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """L-Net at low resolution, then E-Net (paper, figure 12).
-
-    Args:
-        lnet: the frozen lip-sync network.
-        enet: the enhancement network.
-        audio: [B, 1, 80, 16] log-mel window; clips [B, T, 1, 80, 16].
-        faces: [B, 6, 384, 384] RGB in [0, 1]: masked frame, then the reference whose identity is kept; clips
-            [B, 6, T, 384, 384].
-        target: [B, 3, 384, 384] L-Net's reference: the ground truth in training, at inference again the
-            reference; clips [B, 3, T, 384, 384].
-
-    Returns:
-        Enhanced image [B, 3, 384, 384] (not clipped) and L-Net's image [B, 3, 96, 96]; for clips with a time
-        axis after the channels.
-    """
-    if faces.dim() == 5:
-        num_frames = faces.shape[2]
-        image, low_res = enhance_from_audio(
-            lnet, enet, unroll_audio(audio), unroll_clip(faces), unroll_clip(target)
-        )
-        return roll_clip(image, num_frames), roll_clip(low_res, num_frames)
-    masked, reference = faces.split(3, dim=1)
-    low_res = lnet(audio, resize(torch.cat([masked, target], dim=1), enet.config.low_size))
-    return enet(low_res, reference), low_res

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-
+SHARED_VARIABLE = "VIDEORETALKING_SHARED"  # names the folder of golden data and media
 
 # The suite runs one process per core (pytest-xdist); more threads than that would only fight for them.
 torch.set_num_threads(1)
@@ -31,12 +32,20 @@ def _deterministic() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_dir() -> Path:
-    """The optional folder of golden data and media beside the project; tests that need it skip without it."""
-    path = ROOT.parent / "shared"
-    if not path.is_dir():
-        pytest.skip("the shared folder with golden data and media is not beside the project")
-    return path
+def shared_if_any() -> Path | None:
+    """The folder of golden data and media: ``VIDEORETALKING_SHARED``, else ``shared`` beside the project."""
+    path = Path(os.environ.get(SHARED_VARIABLE) or ROOT.parent / "shared")
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_dir(shared_if_any: Path | None) -> Path:
+    """The same folder, for tests that skip without it."""
+    if shared_if_any is None:
+        pytest.skip(
+            f"no golden data and media: {SHARED_VARIABLE} names no folder, and none is beside the project"
+        )
+    return shared_if_any
 
 
 @pytest.fixture(scope="session")

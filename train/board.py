@@ -13,7 +13,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from videoretalking.core.constants import TRAIN_FPS
-from videoretalking.core.images import round_to_uint8
 
 _MAX_COLUMNS = 8
 _MAX_GRID_SIDE = 192  # pixels of one picture
@@ -41,7 +40,7 @@ class Board:
 
     def video(self, group: str, frames: torch.Tensor, step: int) -> None:
         """An animation of [T, 3, H, W] in [0, 1] at 25 frames a second (GIF, the only kind TensorBoard plays)."""
-        pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in round_to_uint8(frames.cpu())]
+        pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in _to_uint8(frames.cpu())]
         buffer = io.BytesIO()
         duration = round(1000 / TRAIN_FPS)
         pictures[0].save(
@@ -75,4 +74,9 @@ def make_grid(images: Mapping[str, torch.Tensor]) -> torch.Tensor:
     for row in images.values():
         shown = F.interpolate(row[:_MAX_COLUMNS].detach().float().cpu(), (side, side), mode="area")
         rows.append(torch.cat(list(shown), dim=2))
-    return round_to_uint8(torch.cat(rows, dim=1))
+    return _to_uint8(torch.cat(rows, dim=1))
+
+
+def _to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """[0, 1] float (any shape) -> uint8, clipped and rounded to the nearest level."""
+    return (image.float().clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)

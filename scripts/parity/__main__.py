@@ -46,7 +46,7 @@ def check_algorithms(folder: Path) -> Iterator[bool]:
         found = complaints(reader, case)
         listed = "; ".join(found[:_SHOWN_COMPLAINTS])
         verdict = "ok" if not found else f"{len(found)} fields off: {listed}"
-        print(f"{case}: {verdict} (tolerances of the kit's cases.py)", flush=True)
+        print(f"{case}: {verdict} (tolerances of the kit)", flush=True)
         yield not found
 
 

@@ -1,15 +1,15 @@
 """Algorithm cases: inputs recorded from the published programs, answered by our functions.
 
-A kit's ``algorithms`` folder brings its own reader and tolerances (``cases.py``) beside the data.
+A kit's ``algorithms`` folder brings its own reader and tolerances (``cases.py``) beside the data; the small copy in
+``tests/data/parity`` is read by :mod:`scripts.parity.cases`.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, cast
 
 from videoretalking.core.errors import UserError
 from videoretalking.scripts.parity import (
@@ -20,6 +20,7 @@ from videoretalking.scripts.parity import (
     loss_cases,
     metric_cases,
 )
+from videoretalking.scripts.parity.cases import TOLERANCES, CaseFolder
 
 Answers = dict[str, dict[str, Any]]
 
@@ -34,22 +35,38 @@ CASES: Mapping[str, Callable[..., Answers]] = {
 }
 
 
-def load_reader(folder: Path) -> ModuleType:
-    """The kit's own reader of its cases.
+class CaseReader(Protocol):
+    """What reads a folder of cases."""
+
+    @property
+    def CASES(self) -> Sequence[str]:  # noqa: N802 (the name that a kit's reader has)
+        """Names of the cases."""
+
+    def load_case(self, name: str) -> tuple[Answers, Answers]:
+        """Inputs and expected values, both {sub-case: {field: value}}."""
+
+    def check(self, case: str, sub: str, answers: Mapping[str, Any]) -> list[str]:
+        """Complaints about answers to a sub-case."""
+
+
+def load_reader(folder: Path) -> CaseReader:
+    """The kit's own reader of its cases, or ours of a folder that holds data only.
 
     Raises:
-        UserError: the folder holds no ``cases.py``.
+        UserError: the folder holds neither ``cases.py`` nor ``tolerances.json``.
     """
+    if (folder / TOLERANCES).is_file():
+        return CaseFolder(folder)
     path = folder / "cases.py"
     spec = importlib.util.spec_from_file_location("parity_cases", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError(f"parity kit: {folder} holds no cases.py")
+        raise UserError(f"parity kit: {folder} holds neither cases.py nor {TOLERANCES}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return cast(CaseReader, module)
 
 
-def complaints(reader: ModuleType, case: str) -> list[str]:
+def complaints(reader: CaseReader, case: str) -> list[str]:
     """What is wrong with our answers to one case; empty when every expected field agrees.
 
     Args:

@@ -1,4 +1,4 @@
-"""Parity cases ``mel`` and ``mel_chunks``, reproduced by :mod:`media.mel`."""
+"""Parity cases ``mel`` and ``mel_chunks``, reproduced by :mod:`media.mel` and the museum."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from videoretalking.core import constants
 from videoretalking.media import mel
+from videoretalking.scripts.parity.published import audio as published
 
 Fields = dict[str, Any]
 
@@ -71,10 +72,14 @@ def mel_chunks_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
         "official": _chunk_tables(inputs["official"], "official"),
         "wav2lip": _chunk_tables(inputs["wav2lip"], "official"),
         "lipsync_eval": _chunk_tables(inputs["lipsync_eval"], "lipsync_eval"),
-        "pairing": {"frame": mel.official_pairing(pairing["n_chunks"], pairing["n_frames"])},
+        "pairing": {"frame": published.official_pairing(pairing["n_chunks"], pairing["n_frames"])},
         "training": {
-            "sync_start_and_width": np.array([mel.training_window(int(f), num_columns) for f in frames]),
-            "per_frame_start": np.stack([mel.training_frame_starts(int(f), num_columns) for f in frames]),
+            "sync_start_and_width": np.array(
+                [published.training_window(int(f), num_columns) for f in frames]
+            ),
+            "per_frame_start": np.stack(
+                [published.training_frame_starts(int(f), num_columns) for f in frames]
+            ),
         },
     }
 
@@ -82,7 +87,7 @@ def mel_chunks_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
 def _spectrogram(pcm: npt.NDArray[np.int16]) -> Fields:
     wave = pcm / np.float32(32768)
     spectrogram = mel.mel_spectrogram(wave)
-    reflected = mel.mel_spectrogram(wave, padding="reflect")
+    reflected = published.reflected_spectrogram(wave)
     return {
         "mel": spectrogram,
         "mel_reflect_head": reflected[:, :_EDGE],
@@ -92,9 +97,9 @@ def _spectrogram(pcm: npt.NDArray[np.int16]) -> Fields:
     }
 
 
-def _chunk_tables(fields: Fields, variant: mel.ChunkVariant) -> Fields:
+def _chunk_tables(fields: Fields, variant: published.ChunkVariant) -> Fields:
     tables = [
-        [mel.official_chunks(int(columns), fps, variant) for columns in fields["n_mel"]]
+        [published.official_chunks(int(columns), fps, variant) for columns in fields["n_mel"]]
         for fps in fields["fps"].tolist()
     ]
     return {

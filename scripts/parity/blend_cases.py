@@ -1,4 +1,4 @@
-"""Parity case ``blend``: the published multi-band blending, reproduced by :mod:`pipeline.stages.blend`."""
+"""Parity case ``blend``: the published multi-band blending, reproduced by the museum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videoretalking.pipeline.stages.blend import blend_published, paste_published
+from videoretalking.scripts.parity.published import blend as published
 
 Fields = dict[str, Any]
 
@@ -29,7 +29,7 @@ def blend_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
         elif name == "same_image":
             results[name] = {"max_abs_difference": _self_blend_error(fields["a"])}
         elif name == "frame_step":
-            mixed = paste_published(fields["a"], fields["b"], _unit(fields["mask"]), fields["levels"])
+            mixed = published.paste(fields["a"], fields["b"], _unit(fields["mask"]), fields["levels"])
             results[name] = {"frame_u8": _sample(mixed, fields["rc"])}
         else:
             results[name] = _square(fields)
@@ -42,7 +42,7 @@ def _square(fields: Fields) -> Fields:
         y1, y2, x1, x2 = fields["box"]
         mask = np.zeros(fields["a"].shape[:2], np.float32)
         mask[y1:y2, x1:x2] = 1.0
-    mixed = blend_published(fields["a"], fields["b"], mask, fields["levels"])
+    mixed = published.blend(fields["a"], fields["b"], mask, fields["levels"])
     return {
         "value": _sample(mixed, fields["rc"]),
         "final_u8": _sample(np.clip(mixed, 0.0, 255.0).astype(np.uint8), fields["rc"]),
@@ -52,7 +52,7 @@ def _square(fields: Fields) -> Fields:
 
 def _self_blend_error(image: Any) -> float:
     mask = np.full(image.shape[:2], 0.5, np.float32)
-    mixed = blend_published(image, image, mask, levels=6)
+    mixed = published.blend(image, image, mask, levels=6)
     return float(np.abs(mixed - image).max())
 
 

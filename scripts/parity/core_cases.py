@@ -9,7 +9,6 @@ import torch
 
 from videoretalking.core import coefficients
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES, UPPER_FACE_EMOTIONS, action_units
-from videoretalking.core.images import truncate_to_uint8
 from videoretalking.models.blocks import from_signed
 
 Case = dict[str, dict[str, Any]]
@@ -27,8 +26,7 @@ def coeffs(inputs: Case) -> Case:
     }
     names = [str(name) for name in inputs["split"]["names"]]
     results: Case = {"split": {"split_bounds": np.array([[parts[n].start, parts[n].stop] for n in names])}}
-    for sub in ("long", "short", "single"):
-        results[sub] = _windows(inputs[sub])
+    results |= {name: _windows(fields) for name, fields in inputs.items() if "expression" in fields}
     results["other_source"] = _other_source(inputs["other_source"])
     pirender = inputs["pirender"]
     results["pirender"] = {
@@ -78,8 +76,13 @@ def facts(inputs: Case) -> Case:
     return {
         "action_units": {emotion: action_units(emotion) for emotion in UPPER_FACE_EMOTIONS},
         "templates": {"keys": np.array([EXPRESSION_TEMPLATES[option] for option in options])},
-        "uint8": {"pixel": truncate_to_uint8(pixels).numpy()},
+        "uint8": {"pixel": _truncate_to_uint8(pixels).numpy()},
     }
+
+
+def _truncate_to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """[0, 1] float -> uint8 as the published program does: clipped and truncated, half a level too dark."""
+    return (image.clamp(0.0, 1.0) * 255.0).to(torch.uint8)
 
 
 CASES = {"coeffs": coeffs, "facts": facts}

@@ -1,4 +1,4 @@
-"""Our face tools run on the algorithm cases of the parity kit.
+"""Our face tools, and the museum's, run on the algorithm cases of the parity kit.
 
 Each callable takes a case's inputs ``{sub-case: {field: value}}`` and returns every expected field in the
 same form.
@@ -13,8 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from videoretalking.core.arrays import Floats
 from videoretalking.core.constants import RECON_SIZE
-from videoretalking.faces import align, boxes, masks
+from videoretalking.faces import align
+from videoretalking.scripts.parity.published import boxes, masks
 from videoretalking.scripts.parity.published import faces as published
 
 Case = Mapping[str, Mapping[str, Any]]
@@ -47,7 +49,7 @@ def _recognition_matrix(fields: Mapping[str, Any]) -> Any:
 def _align3dmm_image(image: Any, landmarks: Any) -> dict[str, Any]:
     height, width = image.shape[:2]
     if landmarks.mean() == -1:  # the published mark of a frame without landmarks
-        points_up = published.missing_landmarks_published((width, height))
+        points_up: Floats = published.missing_landmarks((width, height))
         five = points_up
     else:
         points_up = align.flip_y(landmarks, height)
@@ -179,21 +181,19 @@ def _boxes(case: Case) -> Result:
         if "boxes_int" in fields:
             length = int(fields["T"])
             result[name] = {
-                "smooth_int": boxes.smooth_boxes_published(fields["boxes_int"], length),
-                "smooth_float": boxes.smooth_boxes_published(fields["boxes_float"], length),
+                "smooth_int": boxes.smooth_boxes(fields["boxes_int"], length),
+                "smooth_float": boxes.smooth_boxes(fields["boxes_float"], length),
             }
         elif "rect_x1y1x2y2" in fields:
             height, width = (int(value) for value in fields["frame_hw"])
             top, bottom, left, right = (int(value) for value in fields["pads_top_bottom_left_right"])
-            coords = boxes.published_coords(
+            coords = boxes.face_coords(
                 fields["rect_x1y1x2y2"], (top, bottom, left, right), (width, height), bool(fields["smooth"])
             )
             sizes = [(y2 - y1, x2 - x1) for y1, y2, x1, x2 in coords]
             result[name] = {"coords": np.array(coords), "crop_hw": np.array(sizes)}
     detections = case["suppression"]["x1y1x2y2score"]
-    keep = boxes.suppress(
-        detections[:, :4], detections[:, 4], float(case["suppression"]["threshold"]), inclusive=True
-    )
+    keep = boxes.suppress_inclusive(detections, float(case["suppression"]["threshold"]))
     result["suppression"] = {
         "keep": np.array(keep),
         "confident": np.array([index for index in keep if detections[index, 4] > boxes.CONFIDENT]),
@@ -213,11 +213,11 @@ def _boxes(case: Case) -> Result:
 def _masks(case: Case) -> Result:
     feather, mouth, face = case["feather"], case["mouth"], case["face"]
     sharp = (feather["grid"] > 128).astype(np.float32)
-    soft = masks.feather_published(sharp)
+    soft = masks.feather(sharp)
     height, width = (int(value) for value in mouth["frame_hw"])
     parsed = np.where(mouth["grid"] > mouth["threshold"], 255, 0).astype(np.uint8)
-    mouth_frame, mouth_small = masks.mouth_mask_published(parsed, _box(mouth), (width, height))
-    face_small = masks.face_mask_published(face["mask"].astype(np.float64), _box(face))
+    mouth_frame, mouth_small = masks.mouth_mask(parsed, _box(mouth), (width, height))
+    face_small = masks.face_mask(face["mask"].astype(np.float64), _box(face))
     return {
         "feather": {
             "value": _at(soft, feather["rc"]),
@@ -257,7 +257,7 @@ def _lnet_batch_clip(fields: Mapping[str, Any], static: bool) -> dict[str, Any]:
     frames = [fields[f"full_{index}"] for index in range(len(fields["lms"]))]
     stabilized = [fields[f"stabilised_{index}"] for index in range(len(frames))]
     height, width = frames[0].shape[:2]
-    coords = boxes.published_coords(fields["rects_x1y1x2y2"], _PADS, (width, height))
+    coords = boxes.face_coords(fields["rects_x1y1x2y2"], _PADS, (width, height))
     y1, y2, x1, x2 = (int(value) for value in fields["region_oy1oy2ox1ox2"])
     mels = [np.full((80, 16), index, dtype=np.float32) for index in range(int(fields["n_mels"]))]
     batches = published.lipsync_batches(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from videoretalking.core.arrays import Floats64, Ints64
 from videoretalking.core.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -147,7 +148,7 @@ def _stream(tag: str, seed: int, count: int) -> npt.NDArray[np.uint64]:
     return words
 
 
-def _near_normal(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
+def _near_normal(tag: str, seed: int, count: int) -> Floats64:
     words = _stream(tag, seed, count)
     total = np.zeros(count, dtype=np.int64)
     for shift in _LANES:
@@ -155,7 +156,7 @@ def _near_normal(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
     return (total - _LANE_SUM_MEAN) / _LANE_SUM_STD
 
 
-def _uniform(tag: str, seed: int, count: int) -> npt.NDArray[np.float64]:
+def _uniform(tag: str, seed: int, count: int) -> Floats64:
     return (_stream(tag, seed, count) >> np.uint64(40)).astype(np.float64) / float(1 << 24)
 
 
@@ -193,7 +194,7 @@ def _fill_input(recipe: Mapping[str, Any], tag: str, seed: int) -> Array:
     return values if limit is None else np.clip(values, -limit, limit)
 
 
-def _smooth_image(tag: str, seed: int, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+def _smooth_image(tag: str, seed: int, shape: tuple[int, ...]) -> Ints64:
     """Bilinear enlargement of a coarse random grid plus mild noise, 8 bit, in integer arithmetic."""
     height, width = shape[-2:]
     planes = int(np.prod(shape[:-2], dtype=np.int64))

@@ -11,9 +11,10 @@ import torch
 
 from videoretalking.models.blocks import from_signed, to_signed
 from videoretalking.models.dnet import DNet
-from videoretalking.models.enet import ENet, enhance_from_audio
+from videoretalking.models.enet import ENet
 from videoretalking.models.lnet import LNet
 from videoretalking.models.official.layout import flip_triples
+from videoretalking.scripts.parity.published.enet import enhance_from_audio
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
@@ -38,13 +34,3 @@ def _ring(x: float, y: float, width: float, height: float, count: int, depth: fl
 def frontal(face3d: Floats64) -> Floats64:
     """[68, 2] pixels, y down: the face from the front, 140 pixels tall, in a frame of 320 x 240."""
     return face3d[:, :2] * [70.0, -70.0] + [160.0, 120.0]
-
-
-@pytest.fixture(scope="session")
-def kit_cases(kit_dir: Path) -> ModuleType:
-    """Loader and comparer of the parity kit's algorithm cases."""
-    spec = importlib.util.spec_from_file_location("kit_cases", kit_dir / "algorithms" / "cases.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -58,6 +58,15 @@ def test_shrinking_does_not_alias() -> None:
     assert np.abs(crop.astype(float) - 127.5).max() <= 1
 
 
+def test_a_shrinking_crop_averages_what_it_skips() -> None:
+    # a quarter of the size: without a filter the crop would show two columns in four, all of them white
+    stripes = np.tile(np.array([0, 255, 255, 0], dtype=np.uint8), (64, 16))[..., None].repeat(3, axis=2)
+    crop = align.extract(stripes, align.box_crop([0, 0, 64, 64], (16, 16)))
+    assert np.abs(crop.astype(float) - 127.5).max() < 8
+    turned = align.extract(stripes, align.square_crop([31.5, 31.5], 44, 11, angle=np.pi / 4))
+    assert abs(turned.mean() - 127.5) < 8 and turned.std() < 20
+
+
 @pytest.mark.parametrize("channels", [1, 4, 5])
 def test_any_number_of_channels_shrinks_alike(channels: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 70, channels), dtype=np.uint8)
@@ -141,7 +150,7 @@ def test_lipsync_box_holds_the_face_and_scales_with_it(frontal: np.ndarray) -> N
     height = box[3] - box[1]
     assert 0.06 < (box[3] - tight[3]) / height < 0.08  # 20 pixels on a face of about 290
     assert align.lipsync_box(np.stack([frontal, frontal])).shape == (2, 4)
-    crop = align.lipsync_crop(frontal, 96)
+    crop = align.box_crop(box, (96, 96))
     assert np.allclose(crop.to_crop(box[:2] - 0.5), -0.5, atol=1e-4)
     assert np.allclose(crop.to_crop(box[2:] - 0.5), 95.5, atol=1e-4)
 
@@ -155,6 +164,40 @@ def test_recon_alignment_is_invertible(frontal: np.ndarray) -> None:
     assert np.allclose(align.flip_y(up, 240), frontal)
     with pytest.raises(ValueError, match="span a face"):
         align.recon_alignment(np.zeros((68, 2)), (320, 240))
+
+
+def published_landmarks_in_crop(
+    landmarks: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The published steps of the 3DMM alignment, y up, from float32 landmarks; with its five numbers."""
+    up = landmarks.copy()
+    up[:, 1] = height - 1 - up[:, 1]
+    pairs = [up[[36, 39]].mean(axis=0), up[[42, 45]].mean(axis=0)]
+    five = np.concatenate([pairs, up[[30, 48, 54]]])
+    assert five.dtype == np.float32
+    system = np.zeros((10, 8))  # one row for each coordinate: x on the first four unknowns, y on the others
+    system[0::2, :4] = system[1::2, 4:] = np.concatenate([align.RECON_TEMPLATE, np.ones((5, 1))], axis=1)
+    unknown = np.linalg.lstsq(system, five.astype(np.float64).ravel(), rcond=None)[0]
+    scale = 102 / ((np.linalg.norm(unknown[:3]) + np.linalg.norm(unknown[4:7])) / 2)
+    x, y = unknown[3], unknown[7]
+    moved = np.stack([up[:, 0] - np.float64(x) + width / 2, up[:, 1] - np.float64(y) + height / 2], axis=1)
+    corner = [int(width * scale) / 2 - 112, int(height * scale) / 2 - 112]
+    return moved * scale - corner, np.float32([width, height, scale, x, y])
+
+
+@pytest.mark.parametrize("face_height", [30, 60, 90, 400, 900])
+@pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (320, 240)])
+def test_recon_alignment_rounds_as_published_for_faces_of_any_size(
+    face3d: np.ndarray, face_height: int, size: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(face_height)
+    for _ in range(20):
+        pixels = face3d[:, :2] * [1.0, -1.0] * face_height / 1.6 + rng.uniform(0.2, 0.8, 2) * size
+        landmarks = (pixels + rng.normal(0, 0.02 * face_height, (68, 2))).astype(np.float32)
+        alignment = align.recon_alignment(landmarks, size)
+        in_crop, params = published_landmarks_in_crop(landmarks, *size)
+        assert np.abs(alignment.to_crop_up(align.flip_y(landmarks, size[1])) - in_crop).max() < 1e-8
+        assert np.array_equal(alignment.params, params)
 
 
 @pytest.mark.parametrize("scale", [30.0, 70.0, 170.0])

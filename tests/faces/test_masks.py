@@ -55,10 +55,3 @@ def test_turned_faces_keep_a_sensible_unit(frontal: np.ndarray) -> None:
     profile = frontal.copy()
     profile[:, 0] = 160 + (profile[:, 0] - 160) * 0.1
     assert masks.eye_distance(profile) > 0.7 * masks.eye_distance(frontal)
-
-
-def test_published_feather_clears_its_input_in_place() -> None:
-    mask = np.ones((512, 512), dtype=np.float32)
-    soft = masks.feather_published(mask)
-    assert mask[19, 256] == 0 and mask[20, 256] == 1
-    assert soft[256, 256] > 0.999 and soft[5, 256] < 0.5

@@ -11,7 +11,7 @@ from torch import nn
 
 from videoretalking.models.blocks import fold_spectral_norm
 from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
-from videoretalking.models.enet import ENet, ENetConfig, enhance_from_audio
+from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.lnet import LNet, LNetConfig, Painting
 
 DNET = DNetConfig(descriptor_size=16, adain_hidden=32, warp_channels=4, warp_max_channels=8, edit_channels=4)
@@ -194,15 +194,6 @@ def reload(network: ENet) -> ENet:
     other = ENet(network.config)
     other.load_state_dict(network.state_dict())
     return other
-
-
-def test_enhance_from_audio_joins_both_networks() -> None:
-    lnet, enet = LNet(LNET).eval(), ENet(ENET).eval()
-    audio, faces = torch.randn(2, 3, 1, 80, 16), torch.rand(2, 6, 3, 384, 384)
-    image, low_res = enhance_from_audio(lnet, enet, audio, faces, faces[:, 3:])
-    assert image.shape == (2, 3, 3, 384, 384)
-    assert low_res.shape == (2, 3, 3, 96, 96)
-    torch.testing.assert_close(enet(low_res[:, :, 1], faces[:, 3:, 1]), image[:, :, 1], rtol=1e-4, atol=1e-5)
 
 
 def test_released_sizes_are_the_defaults() -> None:

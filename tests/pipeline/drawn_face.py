@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from videoretalking.faces.align import lipsync_crop
+from videoretalking.faces.align import box_crop, lipsync_box
 from videoretalking.pipeline.jobs import FaceJob
 
 # 68 points of a frontal face in a unit square, x to the right, y down.
@@ -46,4 +46,6 @@ def face_work(
     frame: np.ndarray, landmarks: np.ndarray, size: int = 96, index: int = 0, track: int = 0
 ) -> FaceJob:
     """The work item of a face."""
-    return FaceJob(frame, track, index, 0, index * 0.04, landmarks, lipsync_crop(landmarks, size))
+    return FaceJob(
+        frame, track, index, 0, index * 0.04, landmarks, box_crop(lipsync_box(landmarks), (size, size))
+    )

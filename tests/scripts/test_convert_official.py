@@ -56,9 +56,11 @@ def test_renames_flips_and_drops(prefix: str) -> None:
     assert state["out.bias"].tolist() == [3.0, 2.0, 1.0]
 
 
-def test_flip_is_its_own_inverse() -> None:
-    tensor = torch.randn(4, 15, 3, 3)
-    assert torch.equal(flip_triples(flip_triples(tensor, 1), 1), tensor)
+def test_flip_reverses_every_triple_and_is_its_own_inverse() -> None:
+    colors = torch.arange(6.0)[None, :, None].repeat(2, 1, 3)  # B G R B G R
+    flipped = flip_triples(colors, 1)
+    assert flipped[1, :, 2].tolist() == [2, 1, 0, 5, 4, 3]
+    assert torch.equal(flip_triples(flipped, 1), colors)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from videoretalking.core.errors import UserError
-from videoretalking.models.enet import ENet, enhance_from_audio
+from videoretalking.models.enet import ENet
 from videoretalking.models.official.layout import flip_triples
 from videoretalking.scripts.parity.__main__ import main
 from videoretalking.scripts.parity.algorithms import CASES, complaints, load_reader
+from videoretalking.scripts.parity.cases import CaseFolder
 from videoretalking.scripts.parity.kit import Kit, fill_state, largest_error
 from videoretalking.scripts.parity.networks import ADAPTERS, load_from_kit, network_error
+from videoretalking.scripts.parity.published.enet import enhance_from_audio
 
 BUNDLED = ("dnet", "enet", "lnet", "reconnet", "syncnet")
 SEEDS = (0, 1)
@@ -32,12 +34,11 @@ def test_networks_of_the_kit(kit_dir: Path, name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_bundled_figures_without_the_kit(request: pytest.FixtureRequest, figures_kit: Kit, name: str) -> None:
+def test_bundled_figures_without_the_kit(shared_if_any: Path | None, figures_kit: Kit, name: str) -> None:
     spec = figures_kit.spec(name)
-    shared = Path(request.config.rootpath).parent / "shared" / "parity"
-    if shared.is_dir():
+    if shared_if_any is not None:
         # the full kit is tested above; here only that the copy says the same
-        original = Kit(shared)
+        original = Kit(shared_if_any / "parity")
         assert all(original.spec(name)[key] == spec[key] for key in ("keys", "inputs", "tolerance"))
         golden, copy = original.golden(name, 0), figures_kit.golden(name, 0)
         assert golden.keys() == copy.keys()
@@ -49,6 +50,56 @@ def test_bundled_figures_without_the_kit(request: pytest.FixtureRequest, figures
 @pytest.mark.parametrize("case", ALGORITHMS)
 def test_algorithms_of_the_kit(kit_dir: Path, case: str) -> None:
     assert complaints(load_reader(kit_dir / "algorithms"), case) == []
+
+
+@pytest.fixture(scope="module")
+def copied_cases(figures_kit: Kit) -> CaseFolder:
+    """The small copy of the algorithm cases."""
+    reader = load_reader(figures_kit.root / "algorithms")
+    assert isinstance(reader, CaseFolder)
+    return reader
+
+
+@pytest.mark.parametrize("case", ALGORITHMS)
+def test_algorithms_without_the_kit(copied_cases: CaseFolder, case: str) -> None:
+    _, expected = copied_cases.load_case(case)
+    assert sum(len(fields) for fields in expected.values()) >= 2
+    assert complaints(copied_cases, case) == []
+
+
+def test_the_copy_says_what_the_kit_says(copied_cases: CaseFolder, kit_dir: Path) -> None:
+    original = load_reader(kit_dir / "algorithms")
+    assert sorted(copied_cases.CASES) == sorted(original.CASES)
+    for case in copied_cases.CASES:
+        for copied, kept in zip(copied_cases.load_case(case), original.load_case(case), strict=True):
+            for sub, fields in copied.items():
+                for field, value in fields.items():
+                    array, wanted = np.asarray(value), np.asarray(kept[sub][field])
+                    assert array.dtype == wanted.dtype and array.shape == wanted.shape, (case, sub, field)
+                    blank = array.dtype == np.uint8 and array.ndim == 3 and not array.any()
+                    same = (
+                        array == wanted if array.dtype.kind == "U" else np.isclose(array, wanted, 0, 0, True)
+                    )
+                    assert blank or same.all(), (case, sub, field)
+
+
+def test_wrong_answers_are_seen(copied_cases: CaseFolder) -> None:
+    _, expected = copied_cases.load_case("boxes")
+    box, first = expected["decode"]["box"], expected["choice"]["rect_first"]
+    assert copied_cases.check("boxes", "decode", {"box": box + 5e-5}) == []
+    assert (
+        "30 of 120 values off by up to 1"
+        in copied_cases.check("boxes", "decode", {"box": box + np.array([1, 0, 0, 0])})[0]
+    )
+    assert "nan" in copied_cases.check("boxes", "decode", {"box": box * np.nan})[0]
+    assert "shape" in copied_cases.check("boxes", "choice", {"rect_first": first[:3]})[0]
+    _, expected = copied_cases.load_case("ffhq_croper")
+    assert "expected none" in copied_cases.check("ffhq_croper", "found_late", {"status": "ok"})[0]
+    crop = copied_cases.load_case("align3dmm")[1]["spill"]["crop_s4"]
+    assert (
+        "100.0 % of the values differ"
+        in copied_cases.check("align3dmm", "spill", {"crop_s4": crop.astype(int) + 1})[0]
+    )
 
 
 def test_every_case_of_the_kit_is_listed(kit_dir: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from face_rows import described_landmarks
 from torch import nn
 
 from videoretalking.core.coefficients import ANGLES, ROW_LENGTH
@@ -33,7 +34,7 @@ def test_rows_describe_the_face_in_dnets_view(clip: PreparedClip) -> None:
     rows = clip_rows(clip, fit)
     assert rows.shape == (12, ROW_LENGTH) and np.isfinite(rows).all()
     # the drawn view is the whole frame of 128 pixels, shown at 256: the rows' landmarks are twice as far
-    found = fit.landmarks(rows)
+    found = described_landmarks(fit.model, rows)
     assert np.abs(found.mean(axis=1) - (clip.landmarks.mean(axis=1) * 2 + 0.5)).max() < 12.0
     assert np.abs(rows[:, ANGLES][:, 2]).max() < 0.05  # upright
     # a view turned into half the size gives the same coefficients

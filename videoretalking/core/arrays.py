@@ -13,4 +13,6 @@ AnyImage = npt.NDArray[Any]  # either of them
 Mask = npt.NDArray[np.float32]  # [H, W] in [0, 1]
 Floats32 = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
+Floats = Floats32 | Floats64  # in the precision of what was given
 Ints64 = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]

@@ -9,8 +9,8 @@ y up); together 262. No other module knows these numbers.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-import torch
+
+from videoretalking.core.arrays import Floats32, Ints64
 
 IDENTITY = slice(0, 80)
 EXPRESSION = slice(80, 144)
@@ -32,8 +32,8 @@ MOTION_CROP = slice(70, 73)
 MOTION_SCALE = 70
 
 WINDOW_BEFORE = 13
-# Differs from paper: the renderer trains on i-13..i+13 (27 frames, requirement 20); the published inference
-# feeds i-13..i+12 (26). Both are legal inputs of D-Net, whose time axis is averaged.
+# Differs from paper: the renderer trains on i-13..i+13 (27 frames); the published inference feeds i-13..i+12 (26).
+# Both are legal inputs of D-Net, whose time axis is averaged.
 TRAIN_WINDOW = 27
 OFFICIAL_WINDOW = 26
 
@@ -42,7 +42,7 @@ _EXPRESSION_WEIGHT = 0.3
 _ANGLES_WEIGHT = 0.7
 
 
-def window_indices(center: int, num_frames: int, length: int = TRAIN_WINDOW) -> npt.NDArray[np.int64]:
+def window_indices(center: int, num_frames: int, length: int = TRAIN_WINDOW) -> Ints64:
     """Frame indices of the coefficient window around ``center``, clamped to the clip.
 
     Args:
@@ -56,7 +56,7 @@ def window_indices(center: int, num_frames: int, length: int = TRAIN_WINDOW) -> 
     return np.clip(np.arange(center - WINDOW_BEFORE, center - WINDOW_BEFORE + length), 0, num_frames - 1)
 
 
-def motion_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def motion_rows(rows: Floats32) -> Floats32:
     """The 73 motion numbers of each stored row.
 
     Args:
@@ -70,9 +70,7 @@ def motion_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     ).astype(np.float32)
 
 
-def motion_window(
-    rows: npt.NDArray[np.float32], center: int, length: int = TRAIN_WINDOW
-) -> npt.NDArray[np.float32]:
+def motion_window(rows: Floats32, center: int, length: int = TRAIN_WINDOW) -> Floats32:
     """The coefficient window that drives D-Net for one frame.
 
     Args:
@@ -86,7 +84,7 @@ def motion_window(
     return np.ascontiguousarray(motion_rows(rows[window_indices(center, len(rows), length)]).T)
 
 
-def crop_ratio(rows: npt.NDArray[np.float32], source: npt.NDArray[np.float32]) -> float:
+def crop_ratio(rows: Floats32, source: Floats32) -> float:
     """Factor that brings the clip's crop scale to that of the source frame.
 
     The frame of ``rows`` nearest to ``source`` in expression (weight 0.3) and angles (0.7) is found, mean
@@ -107,15 +105,15 @@ def crop_ratio(rows: npt.NDArray[np.float32], source: npt.NDArray[np.float32]) -
 
 
 def driving_window(
-    rows: npt.NDArray[np.float32],
+    rows: Floats32,
     center: int,
-    expression: npt.NDArray[np.float32] | None = None,
-    source: npt.NDArray[np.float32] | None = None,
+    expression: Floats32 | None = None,
+    source: Floats32 | None = None,
     length: int = OFFICIAL_WINDOW,
-) -> npt.NDArray[np.float32]:
+) -> Floats32:
     """Window for frame ``center`` with the expression replaced by a template (paper, section 3.1).
 
-    Pose and crop stay those of the clip, so only the expression is neutralised.
+    Pose and crop stay those of the clip, so only the expression is neutralized.
 
     Args:
         rows: [num_frames, 262] stored rows of the clip.
@@ -134,15 +132,3 @@ def driving_window(
     if expression is not None:
         window[MOTION_EXPRESSION] = np.asarray(expression, dtype=np.float32).reshape(NUM_EXPRESSION, 1)
     return window
-
-
-def split(coefficients: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Named parts of a [..., 257] tensor: identity, expression, texture, angles, lighting, translation."""
-    return {
-        "identity": coefficients[..., IDENTITY],
-        "expression": coefficients[..., EXPRESSION],
-        "texture": coefficients[..., TEXTURE],
-        "angles": coefficients[..., ANGLES],
-        "lighting": coefficients[..., LIGHTING],
-        "translation": coefficients[..., TRANSLATION],
-    }

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats64, Image8
+from videoretalking.core.arrays import Floats, Floats32, Floats64, Image8, Ints64
 from videoretalking.core.constants import DNET_SIZE, LANDMARK_SIZE, RECON_SIZE, RESTORER_SIZE
 from videoretalking.core.landmarks import (
     LEFT_EYE,
@@ -78,16 +78,17 @@ _MAX_CHANNELS = 4  # that OpenCV reduces by pixel areas
 _MIN_SCALE = 0.75  # crops that shrink the frame further than this are low-pass filtered first
 
 
-def five_points(landmarks: npt.ArrayLike) -> Floats64:
+def five_points(landmarks: npt.ArrayLike) -> Floats:
     """Five anchor points of the 68: eyes (mean of the two corners), nose tip, mouth corners.
 
     Args:
-        landmarks: [..., 68, D].
+        landmarks: [..., 68, D]; float32 is averaged in float32, as published.
 
     Returns:
-        [..., 5, D] float64 in image order: left eye, right eye, nose tip, left and right mouth corner.
+        [..., 5, D] in image order: left eye, right eye, nose tip, left and right mouth corner; float32 for
+        float32, else float64.
     """
-    points = np.asarray(landmarks, dtype=np.float64)
+    points = _floats(landmarks)
     return np.stack(
         [
             points[..., LEFT_EYE_CORNERS, :].mean(axis=-2),
@@ -98,6 +99,12 @@ def five_points(landmarks: npt.ArrayLike) -> Floats64:
         ],
         axis=-2,
     )
+
+
+def _floats(points: npt.ArrayLike) -> Floats:
+    """Points in their own precision, integers in float64."""
+    values = np.asarray(points)
+    return values if values.dtype == np.float32 else values.astype(np.float64)
 
 
 def fit_similarity(source: npt.ArrayLike, target: npt.ArrayLike) -> Floats64:
@@ -178,18 +185,17 @@ def enhancer_crop(landmarks: npt.ArrayLike, size: int = RESTORER_SIZE) -> Crop:
         size: side of the crop.
     """
     points = np.asarray(landmarks, dtype=np.float64)
-    points = points if len(points) == 5 else five_points(points)
-    return Crop(fit_similarity(points, enhancer_template(size)), (size, size))
+    five = points if len(points) == 5 else five_points(points)
+    return Crop(fit_similarity(five, enhancer_template(size)), (size, size))
 
 
 def recognition_crop(landmarks: npt.ArrayLike) -> Crop:
     """Five-point alignment of the recognition network (ArcFace), 112 x 112, from [68, 2] pixels."""
-    return Crop(
-        fit_similarity(five_points(landmarks), RECOGNITION_TEMPLATE), (RECOGNITION_SIZE, RECOGNITION_SIZE)
-    )
+    points = five_points(np.asarray(landmarks, dtype=np.float64))
+    return Crop(fit_similarity(points, RECOGNITION_TEMPLATE), (RECOGNITION_SIZE, RECOGNITION_SIZE))
 
 
-def landmarks_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def landmarks_box(landmarks: npt.ArrayLike) -> Floats32:
     """Tight boxes of landmarks: [..., K, 2] -> [..., 4] float32 x1, y1, x2, y2."""
     points = np.asarray(landmarks, dtype=np.float32)
     return np.concatenate([points.min(axis=-2), points.max(axis=-2)], axis=-1)
@@ -233,14 +239,14 @@ def landmark_crop(landmarks: npt.ArrayLike, size: int = LANDMARK_SIZE) -> Crop:
     return square_crop(level.T @ [(x1 + x2) / 2, (y1 + y2) / 2], side, size, angle)
 
 
-def detector_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def detector_box(landmarks: npt.ArrayLike) -> Floats32:
     """The box that the S3FD detector would draw around landmarks: [..., 68, 2] -> [..., 4] float32 pixels."""
     box = landmarks_box(landmarks)
     box[..., 1] -= _FOREHEAD_SHARE * (box[..., 3] - box[..., 1])
     return box
 
 
-def lipsync_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def lipsync_box(landmarks: npt.ArrayLike) -> Floats32:
     """The axis-aligned face box whose crop L-Net and E-Net read, made from landmarks.
 
     The published code cuts the S3FD detector's box, padded by 20 pixels below. Here the box follows from the
@@ -255,11 +261,6 @@ def lipsync_box(landmarks: npt.ArrayLike) -> npt.NDArray[np.float32]:
     box = detector_box(landmarks)
     box[..., 3] += _PAD_BELOW_SHARE * (box[..., 3] - box[..., 1])
     return box
-
-
-def lipsync_crop(landmarks: npt.ArrayLike, size: int) -> Crop:
-    """:func:`lipsync_box` of one face as a crop of ``size`` x ``size`` (96 for L-Net, 384 for E-Net)."""
-    return box_crop(lipsync_box(landmarks), (size, size))
 
 
 # ----------------------------------------------------------------------------------------------- pixels
@@ -331,7 +332,7 @@ class Placed:
     rows: slice
     columns: slice
     pixels: npt.NDArray[Any]
-    coverage: npt.NDArray[np.float32]
+    coverage: Floats32
 
 
 def place(patch: npt.NDArray[Any], crop: Crop, frame_size: tuple[int, int]) -> Placed | None:
@@ -387,7 +388,7 @@ class ReconAlignment:
     shift: Floats64
 
     @property
-    def params(self) -> npt.NDArray[np.float32]:
+    def params(self) -> Floats32:
         """[5] width, height, scale, t_x, t_y: what a stored 3DMM row appends to the coefficients."""
         return np.array([*self.frame_size, self.scale, *self.shift], dtype=np.float32)
 
@@ -424,9 +425,13 @@ class ReconAlignment:
         return centered + self.shift - np.asarray(self.frame_size) / 2
 
 
-def flip_y(points: npt.ArrayLike, height: int) -> Floats64:
-    """Points with y down <-> points with y up, [..., 2] float64."""
-    flipped = np.array(points, dtype=np.float64)
+def flip_y(points: npt.ArrayLike, height: int) -> Floats:
+    """Points with y down <-> points with y up, [..., 2]; float32 for float32, else float64.
+
+    The published program turns float32 landmarks in float32, and the crop of a small face enlarges that rounding:
+    to 0.003 pixels for a face of 90 pixels in a frame of 1080 rows.
+    """
+    flipped = _floats(points).copy()
     flipped[..., 1] = height - 1 - flipped[..., 1]
     return flipped
 
@@ -435,13 +440,13 @@ def recon_alignment(landmarks: npt.ArrayLike, frame_size: tuple[int, int]) -> Re
     """Alignment of the 3DMM regressor for one face (Deng et al. 2019, as published with the paper).
 
     Args:
-        landmarks: [68, 2] pixels of the frame, y down.
+        landmarks: [68, 2] pixels of the frame, y down; float32 gives the published alignment bit for bit.
         frame_size: (width, height).
     """
     return fit_recon_alignment(five_points(flip_y(landmarks, frame_size[1])), frame_size)
 
 
-def fit_recon_alignment(points_up: Floats64, frame_size: tuple[int, int]) -> ReconAlignment:
+def fit_recon_alignment(points_up: npt.ArrayLike, frame_size: tuple[int, int]) -> ReconAlignment:
     """Least-squares orthographic camera for the [5, 2] anchor points with y up."""
     system = np.concatenate([RECON_TEMPLATE, np.ones((5, 1))], axis=1)
     solution = np.linalg.lstsq(system, np.asarray(points_up, dtype=np.float64), rcond=None)[0]  # [4, 2]
@@ -483,9 +488,7 @@ def recon_crop(image: Image8, alignment: ReconAlignment) -> Image8:
 _FIXED_POINT_BITS = 22  # of Pillow's filter weights
 
 
-def _bicubic_taps(
-    outputs: npt.NDArray[np.int64], size: int, resized: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+def _bicubic_taps(outputs: Ints64, size: int, resized: int) -> tuple[Ints64, npt.NDArray[np.int32]]:
     """Input positions and fixed-point weights, [outputs, taps], of an axis resized to ``resized``."""
     step = size / resized
     width = max(step, 1.0)
@@ -502,7 +505,7 @@ def _bicubic_taps(
     return np.minimum(taps, size - 1), fixed
 
 
-def _apply_taps(image: Image8, taps: npt.NDArray[np.int64], weights: npt.NDArray[np.int32]) -> Image8:
+def _apply_taps(image: Image8, taps: Ints64, weights: npt.NDArray[np.int32]) -> Image8:
     """Weighted sums of entries along axis 0, rounded to 8 bit: [N, M, 3] -> [outputs, M, 3]."""
     total = np.full((len(taps), *image.shape[1:]), 1 << (_FIXED_POINT_BITS - 1), dtype=np.int32)
     for tap in range(taps.shape[1]):

@@ -26,7 +26,7 @@ from torch import nn
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_landmark_crop, detector_box, extract, landmark_crop, landmarks_box
-from videoretalking.faces.boxes import overlap, suppress
+from videoretalking.faces.boxes import suppress
 from videoretalking.faces.types import Crop, Face
 from videoretalking.models.catalog import load_network
 
@@ -145,7 +145,7 @@ class BundledDetector:
         if not faces:
             return []
         found = np.stack([face.box for face in faces])
-        keep = suppress(found, [face.score for face in faces], _SAME_FACE, overlap)
+        keep = suppress(found, [face.score for face in faces], _SAME_FACE)
         return [faces[index] for index in keep]
 
     def _candidates(self, frame: Image8, side: int, step: float) -> list[npt.NDArray[np.float64]]:

@@ -17,14 +17,7 @@ import torch
 from torch import nn
 
 from videoretalking.core.arrays import Floats32, Floats64, Image8
-from videoretalking.core.coefficients import (
-    ALIGNMENT,
-    ANGLES,
-    EXPRESSION,
-    IDENTITY,
-    ROW_LENGTH,
-    TRANSLATION,
-)
+from videoretalking.core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, ROW_LENGTH, TRANSLATION
 from videoretalking.core.constants import RECON_SIZE
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
@@ -121,22 +114,6 @@ class FitReconstructor:
         rows[:, TRANSLATION] = _translation(fit.pose)
         rows[:, ALIGNMENT] = np.stack([alignment.params for alignment in alignments])
         return rows
-
-    def landmarks(self, rows: npt.ArrayLike) -> Floats64:
-        """The landmarks that rows describe: [N, 262] -> [N, 68, 2] pixels of the frame, y down.
-
-        Differs from fitted landmarks by what the model cannot express.
-        """
-        values = np.asarray(rows, dtype=np.float64)
-        shapes = self.model.shapes(values[:, IDENTITY], values[:, EXPRESSION])
-        in_crop = _pose(values).project(shapes)
-        frames = [
-            flip_y(alignment.from_crop_up(face), alignment.frame_size[1])
-            for alignment, face in zip(
-                map(ReconAlignment.from_params, values[:, ALIGNMENT]), in_crop, strict=True
-            )
-        ]
-        return np.stack(frames)
 
 
 def _translation(pose: Pose) -> Floats64:

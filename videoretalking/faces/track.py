@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Floats32, Floats64, Image8, Ints64
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import lipsync_box
 from videoretalking.faces.boxes import overlap, smooth_boxes
@@ -73,7 +73,7 @@ class ShotDetector:
     _QUIET = 0.002  # change of a still picture by coding noise
 
     def __init__(self) -> None:
-        self._previous: tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]] | None = None
+        self._previous: tuple[npt.NDArray[np.int16], Floats64] | None = None
         self._changes: deque[float] = deque(maxlen=self._JUMP_HISTORY)
 
     def update(self, frame: Image8) -> bool:
@@ -262,7 +262,7 @@ class FaceTracker:
     def _overlaps(self, face: Face, seen: list[tuple[_Tracklet, Face]]) -> bool:
         return any(overlap(face.box, other.box) > self.config.same_face for _, other in seen)
 
-    def _credible(self, tracklet: _Tracklet, shots: npt.NDArray[np.int64]) -> bool:
+    def _credible(self, tracklet: _Tracklet, shots: Ints64) -> bool:
         """Whether a tracklet was seen long and surely enough to be a face."""
         shot_length = int((shots == shots[tracklet.frames[0]]).sum())
         return (
@@ -296,7 +296,7 @@ class FaceTracker:
             boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
         return replace(template, landmarks=landmarks, boxes=boxes, rows=rows, **arrays)
 
-    def _window(self, times: npt.NDArray[np.float64]) -> int:
+    def _window(self, times: Floats64) -> int:
         """Odd number of frames that spans the smoothing time at the video's own rate."""
         if len(times) < 2 or self.config.smooth_seconds <= 0:
             return 1
@@ -325,7 +325,7 @@ def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:
     return chains
 
 
-def _filled(frames: npt.NDArray[np.int64], values: Floats32) -> Floats32:
+def _filled(frames: Ints64, values: Floats32) -> Floats32:
     """Values at every frame from the first to the last, linear in between: [K, ...] -> [N, ...]."""
     wanted = np.arange(frames[0], frames[-1] + 1)
     right = np.clip(np.searchsorted(frames, wanted), 1, max(len(frames) - 1, 1))
@@ -351,18 +351,10 @@ def savgol(values: npt.NDArray[Real], window: int, degree: int) -> npt.NDArray[R
     window = min(window, len(values) - 1 + len(values) % 2)
     if window <= degree:
         return values
-    half = window // 2
-    offsets = np.arange(-half, half + 1)
-    # row k evaluates at offset k - half the polynomial fitted to the whole window
-    powers = np.vander(offsets, degree + 1).astype(np.float64)
-    smoother = powers @ np.linalg.pinv(powers)
-    flat = values.reshape(len(values), -1).astype(np.float64)
-    result = np.empty_like(flat)
-    windows = np.lib.stride_tricks.sliding_window_view(flat, window, axis=0)  # [N - window + 1, D, window]
-    result[half : len(flat) - half] = windows @ smoother[half]
-    result[:half] = (smoother @ flat[:window])[:half]
-    result[len(flat) - half :] = (smoother @ flat[-window:])[half + 1 :]
-    return result.reshape(values.shape).astype(values.dtype)
+    from scipy.signal import savgol_filter  # its import takes half a second
+
+    smoothed = savgol_filter(values.astype(np.float64), window, degree, axis=0, mode="interp")
+    return np.asarray(smoothed, dtype=values.dtype)
 
 
 def select_tracks(tracks: list[FaceTrack], choice: str | int = "largest") -> list[FaceTrack]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from videoretalking.core.arrays import Flags, Floats32, Floats64, Ints64
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.coefficients import ROW_LENGTH
 from videoretalking.core.errors import UserError
@@ -35,9 +36,9 @@ class Face:
         landmarks: [68, 2] float32 pixels in the iBUG scheme, or None where only a box was found.
     """
 
-    box: npt.NDArray[np.float32]
+    box: Floats32
     score: float
-    landmarks: npt.NDArray[np.float32] | None = None
+    landmarks: Floats32 | None = None
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Crop:
         size: (width, height) of the crop in pixels.
     """
 
-    matrix: npt.NDArray[np.float64]
+    matrix: Floats64
     size: tuple[int, int]
 
     @property
-    def inverse(self) -> npt.NDArray[np.float64]:
+    def inverse(self) -> Floats64:
         """[2, 3] float64, crop pixel -> frame pixel."""
         linear = np.linalg.inv(self.matrix[:, :2])
         return np.concatenate([linear, -linear @ self.matrix[:, 2:]], axis=1)
@@ -63,16 +64,16 @@ class Crop:
         """Crop pixels per frame pixel (square root of the change of area)."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
-    def to_crop(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def to_crop(self, points: npt.ArrayLike) -> Floats64:
         """Frame points [..., 2] -> crop points [..., 2]."""
         return np.asarray(points, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
 
-    def to_image(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def to_image(self, points: npt.ArrayLike) -> Floats64:
         """Crop points [..., 2] -> frame points [..., 2]."""
         inverse = self.inverse
         return np.asarray(points, dtype=np.float64) @ inverse[:, :2].T + inverse[:, 2]
 
-    def then(self, matrix: npt.NDArray[np.float64], size: tuple[int, int] | None = None) -> Crop:
+    def then(self, matrix: Floats64, size: tuple[int, int] | None = None) -> Crop:
         """This crop followed by a further map.
 
         Args:
@@ -111,14 +112,14 @@ class FaceTrack:
         settings: hash of what shaped the track (video content and settings), used as the cache key.
     """
 
-    times: npt.NDArray[np.float64]
-    present: npt.NDArray[np.bool_]
-    scores: npt.NDArray[np.float32]
-    landmarks: npt.NDArray[np.float32]
-    landmarks_raw: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    rows: npt.NDArray[np.float32]
-    shots: npt.NDArray[np.int64]
+    times: Floats64
+    present: Flags
+    scores: Floats32
+    landmarks: Floats32
+    landmarks_raw: Floats32
+    boxes: Floats32
+    rows: Floats32
+    shots: Ints64
     frame_size: tuple[int, int]
     backend: str = ""
     settings: str = ""
@@ -147,13 +148,9 @@ class FaceTrack:
         arrays["times"] = times
         return cls(frame_size=frame_size, backend=backend, **arrays)
 
-    def with_rows(self, rows: npt.NDArray[np.float32]) -> FaceTrack:
+    def with_rows(self, rows: Floats32) -> FaceTrack:
         """The same track with its 3DMM rows [N, 262]."""
         return replace(self, rows=np.asarray(rows, dtype=np.float32))
-
-    def select(self, frames: slice) -> FaceTrack:
-        """The track of a range of frames (arrays are views)."""
-        return replace(self, **{name: getattr(self, name)[frames] for name in _ARRAYS})
 
     def shot_slices(self) -> Iterator[slice]:
         """The frame range of each shot, in order."""
@@ -220,7 +217,7 @@ _ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
 }
 
 
-def runs(labels: npt.NDArray[np.int64]) -> Iterator[slice]:
+def runs(labels: Ints64) -> Iterator[slice]:
     """The maximal ranges of equal neighboring labels, in order.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
-from videoretalking.core.arrays import Image8
+from videoretalking.core.arrays import Floats64, Image8
 
 Chroma = Literal["full", "left", "center"]
 
@@ -139,7 +139,7 @@ def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray
     return planes.reshape(height * 3 // 2, width)
 
 
-def _rgb_to_yuv_matrix(tags: ColorTags) -> npt.NDArray[np.float64]:
+def _rgb_to_yuv_matrix(tags: ColorTags) -> Floats64:
     """[3, 4] affine map from R, G, B in 0..255 to Y, Cb, Cr in 0..255 (ITU-R BT.601, BT.709, BT.2020)."""
     red, blue = _LUMA_WEIGHTS.get(tags.matrix, _BT601_WEIGHTS)
     luma = np.array([red, 1.0 - red - blue, blue])

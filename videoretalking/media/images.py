@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from videoretalking.core.arrays import Image8
@@ -59,7 +58,7 @@ def save_image(path: str | Path, image: Image8) -> None:
     Image.fromarray(image).save(path, quality=95)
 
 
-def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _to_rgb(image: Image.Image) -> Image8:
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow would clip instead of scaling
         gray = np.rint(np.asarray(image, dtype=np.float64).clip(0, 65535) / 257.0).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)

@@ -1,8 +1,7 @@
 """Alignment and batch assembly exactly as the published inference program does them, quirks included.
 
-The pipeline has better ways of its own (:mod:`faces.align`, :mod:`faces.masks`); these named variants exist
-so that released weights can be run as published and so that the differences stay measurable. Pillow does
-the resampling here because the published program uses it.
+The pipeline has better ways of its own (:mod:`faces.align`); these exist so that the differences stay measurable.
+Pillow does the resampling here because the published program uses it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats64, Image8
+from videoretalking.core.arrays import Floats32, Floats64, Image8
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE
 from videoretalking.core.landmarks import LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from videoretalking.faces.align import RECON_TEMPLATE
@@ -146,7 +145,7 @@ def first_face(has_face: Sequence[bool]) -> tuple[int | None, int]:
     return None, half
 
 
-def missing_landmarks_published(frame_size: tuple[int, int]) -> Floats64:
+def missing_landmarks(frame_size: tuple[int, int]) -> Floats64:
     """The five points, y up, that stand in for a frame without landmarks: [5, 2]."""
     template = RECON_TEMPLATE[:, :2].astype(np.float32)
     return ((template + 1) / 2 * np.array(frame_size, dtype=np.float32)).astype(np.float64)
@@ -240,7 +239,7 @@ class LipsyncBatch:
 
     inputs: Floats64
     originals: Image8
-    mels: npt.NDArray[np.float32]
+    mels: Floats32
     coords: list[tuple[int, int, int, int]]
     frames: list[int]
 
@@ -251,7 +250,7 @@ def lipsync_batches(
     landmarks: npt.ArrayLike,
     boxes: Sequence[tuple[int, int, int, int]],
     region: tuple[int, int, int, int],
-    mels: Sequence[npt.NDArray[np.float32]],
+    mels: Sequence[Floats32],
     batch_size: int,
     img_size: int = ENET_SIZE,
     static: bool = False,
@@ -313,11 +312,11 @@ def _cut(frame: Image8, box: tuple[int, int, int, int], size: int) -> Image8:
 
 
 def keep_upper_face(
-    batch: npt.NDArray[np.float32],
-    output: npt.NDArray[np.float32],
-    upper_face: npt.NDArray[np.float32],
+    batch: Floats32,
+    output: Floats32,
+    upper_face: Floats32,
     enabled: bool = False,
-) -> npt.NDArray[np.float32]:
+) -> Floats32:
     """Mix the edited upper face into the network's output where its input is not masked.
 
     As published, the mask is "input value is 0", channel by channel, so truly black pixels count as masked,

@@ -1,7 +1,7 @@
 """Multi-band blending with Laplacian pyramids (paper, section 3.4; Burt and Adelson 1983).
 
-:func:`blend_into` is what the pipeline uses. :func:`blend_published` and :func:`paste_published` repeat the
-published program to the last rounding, for comparison; ``docs/deviations.md`` says where and why they differ.
+``docs/deviations.md`` says where and why it differs from the published program, which
+:mod:`scripts.parity.published.blend` repeats to the last rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 
 from videoretalking.core.arrays import AnyImage
 
-PUBLISHED_SIZE = 512  # the published program squeezes every frame through this square
 SPREAD = 0.08  # share of the region's size over which the edit may run out beyond the mask
 _MASK_FLOOR = 1.0 / 255.0
 _COVERED = 0.999
@@ -36,7 +35,8 @@ def gaussian_pyramid(image: AnyImage, bands: int) -> list[AnyImage]:
 
 def laplacian_pyramid(image: AnyImage, bands: int) -> list[AnyImage]:
     """``bands`` band-pass levels and the low-pass base; :func:`collapse` restores the image."""
-    return _differences(gaussian_pyramid(image, bands))
+    levels = gaussian_pyramid(image, bands)
+    return [*(fine - _expand(coarse, fine) for fine, coarse in itertools.pairwise(levels)), levels[-1]]
 
 
 def collapse(pyramid: list[AnyImage]) -> AnyImage:
@@ -123,55 +123,3 @@ def _fade(position: AnyImage) -> AnyImage:
 
 def _expand(coarse: AnyImage, fine: AnyImage) -> AnyImage:
     return cv2.pyrUp(coarse, dstsize=(fine.shape[1], fine.shape[0]))
-
-
-def _differences(levels: list[AnyImage]) -> list[AnyImage]:
-    bands = [fine - _expand(coarse, fine) for fine, coarse in itertools.pairwise(levels)]
-    return [*bands, levels[-1]]
-
-
-def blend_published(inside: AnyImage, outside: AnyImage, mask: AnyImage, levels: int) -> AnyImage:
-    """Blend two square byte images as the published program does.
-
-    Every reduced level is rounded to 8 bit, and ``levels`` gives only ``levels - 1`` bands above the base.
-
-    Args:
-        inside: [S, S, 3] uint8, wanted where the mask is 1; S a power of two.
-        outside: [S, S, 3] uint8.
-        mask: [S, S] float32 in [0, 1].
-        levels: levels of the pyramid, base included.
-
-    Returns:
-        [S, S, 3] float32 in byte units; neither rounded nor clipped, and it overshoots.
-    """
-    bands = levels - 1
-    weights = gaussian_pyramid(mask, bands)
-    high, low = (_bands_of_bytes(image, bands) for image in (inside, outside))
-    mixed = [
-        weight[..., None] * a + (1.0 - weight[..., None]) * b
-        for weight, a, b in zip(weights, high, low, strict=True)
-    ]
-    return collapse(mixed)
-
-
-def paste_published(inside: AnyImage, outside: AnyImage, mask: AnyImage, levels: int) -> AnyImage:
-    """The published paste-back: the whole frame squeezed to 512x512, blended, stretched back, truncated.
-
-    Args:
-        inside: [H, W, 3] uint8 frame with the new face.
-        outside: [H, W, 3] uint8 original frame.
-        mask: [H, W] weights, 1 on the face.
-        levels: levels of the pyramid: 10 for the mouth step, 6 for the face step.
-
-    Returns:
-        [H, W, 3] uint8; pixels with mask 0 change too.
-    """
-    size = (PUBLISHED_SIZE, PUBLISHED_SIZE)
-    squeezed = [cv2.resize(image, size) for image in (inside, outside)]
-    weights = cv2.resize(mask.astype(np.float32), size)
-    mixed = np.clip(blend_published(squeezed[0], squeezed[1], weights, levels), 0.0, 255.0)
-    return cv2.resize(mixed, (outside.shape[1], outside.shape[0])).astype(np.uint8)
-
-
-def _bands_of_bytes(image: AnyImage, bands: int) -> list[AnyImage]:
-    return _differences([level.astype(np.float32) for level in gaussian_pyramid(image, bands)])
