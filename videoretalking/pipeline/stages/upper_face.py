@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
 from videoretalking.core.devices import autocast
-from videoretalking.core.expressions import ACTION_UNITS, action_units
+from videoretalking.core.expressions import action_units
 from videoretalking.models.blocks import resize
 from videoretalking.pipeline.batching import BatchRunner
 from videoretalking.pipeline.config import UpperFace
 
 _SIZE = 128  # what the generator was trained at
-# Differs from paper: the published "sad" is all zeros and shows nothing. These are the brow units of sadness
-# (FACS, Ekman and Friesen 1978: 1 inner brow raised, 4 brow lowered), as strong as the published "angry".
-_SAD = {"AU01": 0.3, "AU04": 0.3}
 
 
 class UpperFaceEditor:
@@ -37,8 +33,7 @@ class UpperFaceEditor:
         self.ganimation = ganimation
         self.runner = BatchRunner(batch_size)
         self.dtype = dtype
-        units = [_SAD.get(unit, 0.0) for unit in ACTION_UNITS] if emotion == "sad" else action_units(emotion)
-        self.units = torch.from_numpy(np.asarray(units, dtype=np.float32))
+        self.units = torch.from_numpy(action_units(emotion))
 
     def __call__(self, faces: torch.Tensor) -> torch.Tensor:
         """[N, 3, S, S] crops in [0, 1] -> the same with the emotion in them."""
