@@ -16,7 +16,7 @@ from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.pipeline import Retalker
-from videoretalking.pipeline import source as source_module
+from videoretalking.pipeline import schedule as schedule_module
 
 Make = Callable[..., Retalker]
 MakeFile = Callable[..., Path]
@@ -188,7 +188,7 @@ def test_frames_never_pile_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = []
-    original = source_module.frames_in_order
+    original = schedule_module.frames_in_order
 
     def counted(*arguments):  # type: ignore[no-untyped-def]
         for image in original(*arguments):
@@ -196,7 +196,7 @@ def test_frames_never_pile_up(
             yield image
 
     monkeypatch.setattr("videoretalking.pipeline.render.frames_in_order", counted)
-    retalker = make_retalker(networks_={"batch_size": 1}, render={"neutralize": False, "enhance": False})
+    retalker = make_retalker(batch_size=1, render={"neutralize": False, "enhance": False})
     ahead = [
         len(decoded) - place
         for place, _ in enumerate(retalker.frames(make_video(talking_frames * 6), make_speech(1.6)))

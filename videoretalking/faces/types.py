@@ -151,10 +151,6 @@ class FaceTrack:
         """The same track with its 3DMM rows [N, 262]."""
         return replace(self, rows=np.asarray(rows, dtype=np.float32))
 
-    def select(self, frames: slice) -> FaceTrack:
-        """The track of a range of frames (arrays are views)."""
-        return replace(self, **{name: getattr(self, name)[frames] for name in _ARRAYS})
-
     def shot_slices(self) -> Iterator[slice]:
         """The frame range of each shot, in order."""
         yield from runs(self.shots)
