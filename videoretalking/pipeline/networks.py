@@ -19,7 +19,10 @@ from videoretalking.pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-_PARSERS = ("bisenet", "parsenet")  # the paper's, which is also the cheaper one, then the published program's
+PARSERS = ("bisenet", "parsenet")  # the paper's, which is also the cheaper one, then the published program's
+# The report's sync confidence is a measurement: on the same pictures bfloat16 would move it by up to 0.003 and int8
+# by 0.009. Float32 costs a hundredth of the chain.
+EXACT = ("lipsync_expert",)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Net
     """
     logger.info("networks on %s", engine)
 
-    def load(name: str, wanted: bool = True, exact: bool = False) -> Runner[nn.Module] | None:
-        return engine.prepare(weights.load(name, engine.device), exact) if wanted else None
+    def load(name: str, wanted: bool = True) -> Runner[nn.Module] | None:
+        if not wanted:
+            return None
+        return engine.prepare(weights.load(name, engine.device), exact=name in EXACT)
 
     restore = render.restore > 0.0 and weights.path("gfpgan") is not None
     if render.restore > 0.0 and not restore:
@@ -66,7 +71,7 @@ def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Net
             f"--up-face {render.upper_face} needs ganimation.safetensors in {weights.folder}; "
             "see checkpoints/README.md"
         )
-    parser = next((name for name in _PARSERS if render.parse and weights.path(name) is not None), "")
+    parser = next((name for name in PARSERS if render.parse and weights.path(name) is not None), "")
     logger.info("face masks %s", f"by {parser}" if parser else "from landmarks")
     lnet = load("lnet")
     assert lnet is not None
@@ -77,8 +82,6 @@ def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Net
         enet=cast("Runner[ENet] | None", load("enet", render.enhance)),
         restorer=cast("Runner[GFPGAN] | None", load("gfpgan", restore)),
         ganimation=load("ganimation", render.upper_face != "original"),
-        # The report's confidence is a measurement: bfloat16 would move it by up to 0.003 and int8 by 0.009 on the
-        # same pictures. Float32 costs a hundredth of the chain.
-        expert=load("lipsync_expert", weights.path("lipsync_expert") is not None, exact=True),
+        expert=load("lipsync_expert", weights.path("lipsync_expert") is not None),
         parser=cast("Runner[BiSeNet | ParseNet] | None", load(parser, bool(parser))),
     )

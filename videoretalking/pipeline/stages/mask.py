@@ -41,7 +41,7 @@ class FaceMasker:
     """
 
     def __init__(self, parser: Runner[BiSeNet | ParseNet] | None) -> None:
-        self.parser = parser.using(partial(_shares, parser.network)) if parser else None
+        self.parser = parser.using(partial(class_shares, parser.network)) if parser else None
 
     def face_masks(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[AnyImage]:
         """[S, S] weights of each face with its chin, without hair, ears and neck.
@@ -73,7 +73,7 @@ class FaceMasker:
         return [_to_face_crop(*item) for item in zip(faces, crops, masks, strict=True)]
 
 
-def _shares(network: BiSeNet | ParseNet, images: torch.Tensor, classes: Sequence[str]) -> torch.Tensor:
+def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor, classes: Sequence[str]) -> torch.Tensor:
     """Probability that a pixel belongs to one of some classes: [B, 3, 512, 512] in [0, 1] -> [B, 512, 512]."""
     chosen = [network.classes.index(name) for name in sorted(classes)]
     logits = network(images).logits.float()
