@@ -95,6 +95,7 @@ class BiSeNet(nn.Module):
         config: sizes.
     """
 
+    classes = CLASSES
     mean: torch.Tensor
     std: torch.Tensor
 

@@ -61,7 +61,7 @@ class DNetConfig:
     edit_max_channels: int = 256
     edit_stages: int = 3
     edit_residual: int = 2
-    # Differs from paper: requirements 11 and 12 of the paper are options here, the release is the default.
+    # Differs from paper: where the release departs from section C.1.1, it is the default and the paper an option.
     two_layer_residual: bool = False
     spectral: bool = False
     standardize: bool = False

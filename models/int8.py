@@ -2,15 +2,14 @@
 
 Weights have one scale for each output channel; the scale and zero point of the input follow from its range at
 every call. Only the large convolutions change, the rest of a network stays in float32. How much a network loses
-depends on its weights, so :class:`Int8Trial` compares both ways on a real batch before it changes one for good.
+depends on its weights, so whoever calls :func:`to_int8` must compare both ways.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -18,68 +17,10 @@ from torch import nn
 
 from videoretalking.models.style import ModulatedConv
 
-logger = logging.getLogger(__name__)
-
-MIN_PSNR = 40.0  # dB between the images of both ways
 _MIN_CHANNELS = 64  # with fewer, rounding the map costs as much time as the convolution saves
 _MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
 _MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
-_REFUSED = "refuses_int8"  # attribute of a network that has failed its trial
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
-
-
-def main_output(result: Any) -> torch.Tensor:
-    """The tensor that matters of what a network returns."""
-    for name in ("image", "logits", "points"):
-        if hasattr(result, name):
-            return cast(torch.Tensor, getattr(result, name))
-    return cast(torch.Tensor, result if isinstance(result, torch.Tensor) else result[0])
-
-
-def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is 1, or the span of the reference if that is larger."""
-    error = float((image.float() - reference.float()).square().mean())
-    peak = max(1.0, float(reference.max() - reference.min()))
-    return 10.0 * math.log10(peak**2 / error) if error > 0.0 else math.inf
-
-
-class Int8Trial:
-    """Changes a network to int8 if its first real batch looks the same; the verdict holds for this network object.
-
-    Args:
-        network: for inference only; changed in place.
-        enabled: False makes the trial do nothing.
-    """
-
-    def __init__(self, network: nn.Module | None, enabled: bool) -> None:
-        self.network = network if enabled else None
-
-    @torch.inference_mode()
-    def __call__(self, *inputs: torch.Tensor) -> None:
-        """At the first call run ``inputs`` both ways and decide; afterwards return at once.
-
-        Args:
-            inputs: positional arguments of the network. Its result is an image, or has one named ``image``.
-        """
-        network, self.network = self.network, None
-        if network is None or hasattr(network, _REFUSED) or not is_large(network):
-            return
-        expected = _image(network(*inputs))
-        replaced = to_int8(network)
-        quality = -math.inf
-        try:
-            quality = psnr(_image(network(*inputs)), expected)
-        finally:
-            if not quality >= MIN_PSNR:
-                for owner, name, original in replaced:
-                    setattr(owner, name, original)
-                setattr(network, _REFUSED, True)
-        verdict = "in int8" if quality >= MIN_PSNR else f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
-        logger.info("%s %s: %.1f dB on the first batch", type(network).__name__, verdict, quality)
-
-
-def _image(result: Any) -> torch.Tensor:
-    return main_output(result).clamp(0.0, 1.0)  # what is beyond is cut off before anybody sees it
 
 
 def is_large(network: nn.Module) -> bool:

@@ -80,6 +80,8 @@ class ParseNet(nn.Module):
         config: sizes.
     """
 
+    classes = CLASSES
+
     def __init__(self, config: ParseNetConfig | None = None) -> None:
         super().__init__()
         self.config = config or ParseNetConfig()

@@ -2,10 +2,11 @@
 
     python -m scripts.benchmark --json benchmark.json
 
-Each network runs in float32, eager, batch 1, and then as shipped (number format, memory layout, batch and shared
-work that the main job uses on this device), on the same inputs in the same run; PSNR says how near the two are.
-The chain D-, L-, E-Net is timed as a whole in both ways. Then the whole main job renders a drawn video. Machines
-are noisy: the best of ``--repeats`` counts.
+Each network runs in float32, eager, batch 1, and then as shipped: by the engine of the main job (number format,
+memory layout, batch), on the same inputs in the same run; PSNR says how near the two are. Networks of pass 1 see
+one face at a time in float32, so that both columns say the same. The chain D-, L-, E-Net is timed as a whole in
+both ways, with the work that its stages share. Then the whole main job, parser and restorer included, renders a
+drawn video. Machines are noisy: the best of ``--repeats`` counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,27 +34,31 @@ from tqdm import tqdm
 
 from videoretalking.core.arrays import AnyImage
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, LNET_SIZE, RECON_SIZE, RESTORER_SIZE
-from videoretalking.core.devices import DTYPES, autocast, choose_device, choose_dtype, keep_freed_memory
+from videoretalking.core.devices import DTYPES, keep_freed_memory
 from videoretalking.core.errors import run_command
+from videoretalking.core.quality import MAX_PSNR, psnr
 from videoretalking.faces.align import box_crop, lipsync_box
 from videoretalking.faces.boxes import smooth_boxes
-from videoretalking.faces.parsing import FaceParser
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.video import VideoInfo, VideoWriter
+from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.blocks import fold_spectral_norm, resize
 from videoretalking.models.catalog import build_network
 from videoretalking.models.enet import ENet
-from videoretalking.models.int8 import MIN_PSNR, Int8Trial, main_output, psnr
 from videoretalking.models.lnet import lnet_input
+from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.analyze import Analysis
-from videoretalking.pipeline.config import RenderConfig
+from videoretalking.pipeline.config import RenderConfig, RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.engine import Engine, main_output
 from videoretalking.pipeline.jobs import FaceJob
-from videoretalking.pipeline.networks import Networks, default_batch_size, prepare
+from videoretalking.pipeline.networks import EXACT, PARSERS, load_networks
 from videoretalking.pipeline.render import Renderer
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
+from videoretalking.pipeline.stages.mask import FACE_CLASSES, class_shares
+from videoretalking.pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -79,25 +85,6 @@ class Timing:
     shipped: float
     speedup: float
     psnr: float
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How the shipped variant runs.
-
-    Attributes:
-        device: where.
-        dtype: number format under autocast.
-        batch_size: faces in one call.
-        compiled: torch.compile.
-        repeats: measurements, of which the best counts.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-    batch_size: int
-    compiled: bool
-    repeats: int
 
 
 def random_network(name: str, device: torch.device) -> nn.Module:
@@ -134,7 +121,7 @@ NETWORKS = (
     "dnet", "lnet", "enet", "reconnet", "landmarks", "lipsync_expert", "gfpgan", "parsenet", "bisenet",
     "ganimation",
 )  # fmt: skip
-_INT8 = ("dnet", "lnet", "enet", "gfpgan")  # the stages that may run in int8
+_PASS_1 = ("reconnet", "landmarks")
 
 
 def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
@@ -150,35 +137,36 @@ def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> 
     return best
 
 
-def time_network(name: str, setting: Setting) -> Timing:
-    """Eager float32 at batch 1 against the shipped setting."""
-    network = random_network(name, setting.device)
+def time_network(name: str, engine: Engine, repeats: int) -> Timing:
+    """Eager float32 at batch 1 against how the main job runs the network."""
+    network = random_network(name, engine.device)
     parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
-    batch = network_inputs(name, setting.batch_size, setting.device)
-    single = tuple(tensor[:1] for tensor in batch)
+    batch = network_inputs(name, engine.batch_size, engine.device)
+    parses = name in PARSERS
+    plain: Callable[..., Any] = network
+    if parses:
+        plain = partial(class_shares, cast("BiSeNet | ParseNet", network), classes=FACE_CLASSES)
     keep_freed_memory(False)  # the network before this one may have changed it
     with torch.inference_mode():
-        eager = seconds(lambda: network(*single), setting.repeats, setting.device)
-        expected = torch.cat(
-            [
-                main_output(network(*(tensor[k : k + 1] for tensor in batch)))
-                for k in range(setting.batch_size)
-            ]
-        )
-        network = prepare(network, setting.compiled)
+        singles = [tuple(tensor[k : k + 1] for tensor in batch) for k in range(engine.batch_size)]
+        eager = seconds(lambda: plain(*singles[0]), repeats, engine.device)
+        expected = torch.cat([main_output(plain(*single)) for single in singles])
+        if name in _PASS_1:
+            return Timing(name, parameters, eager, eager, 1.0, MAX_PSNR)
+        runner = engine.prepare(network, exact=name in EXACT)
+        if parses:
+            runner = runner.using(plain)
         batch = tuple(_channels_last(tensor) for tensor in batch)
-        Int8Trial(network, setting.dtype == torch.int8 and name in _INT8)(*batch)
-        with autocast(setting.device, setting.dtype):
-            shipped = seconds(lambda: network(*batch), setting.repeats, setting.device) / setting.batch_size
-            quality = psnr(main_output(network(*batch)), expected)
+        shipped = seconds(lambda: runner(*batch), repeats, engine.device) / engine.batch_size
+        quality = _closeness(runner(*batch), expected)
     return Timing(name, parameters, eager, shipped, eager / shipped, quality)
 
 
-def time_chain(setting: Setting, num_frames: int) -> Timing:
+def time_chain(engine: Engine, repeats: int, num_frames: int) -> Timing:
     """D-, L- and E-Net one after the other: network for network and frame for frame, or as the main job does."""
-    dnet, lnet, enet = (random_network(name, setting.device) for name in ("dnet", "lnet", "enet"))
+    dnet, lnet, enet = (random_network(name, engine.device) for name in ("dnet", "lnet", "enet"))
     assert isinstance(enet, ENet)
-    device = setting.device
+    device = engine.device
     crops = frames(num_frames, ENET_SIZE, device)
     sources = resize(crops, DNET_SIZE)
     torch.manual_seed(1)
@@ -197,49 +185,43 @@ def time_chain(setting: Setting, num_frames: int) -> Timing:
     parameters = sum(weight.numel() for net in (dnet, lnet, enet) for weight in net.parameters()) / 1e6
     with torch.inference_mode():
         expected = plain()
-        eager = seconds(lambda: plain(1), setting.repeats, device)
-        prepared = [prepare(net, setting.compiled) for net in (dnet, lnet, enet)]
+        eager = seconds(lambda: plain(1), repeats, device)
+        neutralize, syncer = engine.prepare(dnet), LipSyncer(engine.prepare(lnet))
+        painter = engine.prepare(enet)
         crops, sources = _channels_last(crops), _channels_last(sources)
-        first = slice(0, setting.batch_size)
-        Int8Trial(prepared[0], setting.dtype == torch.int8)(sources[first], windows[first])
 
         def shipped() -> torch.Tensor:
-            enhancer = Enhancer(
-                cast(ENet, prepared[2]), RenderConfig().identity_every, setting.batch_size, setting.dtype
-            )
-            syncer = LipSyncer(prepared[1], setting.batch_size, setting.dtype)
+            enhancer = Enhancer(painter, RenderConfig().identity_every)
             images = []
-            for start in range(0, num_frames, setting.batch_size):
-                part = slice(start, start + setting.batch_size)
-                with autocast(device, setting.dtype):
-                    edited = prepared[0](sources[part], windows[part]).image
-                reference = resize(edited.float().clamp(0.0, 1.0), ENET_SIZE)
+            for start in range(0, num_frames, engine.batch_size):
+                part = slice(start, start + engine.batch_size)
+                edited = neutralize(sources[part], windows[part]).clamp(0.0, 1.0)
+                reference = resize(edited, ENET_SIZE)
                 low_res = syncer(audio[part], crops[part], reference)
                 works = [_work(index) for index in range(start, start + len(low_res))]
                 images.append(enhancer(works, low_res, crops[part]))
             return torch.cat(images)
 
-        quality = psnr(shipped(), expected)
-        fast = seconds(shipped, setting.repeats, device) / num_frames
+        quality = _closeness(shipped(), expected)
+        fast = seconds(shipped, repeats, device) / num_frames
     return Timing("chain D+L+E", parameters, eager, fast, eager / fast, quality)
 
 
-def time_main_job(setting: Setting, num_frames: int, width: int, height: int) -> dict[str, Any]:
+class RandomWeights(Weights):
+    """A complete set of the released sizes, without files."""
+
+    def path(self, name: str) -> Path:
+        """A file for every network."""
+        return self.folder / f"{name}.safetensors"
+
+    def load(self, name: str, device: torch.device) -> nn.Module:
+        """As :func:`random_network`."""
+        return random_network(name, device)
+
+
+def time_main_job(engine: Engine, num_frames: int, width: int, height: int) -> dict[str, Any]:
     """Pass 2 on a drawn video, encoding included: busy seconds a frame of each stage, frames a second."""
-    device = setting.device
-    enet = random_network("enet", device)
-    networks = Networks(
-        dnet=prepare(random_network("dnet", device), setting.compiled),
-        lnet=prepare(random_network("lnet", device), setting.compiled),
-        enet=cast(ENet, prepare(enet, setting.compiled)),
-        restorer=None,
-        ganimation=None,
-        expert=prepare(random_network("lipsync_expert", device)),
-        parser=FaceParser(),
-        device=device,
-        dtype=setting.dtype,
-        batch_size=setting.batch_size,
-    )
+    networks = load_networks(RandomWeights("random", Path("random"), WeightsConfig()), RenderConfig(), engine)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "drawn.mp4"
         analysis = drawn_video(video, num_frames, width, height)
@@ -303,6 +285,12 @@ def _work(index: int) -> FaceJob:
     return FaceJob(blank, 0, index, 0, index / _FPS, np.zeros((68, 2), np.float32), crop)
 
 
+def _closeness(values: torch.Tensor, expected: torch.Tensor) -> float:
+    """PSNR over all numbers in dB; the peak is 1, or the span of what is expected if that is larger."""
+    peak = max(1.0, float(expected.max() - expected.min()))
+    return float(psnr((values / peak).flatten()[None], (expected / peak).flatten()[None]))
+
+
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
@@ -334,23 +322,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--skip-main-job", action="store_true")
     options = parser.parse_args(arguments)
-    device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device, options.compile)
-    batch_size = options.batch_size or default_batch_size(device)
-    setting = Setting(device, dtype, batch_size, options.compile, options.repeats)
-    shipped = f"{str(dtype).removeprefix('torch.')}, channels last, batch {batch_size}"
-    shipped += ", compiled" if options.compile else ""
-    if dtype == torch.int8:
-        shipped += f" ({', '.join(_INT8)}, where the PSNR on the first batch is at least {MIN_PSNR:.0f} dB)"
-    print(f"device {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
-    print(f"shipped setting: {shipped}; seconds a frame")
+    engine = Engine.from_config(
+        RuntimeConfig(options.device, options.dtype, options.batch_size, options.compile)
+    )
+    device = engine.device
+    print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    print(f"shipped: on {engine}; seconds a frame")
     print(f"{'network':<16}{'size':>10}{'eager':>10}{'shipped':>10}{'gain':>9}{'PSNR dB':>9}")
     # The chain goes first: its eager run finds the process as a plain program would, no memory kept from before.
-    chain = time_chain(setting, options.frames)
+    chain = time_chain(engine, options.repeats, options.frames)
     _print_row(chain)
     timings = []
     for name in options.networks:
-        timings.append(time_network(name, setting))
+        timings.append(time_network(name, engine, options.repeats))
         _print_row(timings[-1])
     results: dict[str, Any] = {
         "machine": {
@@ -358,12 +342,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },
-        "shipped": shipped,
+        "shipped": str(engine),
         "networks": [asdict(timing) for timing in timings],
         "chain": asdict(chain),
     }
     if not options.skip_main_job:
-        job = time_main_job(setting, options.frames, *options.size)
+        job = time_main_job(engine, options.frames, *options.size)
         results["main_job"] = job
         print(f"main job at {job['size'][0]}x{job['size'][1]}: {job['frames_per_second']:.2f} frames/s")
         for stage, busy in job["stages"].items():

@@ -33,6 +33,7 @@ from videoretalking.core.constants import (
     TRAIN_FPS,
 )
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.quality import psnr
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
 from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
@@ -44,7 +45,6 @@ from videoretalking.faces.types import Crop
 from videoretalking.losses.landmarks import normalized_mean_error
 from videoretalking.media.mel import SILENCE
 from videoretalking.metrics.offset import best_offset, pairwise_accuracy
-from videoretalking.metrics.ssim import psnr
 from videoretalking.models.blocks import resize
 from videoretalking.models.catalog import load_network
 from videoretalking.models.landmarks import LandmarkNet

@@ -20,7 +20,7 @@ from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.report import FrameReport
-from videoretalking.pipeline.source import frames_in_order
+from videoretalking.pipeline.schedule import frames_in_order
 from videoretalking.pipeline.stages.composite import Compositor
 
 INPUTS = (

@@ -1,4 +1,4 @@
-"""How the process keeps memory."""
+"""Which number format runs where, and how the process keeps memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from videoretalking.core import devices
+from videoretalking.core.devices import autocast, choose_dtype
+from videoretalking.core.errors import UserError
+
+CPU = torch.device("cpu")
 
 _TOUCHED = """
 import resource, sys
@@ -30,3 +37,29 @@ def _page_faults(mode: str) -> int:
 def test_kept_memory_is_not_touched_for_the_first_time_again() -> None:
     pages = 64 * 2**20 // 4096
     assert _page_faults("return") - _page_faults("keep") > 3 * pages  # of 11 repetitions
+
+
+def test_formats_by_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {}
+    for flags in ("avx512f", "avx512f avx512_vnni", "avx512f avx512_vnni amx_bf16"):
+        monkeypatch.setattr(devices, "_cpu_flags", lambda flags=flags: flags)
+        chosen[flags.split()[-1]] = choose_dtype("auto", CPU)
+        assert choose_dtype("float32", CPU) == torch.float32
+    has_operator = hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    assert chosen == {
+        "avx512f": torch.float32,
+        "avx512_vnni": torch.int8 if has_operator else torch.float32,
+        "amx_bf16": torch.bfloat16,
+    }
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: "avx512_vnni")
+    assert choose_dtype("auto", CPU, compiled=True) == torch.float32
+    with pytest.raises(UserError, match="--compile"):
+        choose_dtype("int8", CPU, compiled=True)
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: "avx512f")
+    with pytest.raises(UserError, match="AVX-512 VNNI"):
+        choose_dtype("int8", CPU)
+
+
+def test_int8_is_no_autocast_format() -> None:
+    with autocast(CPU, torch.int8):
+        assert not torch.is_autocast_enabled("cpu")

@@ -6,8 +6,9 @@ import torch
 from metric_samples import smooth_frame
 from skimage.metrics import structural_similarity
 
+from videoretalking.core.quality import psnr
 from videoretalking.metrics.base import Chunk, Clip
-from videoretalking.metrics.ssim import Similarity, psnr, ssim
+from videoretalking.metrics.ssim import Similarity, ssim
 
 
 def _pair() -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,8 @@
-"""Int8 convolutions: their values, and the trial that decides whether a network runs in them."""
+"""Int8 convolutions compute what float32 ones do, within the rounding."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,23 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.core import devices
-from videoretalking.core.devices import autocast, choose_dtype, has_fast_int8
-from videoretalking.core.errors import UserError
+from videoretalking.core.devices import has_fast_int8
 from videoretalking.models import int8
 from videoretalking.models.catalog import build_network, load_network
-from videoretalking.models.int8 import (
-    MIN_PSNR,
-    Int8Conv2d,
-    Int8Trial,
-    int8_conv2d,
-    main_output,
-    psnr,
-    quantize,
-    to_int8,
-)
+from videoretalking.models.int8 import Int8Conv2d, int8_conv2d, quantize, to_int8
 from videoretalking.models.style import StyleConv
-from videoretalking.pipeline.networks import prepare
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -114,90 +101,6 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture
-def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "_MIN_WEIGHTS", 1)
-
-
-class Net(nn.Module):
-    """One heavy convolution between light ones, and an image; ``gain`` multiplies what int8 loses."""
-
-    def __init__(self, gain: float) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
-        self.layers = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 1)])
-        self.final = nn.Conv2d(64, 3, 3, padding=1)
-        self.gain = gain
-        self.requires_grad_(False)
-
-    def forward(self, image: torch.Tensor) -> SimpleNamespace:
-        out = self.first(image)
-        for layer in self.layers:
-            out = layer(out)
-        return SimpleNamespace(flow=None, image=0.5 + 0.5 * torch.sin(self.gain * self.final(out)))
-
-
-@needs_int8
-@pytest.mark.usefixtures("any_size")
-def test_trial_takes_int8_where_the_image_stays_the_same(caplog: pytest.LogCaptureFixture) -> None:
-    network, image = Net(gain=1.0), torch.rand(1, 3, 16, 16)
-    expected = network(image).image
-    trial = Int8Trial(network, enabled=True)
-    with caplog.at_level("INFO"):
-        trial(image)
-    assert isinstance(network.layers[0], Int8Conv2d)
-    assert all(type(module) is nn.Conv2d for module in (network.first, network.layers[1], network.final))
-    assert "Net in int8" in caplog.text
-    with torch.inference_mode():
-        result = network(image).image
-    assert not torch.equal(result, expected)
-    assert psnr(result, expected) >= MIN_PSNR
-
-
-@needs_int8
-@pytest.mark.usefixtures("any_size")
-def test_trial_keeps_float32_where_it_does_not(caplog: pytest.LogCaptureFixture) -> None:
-    network, image = Net(gain=1e3), torch.rand(1, 3, 16, 16)
-    expected, conv = network(image).image, network.layers[0]
-    with caplog.at_level("INFO"):
-        Int8Trial(network, enabled=True)(image)
-    assert network.layers[0] is conv
-    assert torch.equal(network(image).image, expected)
-    assert "Net stays in float32" in caplog.text
-    caplog.clear()
-    with caplog.at_level("INFO"):
-        Int8Trial(network, enabled=True)(image)
-    assert not caplog.text  # the verdict holds
-
-
-@needs_int8
-@pytest.mark.usefixtures("any_size")
-def test_a_trial_that_breaks_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("no memory")
-
-    network = Net(gain=1.0)
-    conv = network.layers[0]
-    monkeypatch.setattr(Int8Conv2d, "forward", fail)
-    with pytest.raises(RuntimeError, match="no memory"):
-        Int8Trial(network, enabled=True)(torch.rand(1, 3, 16, 16))
-    assert network.layers[0] is conv
-
-
-@pytest.mark.usefixtures("any_size")
-def test_trial_that_is_not_wanted_does_nothing() -> None:
-    network = Net(gain=1.0)
-    Int8Trial(network, enabled=False)(torch.rand(1, 3, 16, 16))
-    assert type(network.layers[0]) is nn.Conv2d
-
-
-def test_small_networks_are_not_tried() -> None:
-    network = Net(gain=1.0)
-    Int8Trial(network, enabled=True)(torch.rand(1, 3, 16, 16))
-    assert type(network.layers[0]) is nn.Conv2d
-
-
 @pytest.mark.parametrize("name", ["dnet", "lnet", "enet"])
 def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> None:
     bundled = load_network(DEMO / f"{name}.safetensors")
@@ -223,47 +126,3 @@ def test_style_convolution_in_int8_for_one_code_and_for_many() -> None:
         assert not torch.equal(result, expected)
         assert signal_to_noise(result, expected) > 30.0
         assert torch.equal(conv(image, style, noise), expected)
-
-
-def test_main_output_and_psnr() -> None:
-    image = torch.zeros(1, 3, 2, 2)
-    assert main_output(SimpleNamespace(flow=None, image=image)) is image
-    assert main_output((image, None)) is image
-    assert psnr(image + 0.01, image) == pytest.approx(40.0, abs=1e-3)
-    ramp = torch.linspace(0.0, 10.0, 12).view(1, 3, 2, 2)
-    assert psnr(ramp + 0.01, ramp) == pytest.approx(60.0, abs=1e-3)
-
-
-def test_formats_by_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {}
-    for flags in ("avx512f", "avx512f avx512_vnni", "avx512f avx512_vnni amx_bf16"):
-        monkeypatch.setattr(devices, "_cpu_flags", lambda flags=flags: flags)
-        chosen[flags.split()[-1]] = choose_dtype("auto", CPU)
-        assert choose_dtype("float32", CPU) == torch.float32
-    has_operator = hasattr(torch.ops.onednn, "qconv2d_pointwise")
-    assert chosen == {
-        "avx512f": torch.float32,
-        "avx512_vnni": torch.int8 if has_operator else torch.float32,
-        "amx_bf16": torch.bfloat16,
-    }
-    monkeypatch.setattr(devices, "_cpu_flags", lambda: "avx512_vnni")
-    assert choose_dtype("auto", CPU, compiled=True) == torch.float32
-    with pytest.raises(UserError, match="--compile"):
-        choose_dtype("int8", CPU, compiled=True)
-    monkeypatch.setattr(devices, "_cpu_flags", lambda: "avx512f")
-    with pytest.raises(UserError, match="AVX-512 VNNI"):
-        choose_dtype("int8", CPU)
-
-
-def test_int8_is_no_autocast_format() -> None:
-    with autocast(CPU, torch.int8):
-        assert not torch.is_autocast_enabled("cpu")
-
-
-def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[bool] = []
-    monkeypatch.setattr("videoretalking.pipeline.networks.keep_freed_memory", lambda: calls.append(True))
-    prepare(load_network(DEMO / "lnet.safetensors"))
-    assert not calls
-    prepare(nn.Sequential(nn.Conv2d(512, 1024, 3)))
-    assert calls == [True]

@@ -14,26 +14,29 @@ import torch
 from drawn_face import face_frame, face_landmarks
 from fakes import TINY, FakeTools
 
-from videoretalking.faces.parsing import FaceParser
 from videoretalking.media.video import VideoInfo, VideoWriter
 from videoretalking.models.catalog import build_network
-from videoretalking.models.enet import ENet
 from videoretalking.pipeline import InferenceConfig, Retalker
 from videoretalking.pipeline.config import RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.networks import Networks
 from videoretalking.pipeline.weights import Weights
 
 
 @pytest.fixture(scope="session")
-def networks() -> Networks:
+def engine() -> Engine:
+    """Float32 on the CPU, three faces a batch."""
+    return Engine(torch.device("cpu"), torch.float32, batch_size=3)
+
+
+@pytest.fixture(scope="session")
+def networks(engine: Engine) -> Networks:
     torch.manual_seed(0)
     dnet, lnet, enet = (
-        build_network(name, config).eval().requires_grad_(False) for name, config in TINY.items()
+        engine.prepare(build_network(name, config).eval().requires_grad_(False))
+        for name, config in TINY.items()
     )
-    assert isinstance(enet, ENet)
-    return Networks(
-        dnet, lnet, enet, None, None, None, FaceParser(), torch.device("cpu"), torch.float32, batch_size=3
-    )
+    return Networks(engine, dnet, lnet, enet, restorer=None, ganimation=None, expert=None, parser=None)  # type: ignore[arg-type]
 
 
 class FakeWeights(Weights):
@@ -49,14 +52,18 @@ def tools() -> FakeTools:
 
 @pytest.fixture
 def make_retalker(tmp_path: Path, networks: Networks, tools: FakeTools) -> Callable[..., Retalker]:
-    """``make_retalker(group={field: value}, networks={field: network})`` -> Retalker with its own cache."""
+    """``make_retalker(group={field: value}, networks_={field: network})`` -> Retalker with its own cache."""
 
-    def make(networks_: dict[str, object] | None = None, **groups: dict[str, object]) -> Retalker:
+    def make(
+        networks_: dict[str, torch.nn.Module] | None = None, batch_size: int = 3, **groups: dict[str, object]
+    ) -> Retalker:
         config = InferenceConfig(runtime=RuntimeConfig(device="cpu", cache_dir=str(tmp_path / "cache")))
         for name, values in groups.items():
             config = replace(config, **{name: replace(getattr(config, name), **values)})
         weights = FakeWeights("test", tmp_path, WeightsConfig())
-        return Retalker(config, weights, replace(networks, **(networks_ or {})), tools)  # type: ignore[arg-type]
+        engine = replace(networks.engine, batch_size=batch_size)
+        others = {name: engine.prepare(network) for name, network in (networks_ or {}).items()}
+        return Retalker(config, weights, replace(networks, engine=engine, **others), tools)  # type: ignore[arg-type]
 
     return make
 

@@ -2,21 +2,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawn_face import face_frame, face_landmarks
+from fakes import TINY
 
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop, extract, lipsync_box
 from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
-from videoretalking.models.catalog import build_network
+from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.pipeline import Retalker
-from videoretalking.pipeline import source as source_module
+from videoretalking.pipeline import schedule as schedule_module
+from videoretalking.pipeline.config import WeightsConfig
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.networks import Networks, load_networks
+from videoretalking.pipeline.weights import Weights
 
 Make = Callable[..., Retalker]
 MakeFile = Callable[..., Path]
@@ -188,7 +194,7 @@ def test_frames_never_pile_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = []
-    original = source_module.frames_in_order
+    original = schedule_module.frames_in_order
 
     def counted(*arguments):  # type: ignore[no-untyped-def]
         for image in original(*arguments):
@@ -196,7 +202,7 @@ def test_frames_never_pile_up(
             yield image
 
     monkeypatch.setattr("videoretalking.pipeline.render.frames_in_order", counted)
-    retalker = make_retalker(networks_={"batch_size": 1}, render={"neutralize": False, "enhance": False})
+    retalker = make_retalker(batch_size=1, render={"neutralize": False, "enhance": False})
     ahead = [
         len(decoded) - place
         for place, _ in enumerate(retalker.frames(make_video(talking_frames * 6), make_speech(1.6)))
@@ -364,6 +370,41 @@ def test_faint_hiss_does_not_move_the_mouth(
     assert gated[0] == open_[0] > 120
     assert open_[20] > 20
     assert gated[20] < 5
+
+
+def test_every_network_of_pass_2_computes_in_the_chosen_number_format(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    tmp_path: Path,
+) -> None:
+    """The parser and the restorer too; the lip-sync expert measures and stays exact."""
+    others = {
+        "gfpgan": {"widths": (4, 4, 4, 4), "style_size": 8},
+        "ganimation": {"width": 4, "num_blocks": 1},
+        "bisenet": {"context_channels": 16, "fusion_channels": 16, "auxiliary_channels": 8},
+        "lipsync_expert": {"audio_widths": (4, 4, 4, 4, 8), "face_widths": (4, 4, 4, 4, 8)},
+    }
+    for name, sizes in {**TINY, **others}.items():
+        save_network(tmp_path / f"{name}.safetensors", build_network(name, sizes), "test")
+    engine = Engine(torch.device("cpu"), torch.bfloat16, batch_size=3)
+    retalker = make_retalker(render={"upper_face": "angry"})
+    retalker.networks = load_networks(
+        Weights("test", tmp_path, WeightsConfig()), retalker.config.render, engine
+    )
+    computed: dict[str, set[torch.dtype]] = {}
+
+    def listen(name: str, network: torch.nn.Module) -> None:
+        first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+        first.register_forward_hook(lambda *call: computed.setdefault(name, set()).add(call[2].dtype))
+
+    names = [field.name for field in fields(Networks) if field.name != "engine"]
+    for name in names:
+        listen(name, getattr(retalker.networks, name).network)
+    list(retalker.frames(make_video(talking_frames), make_speech(0.28)))
+    expected = {name: {torch.bfloat16} for name in names} | {"expert": {torch.float32}}
+    assert computed == expected
 
 
 def test_mistakes_are_found_before_the_long_work(

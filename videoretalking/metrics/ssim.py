@@ -7,12 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 
+from videoretalking.core.quality import psnr
 from videoretalking.metrics.base import Chunk, Clip, Metric, to_float
 
 WINDOW = 11  # pixels, Gaussian
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
-MAX_PSNR = 100.0  # decibels reported for identical frames, so that means stay finite
 
 
 def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -42,12 +42,6 @@ def ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     luminance = (2 * mean_1 * mean_2 + c1) / (mean_1**2 + mean_2**2 + c1)
     structure = (2 * covariance + c2) / (variance_1 + variance_2 + c2)
     return (luminance * structure).mean(dim=(1, 2, 3))
-
-
-def psnr(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in decibels of [N, C, H, W] images in [0, 1]; at most 100."""
-    error = (first - second).square().flatten(1).mean(dim=1)
-    return -10.0 * torch.log10(error.clamp_min(10.0 ** (-MAX_PSNR / 10)))
 
 
 class Similarity(Metric):

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from videoretalking.pipeline.schedule import Pad
-
 FaceBackend = Literal["auto", "face-alignment", "bundled"]
+Pad = Literal["loop", "pingpong", "hold", "cut"]
 UpperFace = Literal["original", "sad", "angry", "surprise"]
 
 

@@ -1,4 +1,4 @@
-"""The networks of pass 2, loaded and prepared for the device."""
+"""The networks of pass 2, loaded and ready to run."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import logging
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import nn
 
-from videoretalking.core.devices import choose_device, choose_dtype, keep_freed_memory
 from videoretalking.core.errors import UserError
-from videoretalking.faces.parsing import FaceParser
+from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.enet import ENet
-from videoretalking.models.int8 import is_large
-from videoretalking.pipeline.config import RenderConfig, RuntimeConfig
+from videoretalking.models.gfpgan import GFPGAN
+from videoretalking.models.parsenet import ParseNet
+from videoretalking.pipeline.config import RenderConfig
+from videoretalking.pipeline.engine import Engine, Runner
 from videoretalking.pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-_PARSERS = ("bisenet", "parsenet")  # the paper's, which is also the cheaper one, then the published program's
-_BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
+PARSERS = ("bisenet", "parsenet")  # the paper's, which is also the cheaper one, then the published program's
+# The report's sync confidence is a measurement: on the same pictures bfloat16 would move it by up to 0.003 and int8
+# by 0.009. Float32 costs a hundredth of the chain.
+EXACT = ("lipsync_expert",)
 
 
 @dataclass(frozen=True)
@@ -28,46 +30,38 @@ class Networks:
     """What pass 2 runs.
 
     Attributes:
+        engine: how they run.
         dnet: None leaves the expression as it is.
         lnet: L-Net or the Wav2Lip baseline.
         enet: None enlarges bilinearly.
         restorer: GFPGAN for the mouth; None without weights or wish.
         ganimation: for upper-face emotions; None without wish.
         expert: lip-sync expert for the report; None without weights.
-        parser: masks of faces, by a network or from landmarks.
-        device: where they are.
-        dtype: number format under autocast; int8 is tried on a network's first batch.
-        batch_size: faces in one call.
+        parser: segments faces; None draws masks around the landmarks.
     """
 
-    dnet: nn.Module | None
-    lnet: nn.Module
-    enet: ENet | None
-    restorer: nn.Module | None
-    ganimation: nn.Module | None
-    expert: nn.Module | None
-    parser: FaceParser
-    device: torch.device
-    dtype: torch.dtype
-    batch_size: int
+    engine: Engine
+    dnet: Runner[nn.Module] | None
+    lnet: Runner[nn.Module]
+    enet: Runner[ENet] | None
+    restorer: Runner[GFPGAN] | None
+    ganimation: Runner[nn.Module] | None
+    expert: Runner[nn.Module] | None
+    parser: Runner[BiSeNet | ParseNet] | None
 
 
-def load_networks(weights: Weights, render: RenderConfig, runtime: RuntimeConfig) -> Networks:
+def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Networks:
     """Load what the settings need.
 
     Raises:
-        UserError: missing, damaged or wrong checkpoints; a device that is not there.
+        UserError: missing, damaged or wrong checkpoints.
     """
-    device = choose_device(runtime.device)
-    dtype = choose_dtype(runtime.dtype, device, runtime.compile)
-    batch_size = runtime.batch_size or default_batch_size(device)
-    precision = str(dtype).removeprefix("torch.")
-    if dtype == torch.int8:
-        precision = "float32, large ones in int8 where that looks the same"
-    logger.info("networks on %s in %s, %d faces a batch", device, precision, batch_size)
+    logger.info("networks on %s", engine)
 
-    def load(name: str, wanted: bool = True) -> nn.Module | None:
-        return prepare(weights.load(name, device), runtime.compile) if wanted else None
+    def load(name: str, wanted: bool = True) -> Runner[nn.Module] | None:
+        if not wanted:
+            return None
+        return engine.prepare(weights.load(name, engine.device), exact=name in EXACT)
 
     restore = render.restore > 0.0 and weights.path("gfpgan") is not None
     if render.restore > 0.0 and not restore:
@@ -77,40 +71,17 @@ def load_networks(weights: Weights, render: RenderConfig, runtime: RuntimeConfig
             f"--up-face {render.upper_face} needs ganimation.safetensors in {weights.folder}; "
             "see checkpoints/README.md"
         )
-    parser = next((name for name in _PARSERS if render.parse and weights.path(name) is not None), "")
+    parser = next((name for name in PARSERS if render.parse and weights.path(name) is not None), "")
     logger.info("face masks %s", f"by {parser}" if parser else "from landmarks")
     lnet = load("lnet")
     assert lnet is not None
     return Networks(
+        engine=engine,
         dnet=load("dnet", render.neutralize),
         lnet=lnet,
-        enet=cast("ENet | None", load("enet", render.enhance)),
-        restorer=load("gfpgan", restore),
+        enet=cast("Runner[ENet] | None", load("enet", render.enhance)),
+        restorer=cast("Runner[GFPGAN] | None", load("gfpgan", restore)),
         ganimation=load("ganimation", render.upper_face != "original"),
         expert=load("lipsync_expert", weights.path("lipsync_expert") is not None),
-        parser=FaceParser(load(parser, True) if parser else None, device),
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
+        parser=cast("Runner[BiSeNet | ParseNet] | None", load(parser, bool(parser))),
     )
-
-
-def default_batch_size(device: torch.device) -> int:
-    """Faces in one call of a network where the settings do not say."""
-    return _BATCH.get(device.type, 4)
-
-
-def prepare(network: nn.Module, compiled: bool = False) -> nn.Module:
-    """Channels-last weights, which convolutions read fastest, and on demand torch.compile.
-
-    A large network on the CPU also changes how the process keeps memory (:func:`core.devices.keep_freed_memory`).
-    """
-    network = network.to(memory_format=torch.channels_last)
-    if is_large(network) and next(network.parameters()).device.type == "cpu":
-        keep_freed_memory()
-    if compiled and isinstance(network, ENet):
-        network.identity_encoder.compile()
-        network.paint = torch.compile(network.paint)  # type: ignore[method-assign]
-    elif compiled:
-        network.compile()
-    return network

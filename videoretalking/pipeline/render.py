@@ -23,8 +23,7 @@ from videoretalking.pipeline.config import RenderConfig
 from videoretalking.pipeline.jobs import FaceJob, FrameJob, to_images, to_tensor
 from videoretalking.pipeline.networks import Networks
 from videoretalking.pipeline.report import FaceReport, FrameReport
-from videoretalking.pipeline.schedule import Schedule, make_schedule
-from videoretalking.pipeline.source import frames_in_order
+from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
 from videoretalking.pipeline.stages.enhance import Enhancer
@@ -90,23 +89,21 @@ class Renderer:
         self.schedule = _schedule(analysis, speech, options, still_fps)
         self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
         self._stretches = [_stretch_starts(track) for track in self.tracks]
-        batch, dtype = networks.batch_size, networks.dtype
-        self._device, self._batch = networks.device, batch
+        self._engine = networks.engine
         windows = [DrivingWindows(track, expression, options.one_shot, window) for track in self.tracks]
         self._neutralize = None
         if networks.dnet and options.neutralize:
-            self._neutralize = Neutralizer(networks.dnet, windows, batch, dtype)
-        self._lipsync = LipSyncer(networks.lnet, batch, dtype)
-        enet = networks.enet if options.enhance else None
-        self._enhance = Enhancer(enet, options.identity_every, batch, dtype)
-        self._masker = FaceMasker(networks.parser, batch)
+            self._neutralize = Neutralizer(networks.dnet, windows)
+        self._lipsync = LipSyncer(networks.lnet)
+        self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
+        self._masker = FaceMasker(networks.parser)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
-            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore, batch, dtype)
+            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore)
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
-            self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face, batch, dtype)
-        self._score_sync = SyncScorer(networks.expert, batch) if networks.expert else None
+            self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face)
+        self._score_sync = SyncScorer(networks.expert) if networks.expert else None
         self._composite = Compositor(self._edit_upper_face is not None, options.color_match)
 
     def __len__(self) -> int:
@@ -118,7 +115,7 @@ class Renderer:
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
         info = self.analysis.info
-        size = max(1, min(self._batch, _CHUNK_BYTES // (info.width * info.height * 3)))
+        size = max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
         durations = np.diff(self.schedule.times, append=self.schedule.duration)
         workers = min(_MAX_WORKERS, os.cpu_count() or 1)
         with VideoReader(self.analysis.path) as reader, ThreadPoolExecutor(workers) as pool:
@@ -165,14 +162,14 @@ class Renderer:
         """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
         with self.stopwatch("crop"):
             crops = [extract(face.frame, face.crop) for face in faces]
-            original = to_tensor(crops, self._device)
+            original = to_tensor(crops, self._engine.device)
         if self._edit_upper_face:
             with self.stopwatch("upper face"):
                 original = self._edit_upper_face(original)
         reference = original
         if self._neutralize:
             with self.stopwatch("neutralize"):
-                reference = to_tensor(self._neutralize(faces, crops), self._device)
+                reference = to_tensor(self._neutralize(faces, crops), self._engine.device)
         with self.stopwatch("lipsync"):
             audio = self.speech.windows([face.time for face in faces])
             low_res = self._lipsync(audio, original, reference)

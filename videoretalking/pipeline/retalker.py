@@ -17,13 +17,13 @@ from videoretalking.core.locations import user_folder
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
 from videoretalking.pipeline.config import InferenceConfig
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.expression import choose_expression
 from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
 from videoretalking.pipeline.speech import Speech, load_speech
-from videoretalking.pipeline.tools import PretrainedFaceTools
-from videoretalking.pipeline.weights import Weights, choose_weights
+from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class Retalker:
         """
         config = config or InferenceConfig()
         weights = choose_weights(config.weights, networks=config.render.networks)
-        networks = load_networks(weights, config.render, config.runtime)
-        return cls(
-            config, weights, networks, PretrainedFaceTools(weights, config.analysis.backend, networks.device)
-        )
+        engine = Engine.from_config(config.runtime)
+        networks = load_networks(weights, config.render, engine)
+        tools = PretrainedFaceTools(weights, config.analysis.backend, engine.device)
+        return cls(config, weights, networks, tools)
 
     def analyze(self, video: str | Path) -> Analysis:
         """Pass 1: track the faces of a video or image, or fetch them from the cache.

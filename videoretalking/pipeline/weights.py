@@ -1,4 +1,4 @@
-"""Which weights run: the converted official ones where they are, else the bundled ones."""
+"""Which weights run: the converted official ones where they are, else the bundled ones; and pass 1 from them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from videoretalking.core.checkpoint import read_checkpoint
 from videoretalking.core.coefficients import NUM_EXPRESSION, OFFICIAL_WINDOW, TRAIN_WINDOW
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
+from videoretalking.faces.detect import FaceDetector, choose_detector
+from videoretalking.faces.face_model import FaceModel
+from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.models.catalog import NETWORKS, find_checkpoint, load_network
-from videoretalking.pipeline.config import WeightsConfig
+from videoretalking.pipeline.analyze import Reconstructor, file_digest
+from videoretalking.pipeline.config import FaceBackend, WeightsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +95,52 @@ class Weights:
         """Network -> file, for the report."""
         found = {name: self.path(name) for name in NETWORKS}
         return {name: str(path) for name, path in found.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class PretrainedFaceTools:
+    """Detector and 3DMM stage that belong to a family of weights.
+
+    Attributes:
+        weights: the family.
+        backend: face detector.
+        device: where their networks run.
+    """
+
+    weights: Weights
+    backend: FaceBackend
+    device: torch.device
+
+    @property
+    def identity(self) -> str:
+        """Changes with the backend and with the content of the checkpoints."""
+        files = [self.weights.path("landmarks"), self._regressor(), self._face_model()]
+        return "|".join([self.backend, *("-" if path is None else file_digest(path) for path in files)])
+
+    def load(self) -> tuple[FaceDetector, Reconstructor]:
+        """Load the networks.
+
+        Raises:
+            UserError: missing or damaged weights.
+        """
+        landmarks = self.weights.path("landmarks")
+        detector = choose_detector(self.backend, self.device, landmarks or "landmarks")
+        regressor = self._regressor()
+        if regressor is not None:
+            return detector, NetworkReconstructor(self.weights.load("reconnet", self.device), self.device)
+        model = self._face_model()
+        if model is None:
+            raise UserError(f"{self.weights.folder} has neither reconnet nor face_model.safetensors")
+        return detector, FitReconstructor(FaceModel.load(model))
+
+    def _regressor(self) -> Path | None:
+        given = self.weights.options.reconnet
+        path = Path(given) if given else self.weights.folder / "reconnet.safetensors"
+        return path if given or path.is_file() else None
+
+    def _face_model(self) -> Path | None:
+        path = self.weights.folder / "face_model.safetensors"
+        return path if path.is_file() else None
 
 
 def choose_weights(

@@ -52,6 +52,16 @@ def test_a_color_cast_of_the_networks_is_removed() -> None:
     assert np.abs(unmatched[chin] - original).max() > 15
 
 
+def test_a_difference_too_large_for_a_color_cast_is_removed_in_part_only() -> None:
+    frame, face = _edited(color_shift=-0.3)
+    chin = np.s_[int(face.landmarks[8, 1]) - 6, int(face.landmarks[8, 0])]
+    matched, unmatched = (
+        Compositor(whole_face=False, color_match=strength)(frame, [face])[chin].astype(int)
+        for strength in (1.0, 0.0)
+    )
+    np.testing.assert_allclose(matched - unmatched, 0.12 * 255, atol=3)
+
+
 @pytest.mark.parametrize("where", [{"x": -60}, {"x": 190}, {"y": -70}, {"y": 150}, {"x": -300}])
 def test_faces_that_leave_the_frame(where: dict[str, float]) -> None:
     frame, face = _edited(**where)

@@ -7,13 +7,14 @@ import torch
 from drawn_face import face_frame, face_landmarks, face_work
 
 from videoretalking.models.enet import ENet
+from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.networks import Networks
 from videoretalking.pipeline.stages.enhance import Enhancer
 
 
 @pytest.fixture
-def enet(networks: Networks) -> ENet:
+def enet(networks: Networks) -> Runner[ENet]:
     assert networks.enet is not None
     return networks.enet
 
@@ -28,20 +29,20 @@ def _inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(count, 3, 96, 96), torch.rand(count, 3, 384, 384)
 
 
-def test_encoding_every_frame_is_the_published_network(enet: ENet) -> None:
+def test_encoding_every_frame_is_the_published_network(enet: Runner[ENet]) -> None:
     low_res, identity = _inputs(3)
-    enhancer = Enhancer(enet, identity_every=1, batch_size=2, dtype=torch.float32)
+    enhancer = Enhancer(enet, identity_every=1)
     with torch.no_grad():
-        expected = enet(low_res, identity).clamp(0, 1)
+        expected = enet.network(low_res, identity).clamp(0, 1)
     torch.testing.assert_close(enhancer(_faces([0, 1, 2]), low_res, identity), expected, atol=1e-5, rtol=0)
 
 
-def test_codes_are_the_mean_of_the_encoded_frames_so_far(enet: ENet) -> None:
+def test_codes_are_the_mean_of_the_encoded_frames_so_far(enet: Runner[ENet]) -> None:
     low_res, identity = _inputs(6)
-    enhancer = Enhancer(enet, identity_every=5, batch_size=4, dtype=torch.float32)
+    enhancer = Enhancer(enet, identity_every=5)
     with torch.no_grad():
-        first, last = enet.identity_encoder(identity[[0, 5]])
-        expected = enet.paint(low_res, torch.stack([first] * 5 + [(first + last) / 2])).clamp(0, 1)
+        first, last = enet.network.identity_encoder(identity[[0, 5]])
+        expected = enet.network.paint(low_res, torch.stack([first] * 5 + [(first + last) / 2])).clamp(0, 1)
     got = torch.cat(
         [
             enhancer(_faces([0, 1, 2, 3]), low_res[:4], identity[:4]),
@@ -51,17 +52,17 @@ def test_codes_are_the_mean_of_the_encoded_frames_so_far(enet: ENet) -> None:
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
-def test_people_do_not_share_codes(enet: ENet) -> None:
+def test_people_do_not_share_codes(enet: Runner[ENet]) -> None:
     low_res, identity = _inputs(2)
-    enhancer = Enhancer(enet, identity_every=5, batch_size=4, dtype=torch.float32)
+    enhancer = Enhancer(enet, identity_every=5)
     faces = [*_faces([9]), *_faces([10], stretch=10)]
     with torch.no_grad():
-        expected = enet(low_res, identity).clamp(0, 1)
+        expected = enet.network(low_res, identity).clamp(0, 1)
     torch.testing.assert_close(enhancer(faces, low_res, identity), expected, atol=1e-5, rtol=0)
 
 
 def test_without_e_net_the_image_is_enlarged() -> None:
     low_res = torch.rand(1, 3, 1, 1).expand(1, 3, 96, 96).contiguous()
-    enlarged = Enhancer(None, 5, 2, torch.float32)(_faces([0]), low_res, torch.zeros(1, 3, 384, 384))
+    enlarged = Enhancer(None, 5)(_faces([0]), low_res, torch.zeros(1, 3, 384, 384))
     assert enlarged.shape == (1, 3, 384, 384)
     torch.testing.assert_close(enlarged, low_res[:, :, :1, :1].expand_as(enlarged))

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+from types import ModuleType, SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from drawn_face import face_frame, face_landmarks, face_work
 
 from videoretalking.faces.align import extract
-from videoretalking.faces.parsing import FaceParser
+from videoretalking.models import bisenet, parsenet
 from videoretalking.models.bisenet import CLASSES, BiSeNetOutput
 from videoretalking.models.catalog import build_network
-from videoretalking.pipeline.stages.mask import FaceMasker, scene
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.stages.mask import FACE_CLASSES, MOUTH_CLASSES, FaceMasker, scene
+
+CPU = Engine(torch.device("cpu"), torch.float32, batch_size=2)
 
 
 class _SeesGreen(torch.nn.Module):
     """A parser that calls green pixels lips, and counts its calls."""
+
+    classes = CLASSES
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,28 +44,25 @@ def _produced() -> tuple:  # type: ignore[type-arg]
     return face, patch
 
 
-def _parser() -> tuple[FaceParser, _SeesGreen]:
-    network = _SeesGreen()
-    parser = FaceParser()
-    parser.network = network
-    return parser, network
+def _masker(network: torch.nn.Module) -> FaceMasker:
+    return FaceMasker(CPU.prepare(network))  # type: ignore[arg-type]
 
 
-def test_the_produced_face_is_segmented_not_the_original(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("videoretalking.faces.parsing._class_names", lambda network: CLASSES)
+def test_the_produced_face_is_segmented_not_the_original() -> None:
     face, patch = _produced()
-    parser, network = _parser()
-    (mask,) = FaceMasker(parser, batch_size=2).mouth_masks([face], [patch])
+    network = _SeesGreen()
+    masker = _masker(network)
+    (mask,) = masker.mouth_masks([face], [patch])
     assert mask.shape == (128, 128)
     assert mask[80, 50] > 0.9
     assert mask[80, 90] < 0.2 and mask[30, 50] < 0.2
-    FaceMasker(parser, batch_size=2).face_masks([face] * 3, [patch] * 3)
+    masker.face_masks([face] * 3, [patch] * 3)
     assert network.batches == [1, 2, 1]
 
 
 def test_without_a_network_masks_follow_the_landmarks() -> None:
     face, patch = _produced()
-    masker = FaceMasker(FaceParser(), batch_size=2)
+    masker = FaceMasker(None)
     (mouth,) = masker.mouth_masks([face], [patch])
     (whole,) = masker.face_masks([face], [patch])
     x, y = face.crop.to_crop(face.landmarks[62]).astype(int)
@@ -69,7 +74,7 @@ def test_without_a_network_masks_follow_the_landmarks() -> None:
 def test_a_real_parser_runs() -> None:
     face, patch = _produced()
     network = build_network("bisenet").eval().requires_grad_(False)
-    (mask,) = FaceMasker(FaceParser(network), batch_size=1).face_masks([face], [patch])
+    (mask,) = _masker(network).face_masks([face], [patch])
     assert mask.shape == (128, 128)
     assert mask.min() >= 0.0 and mask.max() <= 1.0
 
@@ -79,3 +84,28 @@ def test_a_scene_shows_the_new_face_within_the_frame() -> None:
     view = scene(face, patch, face.crop)
     np.testing.assert_allclose(view[80, 50], [0, 1, 0], atol=0.02)
     np.testing.assert_allclose(view[0], extract(face.frame, face.crop)[0] / 255.0, atol=0.02)
+
+
+@pytest.mark.parametrize("module", [bisenet, parsenet])
+def test_the_masks_add_up_the_classes_in_the_network_s_own_order(module: ModuleType) -> None:
+    class Sees(torch.nn.Module):
+        """Sees one class everywhere."""
+
+        classes = module.CLASSES
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.number = self.classes.index(name)
+
+        def forward(self, image: torch.Tensor) -> SimpleNamespace:
+            logits = torch.full((len(image), len(self.classes), 512, 512), -20.0)
+            logits[:, self.number] = 20.0
+            return SimpleNamespace(logits=logits)
+
+    face, patch = _produced()
+    middle = np.s_[50:80, 50:80]
+    for name in module.CLASSES:
+        masker = _masker(Sees(name))
+        (mouth,), (whole,) = masker.mouth_masks([face], [patch]), masker.face_masks([face], [patch])
+        assert mouth[middle].mean() == pytest.approx(float(name in MOUTH_CLASSES), abs=1e-3), name
+        assert whole[middle].mean() == pytest.approx(float(name in FACE_CLASSES), abs=1e-3), name

@@ -12,9 +12,11 @@ from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, rows_in_view
 from videoretalking.faces.types import FaceTrack
 from videoretalking.models.dnet import DNetOutput
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
 
 COUNT = 40
+CPU = Engine(torch.device("cpu"), torch.float32, batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ class _Painter(torch.nn.Module):
 def _neutralizer(track: FaceTrack, one_shot: bool = False) -> tuple[Neutralizer, _Painter]:
     painter = _Painter()
     windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot)
-    return Neutralizer(painter, [windows], batch_size=4, dtype=torch.float32), painter
+    return Neutralizer(CPU.prepare(painter), [windows]), painter
 
 
 def test_the_reference_is_the_edited_face_within_the_original_crop(track: FaceTrack) -> None:

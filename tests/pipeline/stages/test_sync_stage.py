@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from drawn_face import face_frame, face_landmarks, face_work
 
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stages.sync import SyncScorer
 
 
@@ -26,7 +27,7 @@ def _score(times: list[float], loudness: list[float], brightness: list[float]) -
     faces = [face_work(frame, landmarks, index=place) for place in range(len(times))]
     for face, time in zip(faces, times, strict=True):
         face.time = time
-    scorer = SyncScorer(_Expert(), batch_size=2)
+    scorer = SyncScorer(Engine(torch.device("cpu"), torch.float32, batch_size=2).prepare(_Expert()))
     images = torch.tensor(brightness).view(-1, 1, 1, 1).expand(-1, 3, 96, 96)
     audio = torch.tensor(loudness).view(-1, 1, 1).expand(-1, 80, 16)
     for part in (slice(0, 3), slice(3, None)):  # history lasts from call to call

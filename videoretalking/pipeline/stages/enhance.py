@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import torch
 
 from videoretalking.core.constants import ENET_SIZE
-from videoretalking.core.devices import autocast
 from videoretalking.models.blocks import resize
 from videoretalking.models.enet import ENet
-from videoretalking.models.int8 import Int8Trial
-from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 
 
@@ -24,19 +21,16 @@ class Enhancer:
     of the clip too; a steady code does not flicker, and the encoder is nearly half of E-Net's work.
 
     Args:
-        enet: E-Net on its device; None enlarges bilinearly (ablation of table 3).
+        enet: E-Net; None enlarges bilinearly (ablation of table 3).
         identity_every: frames between encodings; 1 encodes each frame and uses its own code, as published.
-        batch_size: faces in one call.
-        dtype: number format of the network.
     """
 
-    def __init__(self, enet: ENet | None, identity_every: int, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, enet: Runner[ENet] | None, identity_every: int) -> None:
         self.enet = enet
         self.every = identity_every
-        self.encode_batch = BatchRunner(batch_size)
-        self.paint_batch = BatchRunner(batch_size)
-        self.dtype = dtype
-        self.trial = Int8Trial(enet, dtype == torch.int8)
+        if enet is not None:
+            self.encode = enet.using(enet.network.identity_encoder)
+            self.paint = enet.using(enet.network.paint)
         self._people: dict[tuple[int, int], _Person] = {}
 
     def __call__(
@@ -54,21 +48,17 @@ class Enhancer:
         """
         if self.enet is None:
             return resize(low_res, ENET_SIZE)
-        self.trial(low_res[:1], identity[:1])
         if self.every <= 1:
-            return self.paint_batch(self._paint, low_res, self.encode_batch(self._encode, identity))
+            return self.enet(low_res, identity).clamp(0.0, 1.0)
+        self.enet.settle(low_res[:1], identity[:1])
         codes = self._shared_codes(faces, identity)
-        return torch.cat(
-            [
-                self.paint_batch(partial(self._paint, codes=code[None]), low_res[first:last])
-                for code, first, last in _runs(codes)
-            ]
-        )
+        images = [self.paint(low_res[first:last], style=code[None]) for code, first, last in _runs(codes)]
+        return torch.cat(images).clamp(0.0, 1.0)
 
     def _shared_codes(self, faces: Sequence[FaceJob], identity: torch.Tensor) -> list[torch.Tensor]:
         """The mean code of each face's person when the frame comes, [style_size] each."""
         due = [place for place, face in enumerate(faces) if self._person(face).wants(face.index, self.every)]
-        fresh = dict(zip(due, self.encode_batch(self._encode, identity[due]) if due else (), strict=True))
+        fresh = dict(zip(due, self.encode(identity[due]) if due else (), strict=True))
         codes = []
         for place, face in enumerate(faces):
             person = self._person(face)
@@ -80,18 +70,6 @@ class Enhancer:
 
     def _person(self, face: FaceJob) -> _Person:
         return self._people.setdefault((face.track, face.stretch), _Person())
-
-    def _encode(self, identity: torch.Tensor) -> torch.Tensor:
-        assert self.enet is not None
-        with torch.inference_mode(), autocast(identity.device, self.dtype):
-            code: torch.Tensor = self.enet.identity_encoder(identity)
-        return code.float()
-
-    def _paint(self, low_res: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        assert self.enet is not None
-        with torch.inference_mode(), autocast(low_res.device, self.dtype):
-            image = self.enet.paint(low_res, codes)
-        return image.float().clamp(0.0, 1.0)
 
 
 class _Person:

@@ -6,28 +6,20 @@ import torch
 from torch import nn
 
 from videoretalking.core.constants import LNET_SIZE
-from videoretalking.core.devices import autocast
 from videoretalking.models.blocks import resize
-from videoretalking.models.int8 import Int8Trial
 from videoretalking.models.lnet import lnet_input
-from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.engine import Runner
 
 
 class LipSyncer:
     """Paints the lower half of each face so that it speaks.
 
     Args:
-        lnet: L-Net, or a Wav2Lip generator (the baseline), on its device.
-        batch_size: faces in one call.
-        dtype: number format of the network.
+        lnet: L-Net, or a Wav2Lip generator (the baseline).
     """
 
-    def __init__(self, lnet: nn.Module, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, lnet: Runner[nn.Module]) -> None:
         self.lnet = lnet
-        self.runner = BatchRunner(batch_size)
-        self.dtype = dtype
-        self.trial = Int8Trial(lnet, dtype == torch.int8)
-        self.device = next(lnet.parameters()).device
 
     def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Run L-Net.
@@ -40,11 +32,4 @@ class LipSyncer:
         Returns:
             [N, 3, 96, 96] in [0, 1].
         """
-        low = resize(lnet_input(original, reference), LNET_SIZE)
-        return self.runner(self._run, audio[:, None].to(self.device), low)
-
-    def _run(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-        self.trial(audio, faces)
-        with torch.inference_mode(), autocast(self.device, self.dtype):
-            image: torch.Tensor = self.lnet(audio, faces)
-        return image.float()
+        return self.lnet(audio[:, None], resize(lnet_input(original, reference), LNET_SIZE))

@@ -20,12 +20,10 @@ from videoretalking.core.coefficients import (
     motion_window,
 )
 from videoretalking.core.constants import DNET_SIZE
-from videoretalking.core.devices import autocast
 from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import rows_in_view
 from videoretalking.faces.types import Crop, FaceTrack
-from videoretalking.models.int8 import Int8Trial
-from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
 from videoretalking.pipeline.stages.blend import fade_window
 
@@ -85,21 +83,13 @@ class Neutralizer:
     """Renders references for L-Net: the face of each frame with the template's expression.
 
     Args:
-        dnet: D-Net on its device.
+        dnet: D-Net.
         windows: coefficient windows of each face track.
-        batch_size: faces in one call.
-        dtype: number format of the network.
     """
 
-    def __init__(
-        self, dnet: nn.Module, windows: Sequence[DrivingWindows], batch_size: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows]) -> None:
         self.dnet = dnet
         self.windows = windows
-        self.runner = BatchRunner(batch_size)
-        self.dtype = dtype
-        self.trial = Int8Trial(dnet, dtype == torch.int8)
-        self.device = next(dnet.parameters()).device
         self._sources: dict[
             tuple[int, int], AnyImage
         ] = {}  # (track, first frame) -> D-Net's source in one-shot mode
@@ -136,12 +126,11 @@ class Neutralizer:
         windows = np.stack(
             [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
         )
-        edited = self.runner(
-            self._run, to_tensor(sources, self.device), torch.from_numpy(windows).to(self.device)
-        )
+        edited = self.dnet(to_tensor(sources, self.dnet.device), torch.from_numpy(windows))
+        images = to_images(edited.clamp(0.0, 1.0))
         return [
             _insert(image, crop, face.crop, original)
-            for image, crop, face, original in zip(to_images(edited), crops, faces, originals, strict=True)
+            for image, crop, face, original in zip(images, crops, faces, originals, strict=True)
         ]
 
     def _source(self, face: FaceJob, crop: Crop) -> AnyImage:
@@ -152,12 +141,6 @@ class Neutralizer:
         if key not in self._sources:
             self._sources[key] = extract(face.frame, crop)
         return self._sources[key]
-
-    def _run(self, image: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
-        self.trial(image, coefficients)
-        with torch.inference_mode(), autocast(self.device, self.dtype):
-            edited: torch.Tensor = self.dnet(image, coefficients).image
-        return edited.float().clamp(0.0, 1.0)
 
 
 def _insert(image: AnyImage, source: Crop, target: Crop, original: AnyImage) -> AnyImage:

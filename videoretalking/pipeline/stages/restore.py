@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import nn
 
 from videoretalking.core.arrays import AnyImage
-from videoretalking.core.constants import RESTORER_SIZE
-from videoretalking.core.devices import autocast
 from videoretalking.faces.align import enhancer_crop, extract
 from videoretalking.faces.types import Crop
-from videoretalking.models.int8 import Int8Trial
-from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.models.gfpgan import GFPGAN
+from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
 from videoretalking.pipeline.stages.mask import FaceMasker, scene
 
@@ -23,24 +19,16 @@ class MouthRestorer:
     """Replaces the mouth of each new face by the restorer's.
 
     Args:
-        restorer: GFPGAN on its device.
+        restorer: GFPGAN.
         masker: finds the mouth.
         strength: 0 keeps the mouth .. 1 takes the restorer's.
-        batch_size: faces in one call.
-        dtype: number format of the network.
     """
 
-    def __init__(
-        self, restorer: nn.Module, masker: FaceMasker, strength: float, batch_size: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, restorer: Runner[GFPGAN], masker: FaceMasker, strength: float) -> None:
         self.restorer = restorer
         self.masker = masker
         self.strength = strength
-        self.runner = BatchRunner(batch_size)
-        self.dtype = dtype
-        self.trial = Int8Trial(restorer, dtype == torch.int8)
-        self.device = next(restorer.parameters()).device
-        self.size = int(getattr(restorer.config, "image_size", RESTORER_SIZE))
+        self.size = restorer.network.config.image_size
 
     def __call__(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[AnyImage]:
         """Restore.
@@ -54,7 +42,7 @@ class MouthRestorer:
         """
         crops = [enhancer_crop(face.landmarks, self.size) for face in faces]
         scenes = [scene(*item) for item in zip(faces, patches, crops, strict=True)]
-        restored = to_images(self.runner(self._run, to_tensor(scenes, self.device)))
+        restored = to_images(self.restorer(to_tensor(scenes, self.restorer.device)).clamp(0.0, 1.0))
         masks = self.masker.mouth_masks(faces, patches)
         return [self._merge(*item) for item in zip(faces, patches, crops, restored, masks, strict=True)]
 
@@ -63,9 +51,3 @@ class MouthRestorer:
     ) -> AnyImage:
         mouth = extract(restored, face.crop.after(crop))
         return np.asarray(patch + self.strength * mask[..., None] * (mouth - patch))
-
-    def _run(self, image: torch.Tensor) -> torch.Tensor:
-        self.trial(image)
-        with torch.inference_mode(), autocast(self.device, self.dtype):
-            restored: torch.Tensor = self.restorer(image)
-        return restored.float().clamp(0.0, 1.0)

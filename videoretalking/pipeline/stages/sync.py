@@ -9,7 +9,7 @@ from torch import nn
 
 from videoretalking.core.constants import SYNC_FRAMES, TRAIN_FPS
 from videoretalking.models.lipsync_expert import stack_lower_half
-from videoretalking.pipeline.batching import BatchRunner
+from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 
 _STEP_TOLERANCE = 0.25  # of a frame at 25 a second, the rate that the expert was trained at
@@ -19,14 +19,12 @@ class SyncScorer:
     """Cosine between lips and speech over the last five frames of each face.
 
     Args:
-        expert: lip-sync expert on its device.
-        batch_size: faces in one call.
+        expert: lip-sync expert.
     """
 
-    def __init__(self, expert: nn.Module, batch_size: int) -> None:
+    def __init__(self, expert: Runner[nn.Module]) -> None:
         self.expert = expert
-        self.runner = BatchRunner(batch_size)
-        self.device = next(expert.parameters()).device
+        self.cosine = expert.using(self._cosine)
         self._history: dict[int, list[tuple[float, torch.Tensor, torch.Tensor]]] = {}
 
     def __call__(self, faces: Sequence[FaceJob], low_res: torch.Tensor, audio: torch.Tensor) -> None:
@@ -51,11 +49,10 @@ class SyncScorer:
         if not scored:
             return
         lips = stack_lower_half(torch.stack(clips))
-        cosines = self.runner(self._run, torch.stack(windows)[:, None].to(self.device), lips)
+        cosines = self.cosine(torch.stack(windows)[:, None], lips)
         for face, cosine in zip(scored, cosines.tolist(), strict=True):
             face.sync = cosine
 
-    def _run(self, audio: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            heard, seen = self.expert(audio, lips)
+    def _cosine(self, audio: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
+        heard, seen = self.expert.network(audio, lips)
         return (heard * seen).sum(dim=1)

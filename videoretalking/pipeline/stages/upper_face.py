@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
-from videoretalking.core.devices import autocast
-from videoretalking.core.expressions import ACTION_UNITS, action_units
+from videoretalking.core.expressions import action_units
 from videoretalking.models.blocks import resize
-from videoretalking.pipeline.batching import BatchRunner
 from videoretalking.pipeline.config import UpperFace
+from videoretalking.pipeline.engine import Runner
 
 _SIZE = 128  # what the generator was trained at
-# Differs from paper: the published "sad" is all zeros and shows nothing. These are the brow units of sadness
-# (FACS, Ekman and Friesen 1978: 1 inner brow raised, 4 brow lowered), as strong as the published "angry".
-_SAD = {"AU01": 0.3, "AU04": 0.3}
 
 
 class UpperFaceEditor:
@@ -25,29 +20,16 @@ class UpperFaceEditor:
     detail of the frame stays.
 
     Args:
-        ganimation: generator on its device.
+        ganimation: the generator.
         emotion: not ``original``.
-        batch_size: faces in one call.
-        dtype: number format of the network.
     """
 
-    def __init__(
-        self, ganimation: nn.Module, emotion: UpperFace, batch_size: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, ganimation: Runner[nn.Module], emotion: UpperFace) -> None:
         self.ganimation = ganimation
-        self.runner = BatchRunner(batch_size)
-        self.dtype = dtype
-        units = [_SAD.get(unit, 0.0) for unit in ACTION_UNITS] if emotion == "sad" else action_units(emotion)
-        self.units = torch.from_numpy(np.asarray(units, dtype=np.float32))
+        self.units = torch.from_numpy(action_units(emotion))
 
     def __call__(self, faces: torch.Tensor) -> torch.Tensor:
         """[N, 3, S, S] crops in [0, 1] -> the same with the emotion in them."""
         small = resize(faces, _SIZE)
-        change = self.runner(self._run, small) - small
+        change = self.ganimation(small, self.units.expand(len(small), -1)) - small
         return (faces + resize(change, (faces.shape[2], faces.shape[3]))).clamp(0.0, 1.0)
-
-    def _run(self, faces: torch.Tensor) -> torch.Tensor:
-        units = self.units.to(faces.device).expand(len(faces), -1)
-        with torch.inference_mode(), autocast(faces.device, self.dtype):
-            image: torch.Tensor = self.ganimation(faces, units).image
-        return image.float()

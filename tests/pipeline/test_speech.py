@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from videoretalking.media.mel import SILENCE
-from videoretalking.pipeline.silence import apply_gate, speech_gate
+from videoretalking.pipeline.speech import apply_gate, speech_gate
 
 RATE = 16_000
 

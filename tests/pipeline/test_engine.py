@@ -1,0 +1,210 @@
+"""What the engine does around every network: batches, memory, number format, and the trial of int8."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from videoretalking.core.devices import has_fast_int8
+from videoretalking.core.errors import UserError
+from videoretalking.core.quality import psnr
+from videoretalking.models import int8
+from videoretalking.models.catalog import load_network
+from videoretalking.models.int8 import Int8Conv2d
+from videoretalking.pipeline.config import RuntimeConfig
+from videoretalking.pipeline.engine import MIN_PSNR, Engine, main_output
+
+DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
+CPU = torch.device("cpu")
+FLOAT32 = Engine(CPU, torch.float32, batch_size=4)
+INT8 = Engine(CPU, torch.int8, batch_size=4)
+needs_int8 = pytest.mark.skipif(
+    not has_fast_int8(CPU), reason="this CPU or this PyTorch has no fast int8 convolution"
+)
+
+
+def run(engine: Engine, function: Any, *inputs: torch.Tensor, **shared: Any) -> torch.Tensor:
+    return engine.prepare(nn.Identity()).using(function)(*inputs, **shared)
+
+
+def test_batches_are_joined_in_order() -> None:
+    sizes = []
+
+    def scaled(batch: torch.Tensor, other: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        sizes.append((len(batch), len(other), len(factor)))
+        return (batch + other) * factor.sum()
+
+    values = torch.arange(10.0)
+    assert torch.equal(run(FLOAT32, scaled, values, values, factor=torch.ones(3)), values * 6)
+    assert sizes == [(4, 4, 3), (4, 4, 3), (2, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate")],
+)
+def test_memory_shortage_halves_the_batch_for_good(error: RuntimeError) -> None:
+    def hungry(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 3:
+            raise error
+        return batch + 1
+
+    runner = replace(FLOAT32, batch_size=8).prepare(nn.Identity()).using(hungry)
+    assert torch.equal(runner(torch.arange(9.0)), torch.arange(9.0) + 1)
+    assert runner.batch_size == 2
+
+
+def test_other_errors_and_a_single_item_that_does_not_fit_are_raised() -> None:
+    def broken(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    def full(batch: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(FLOAT32, broken, torch.zeros(4))
+    with pytest.raises(torch.OutOfMemoryError):
+        run(FLOAT32, full, torch.zeros(4))
+
+
+def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32() -> None:
+    computed: list[torch.dtype] = []
+    network = nn.Sequential(nn.Conv2d(3, 3, 1)).requires_grad_(False)
+    network[0].register_forward_hook(lambda *call: computed.append(call[2].dtype))
+    reduced = replace(FLOAT32, dtype=torch.bfloat16)
+    image = torch.rand(1, 3, 4, 4)
+    assert reduced.prepare(network)(image).dtype == torch.float32
+    assert reduced.prepare(network, exact=True)(image).dtype == torch.float32
+    assert computed == [torch.bfloat16, torch.float32]
+
+
+def test_settings_make_the_engine() -> None:
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
+    assert engine == Engine(CPU, torch.float32, batch_size=4)
+    assert Engine.from_config(RuntimeConfig(device="cpu", dtype="bfloat16", batch_size=7)).batch_size == 7
+    with pytest.raises(UserError, match="number format"):
+        Engine.from_config(RuntimeConfig(device="cpu", dtype="float8"))
+    with pytest.raises(UserError, match="cannot be used here"):
+        Engine.from_config(RuntimeConfig(device="warp"))
+
+
+def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("videoretalking.pipeline.engine.keep_freed_memory", lambda: calls.append(True))
+    FLOAT32.prepare(load_network(DEMO / "lnet.safetensors"))
+    assert not calls
+    FLOAT32.prepare(nn.Sequential(nn.Conv2d(512, 1024, 3)))
+    assert calls == [True]
+
+
+def test_the_output_that_the_product_uses() -> None:
+    image = torch.zeros(1, 3, 2, 2)
+    assert main_output(SimpleNamespace(flow=None, image=image)) is image
+    assert (
+        main_output(SimpleNamespace(image=None, logits=image)) is image
+    )  # ParseNet paints too, for training
+    assert main_output((image, None)) is image
+    assert main_output(image) is image
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "_MIN_WEIGHTS", 1)
+
+
+class Net(nn.Module):
+    """One heavy convolution between light ones, and an image; ``gain`` multiplies what int8 loses."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.layers = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 1)])
+        self.final = nn.Conv2d(64, 3, 3, padding=1)
+        self.gain = gain
+        self.requires_grad_(False)
+
+    def forward(self, image: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(flow=None, image=0.5 + 0.5 * torch.sin(self.gain * self.paint(image)))
+
+    def paint(self, image: torch.Tensor) -> torch.Tensor:
+        out = self.first(image)
+        for layer in self.layers:
+            out = layer(out)
+        return self.final(out)
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_int8_runs_where_the_image_stays_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    network, image = Net(gain=1.0), torch.rand(1, 3, 16, 16)
+    expected = network(image).image
+    with caplog.at_level("INFO"):
+        result = INT8.prepare(network)(image)
+    assert isinstance(network.layers[0], Int8Conv2d)
+    assert all(type(module) is nn.Conv2d for module in (network.first, network.layers[1], network.final))
+    assert "Net in int8" in caplog.text
+    assert not torch.equal(result, expected)
+    assert psnr(result, expected) >= MIN_PSNR
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_float32_stays_where_int8_shows(caplog: pytest.LogCaptureFixture) -> None:
+    network, image = Net(gain=1e3), torch.rand(1, 3, 16, 16)
+    conv = network.layers[0]
+    runner = INT8.prepare(network)
+    with caplog.at_level("INFO"):
+        assert torch.equal(runner(image), network(image).image)
+    assert network.layers[0] is conv
+    assert "Net stays in float32" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        runner(image)
+        runner.using(network.paint)(image)
+    assert network.layers[0] is conv
+    assert not caplog.text  # the verdict holds, for every function of the network
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_a_sample_settles_the_number_format_of_all_functions() -> None:
+    network, image = Net(gain=1e3), torch.rand(1, 3, 16, 16)
+    runner = INT8.prepare(network)
+    runner.settle(image)
+    runner.using(network.paint)(image)  # alone it would look the same in int8
+    assert type(network.layers[0]) is nn.Conv2d
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_a_trial_that_breaks_leaves_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    network = Net(gain=1.0)
+    conv = network.layers[0]
+    monkeypatch.setattr(Int8Conv2d, "forward", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        INT8.prepare(network)(torch.rand(1, 3, 16, 16))
+    assert network.layers[0] is conv
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize(("engine", "exact"), [(FLOAT32, False), (INT8, True)])
+def test_int8_that_is_not_wanted_is_not_tried(engine: Engine, exact: bool) -> None:
+    network = Net(gain=1.0)
+    engine.prepare(network, exact)(torch.rand(1, 3, 16, 16))
+    assert type(network.layers[0]) is nn.Conv2d
+
+
+def test_small_networks_are_not_tried() -> None:
+    network = Net(gain=1.0)
+    INT8.prepare(network)(torch.rand(1, 3, 16, 16))
+    assert type(network.layers[0]) is nn.Conv2d
