@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from videoretalking.core.errors import run_command
-from videoretalking.faces.detect import BACKENDS
+from videoretalking.faces.detect import AUTO, backend_names
 from videoretalking.scripts.preprocess import (
     audio,
     clips,
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")
     parser.add_argument("--work", type=Path, help="folder for what the steps hand on; default OUTPUT.work")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="face detector")
+    parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
     parser.add_argument(
         "--max-face", type=float, default=clips.ClipConfig().max_face, help="pixels as stored"

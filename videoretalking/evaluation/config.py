@@ -88,7 +88,7 @@ class EvaluationConfig:
         flicker: temporal flicker.
         seam: seam visibility.
         leakage: leakage of the source's lips.
-        face_backend: face detector, as in the main job.
+        face_backend: face detector, ``auto`` or a key of :data:`faces.detect.BACKENDS`.
         chunk_size: frames decoded at once.
         device: ``auto``, ``cpu``, ``cuda``, ...
         seed: of random numbers drawn while dubbing.
@@ -104,7 +104,7 @@ class EvaluationConfig:
     flicker: bool = True
     seam: bool = True
     leakage: bool = True
-    face_backend: Literal["auto", "face-alignment", "bundled"] = "auto"
+    face_backend: str = "auto"
     chunk_size: int = 16
     device: str = "auto"
     seed: int = 0

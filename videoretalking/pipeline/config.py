@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from videoretalking.pipeline.schedule import Pad
 
-FaceBackend = Literal["auto", "face-alignment", "bundled"]
 UpperFace = Literal["original", "sad", "angry", "surprise"]
 
 
@@ -37,7 +36,7 @@ class AnalysisConfig:
     """What shapes the face tracks of pass 1 (part of the cache key).
 
     Attributes:
-        backend: face detector and landmarks.
+        backend: face detector and landmarks, ``auto`` or a key of :data:`faces.detect.BACKENDS`.
         smooth: Savitzky-Golay filter over the landmarks (paper, section 3.1).
         region: top, bottom, left, right in pixels: look for faces in this part of the frame only; -1 means
             the frame's border.
@@ -45,7 +44,7 @@ class AnalysisConfig:
         still_fps: frames a second of the output for a still image.
     """
 
-    backend: FaceBackend = "auto"
+    backend: str = "auto"
     smooth: bool = True
     region: tuple[int, int, int, int] | None = None
     still: bool = False

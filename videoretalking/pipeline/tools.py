@@ -12,7 +12,6 @@ from videoretalking.faces.detect import FaceDetector, choose_detector
 from videoretalking.faces.face_model import FaceModel
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.pipeline.analyze import Reconstructor, file_digest
-from videoretalking.pipeline.config import FaceBackend
 from videoretalking.pipeline.weights import Weights
 
 
@@ -27,7 +26,7 @@ class PretrainedFaceTools:
     """
 
     weights: Weights
-    backend: FaceBackend
+    backend: str
     device: torch.device
 
     @property
