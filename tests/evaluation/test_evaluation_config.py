@@ -7,9 +7,9 @@ import pytest
 
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation import config as config_module
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
-from videoretalking.evaluation.provenance import file_hash
 from videoretalking.metrics.lse import ExpertScore, SyncNetScore
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.lipsync_expert import LipSyncExpertConfig

@@ -13,6 +13,7 @@ from sample_media import write_clip
 from tiny_weights import make_tiny_weights
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation.methods import (
     CopyMethod,
     FolderMethod,
@@ -23,7 +24,6 @@ from videoretalking.evaluation.methods import (
     make_method,
 )
 from videoretalking.evaluation.pairs import Pair, read_pairs
-from videoretalking.evaluation.provenance import file_hash
 from videoretalking.scripts import evaluate
 from videoretalking.scripts.evaluate import main, parse_settings
 from videoretalking.scripts.make_pairs import cut_video

@@ -13,9 +13,9 @@ from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.config import to_dict
 from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folder, find_weights
 from videoretalking.evaluation.find_faces import TrackedFaces
-from videoretalking.evaluation.provenance import file_hash
 from videoretalking.evaluation.run import Measures
 from videoretalking.evaluation.video import VideoScorer
 from videoretalking.faces.detect import choose_detector

@@ -10,9 +10,9 @@ from typing import Any
 from videoretalking.core.config import from_dict
 from videoretalking.core.constants import SAMPLE_RATE
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folders, find_weights
 from videoretalking.evaluation.pairs import Pair
-from videoretalking.evaluation.provenance import file_hash
 from videoretalking.evaluation.run import Method, Result
 from videoretalking.media.reader import VideoReader
 from videoretalking.pipeline.config import InferenceConfig

@@ -26,23 +26,6 @@ PACKAGES = (
     "lpips",
     "torch-fidelity",
 )
-_BLOCK = 1 << 20
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as handle:
-            while block := handle.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:

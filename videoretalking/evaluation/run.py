@@ -22,11 +22,11 @@ import torch
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.provenance import (
     describe_code,
     describe_environment,
-    file_hash,
     fingerprint,
     read_json,
     write_json,
