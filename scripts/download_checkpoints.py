@@ -73,7 +73,9 @@ class CheckedDownloader:
                     part.replace(output)  # whoever moves it owns it: two downloads never write to one file
                     answer, have = self._continue(session, answer, url, output, total)
                 self._write(answer, output, have, total)
-            except (requests.RequestException, ValueError, KeyboardInterrupt):
+            except BaseException as error:  # an interrupt too; but a full disk is not to be kept full
+                if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+                    raise
                 if part is not None and 0 < output.stat().st_size < (total or 0):
                     output.replace(part)
                 raise

@@ -16,10 +16,10 @@ from videoretalking.scripts.preprocess import (
     audio,
     clips,
     coefficients,
-    manifest,
     offsets,
     restore,
     sources,
+    splits,
     tracks,
 )
 
@@ -55,7 +55,7 @@ def main() -> None:
         offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), processes)
     if arguments.restore:
         restore.run(work, root, "auto", processes)
-    manifest.run(work, root, manifest.SplitConfig(val_share=arguments.val_share))
+    splits.run(work, root, splits.SplitConfig(val_share=arguments.val_share))
 
 
 if __name__ == "__main__":

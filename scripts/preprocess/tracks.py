@@ -23,7 +23,7 @@ from videoretalking.faces.detect import AUTO, FaceDetector, backend_names, choos
 from videoretalking.faces.track import FaceTracker
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.reader import VideoReader
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, work_parser
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 
@@ -136,7 +136,7 @@ def run(work: Path, labels: Path | None, backend: str, processes: int) -> Outcom
 
 def main() -> None:
     """Command line of step 2."""
-    parser = step_parser("Step 2: shot cuts and face tracks")
+    parser = work_parser("Step 2: shot cuts and face tracks")
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
     parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     arguments = parser.parse_args()

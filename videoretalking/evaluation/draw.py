@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videoretalking.core.errors import UserError
-from videoretalking.evaluation.methods import SUFFIXES
 from videoretalking.evaluation.pairs import Pair, write_pairs
 from videoretalking.media.reader import VideoReader
+from videoretalking.media.suffixes import VIDEO_SUFFIXES
 from videoretalking.media.writer import VideoWriter
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def find_videos(folder: Path, min_seconds: float = 0.0) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"the folder of videos {folder} does not exist")
-    candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     videos = []
     for path in tqdm(candidates, desc="videos", unit="file", leave=False):
         try:

@@ -18,11 +18,10 @@ from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.provenance import describe_device
 from videoretalking.evaluation.run import Method, Result
 from videoretalking.media.reader import VideoReader
+from videoretalking.media.suffixes import VIDEO_SUFFIXES
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.retalker import Retalker
 from videoretalking.pipeline.weights import choose_weights
-
-SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 # Settings of the main job, by dotted key, that turn it into a method of the paper's tables. Results end with the
 # shorter of picture and sound, as the published evaluation script makes them.
@@ -142,7 +141,7 @@ class FolderMethod:
     def result(self, pair: Pair, folder: Path) -> Result:
         """The result with its own sound; with the pair's where it has none."""
         for stem in (pair.name, str(pair.index)):
-            for suffix in SUFFIXES:
+            for suffix in VIDEO_SUFFIXES:
                 video = self.folder / f"{stem}{suffix}"
                 if video.is_file():
                     with VideoReader(video) as reader:
