@@ -71,8 +71,8 @@ class RetinaFace(nn.Module):
         super().__init__()
         self.config = config or RetinaFaceConfig()
         channels, num_anchors = self.config.channels, self.config.num_anchors
-        # The release was fed BGR with the means in BGR order; the converter flips its first convolution, so that the
-        # same numbers come out of RGB.
+        # The release was fed BGR with the means in BGR order; the converter flips its first convolution, so that
+        # the same numbers come out of RGB.
         mean = torch.tensor(IMAGENET_MEAN_LEVELS).view(1, 3, 1, 1)
         self.register_buffer("mean", mean, persistent=False)
         self.body = ResNetBody(Bottleneck, self.config.depths)
