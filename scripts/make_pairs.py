@@ -2,7 +2,7 @@
 
 ``python -m scripts.make_pairs --videos DIR --num 100 --seconds 20 --out pairs`` cuts clips of twenty seconds into
 ``pairs/clips`` and writes ``pairs/pairs.csv`` (the paper's HDTF protocol); without ``--seconds`` the list refers to
-the videos as they are (LRS2: ``--group folder``, so that picture and sound come from different programmes).
+the videos as they are (LRS2: ``--group folder``, so that picture and sound come from different broadcasts).
 """
 
 from __future__ import annotations

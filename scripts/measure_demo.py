@@ -37,7 +37,7 @@ PAINTERS = ("lnet", "wav2lip")
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """A line of the printed table.
 
     Attributes:
@@ -74,32 +74,34 @@ _PAINTER_ROWS = (
     ("psnr_own_speech", "PSNR of the lower half, own speech", "dB", ""),
 )
 ROWS = (
-    Row(
+    FigureRow(
         "landmarks",
         "nme",
         "error over the distance of the outer eye corners (NME), crop from the label",
         "%",
         "≤ 5 %",
     ),
-    Row("landmarks", "nme_tracked", "the same in videos, crop from the estimate in the frame before", "%"),
-    Row(
+    FigureRow(
+        "landmarks", "nme_tracked", "the same in videos, crop from the estimate in the frame before", "%"
+    ),
+    FigureRow(
         "lipsync_expert",
         "accuracy_5_frames",
         "synced beats shifted by ≥ 5 frames, single windows (5 frames)",
         "%",
         "≥ 75 %",
     ),
-    Row("lipsync_expert", "accuracy_1_s", "the same, mean distance over 1 s", "%"),
-    Row("lipsync_expert", "accuracy_2_s", "the same, mean distance over 2 s", "%"),
-    Row(
+    FigureRow("lipsync_expert", "accuracy_1_s", "the same, mean distance over 1 s", "%"),
+    FigureRow("lipsync_expert", "accuracy_2_s", "the same, mean distance over 2 s", "%"),
+    FigureRow(
         "lipsync_expert",
         "offset_within_2",
         "real clips: 2 s windows whose best offset (of ±15) lies within ±2",
         "%",
     ),
-    *(Row(name, *row) for name in PAINTERS for row in _PAINTER_ROWS),
-    Row("dnet", "psnr", "PSNR of the rendered frame, at the last validation of the training", "dB"),
-    Row("enet", "psnr", "PSNR of the enhanced frame, at the last validation of the training", "dB"),
+    *(FigureRow(name, *row) for name in PAINTERS for row in _PAINTER_ROWS),
+    FigureRow("dnet", "psnr", "PSNR of the rendered frame, at the last validation of the training", "dB"),
+    FigureRow("enet", "psnr", "PSNR of the enhanced frame, at the last validation of the training", "dB"),
 )
 
 

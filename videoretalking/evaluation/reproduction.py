@@ -65,7 +65,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """What runs for one row of a table.
 
     Attributes:
@@ -127,7 +127,7 @@ class Reproduction:
             count, seconds, group = self.preset.hdtf_pairs, self.preset.hdtf_seconds, "file"
         return read_pairs(make_pair_list(videos, folder, count, seconds, seed, group))[: self.limit]
 
-    def run(self, dataset: str, pairs: Sequence[Pair], row: Row) -> dict[str, float] | None:
+    def run(self, dataset: str, pairs: Sequence[Pair], row: TableRow) -> dict[str, float] | None:
         """Averages of a row on a data set; None, with a note, where its weights are missing.
 
         Raises:
@@ -181,7 +181,7 @@ class Reproduction:
 
 
 def _lrs2_group(videos: Path) -> str:
-    """LRS2 keeps each programme in its own folder; a flat folder tells videos apart by file."""
+    """LRS2 keeps each broadcast in its own folder; a flat folder tells videos apart by file."""
     return "folder" if any(path.is_dir() and any(path.glob("*.mp4")) for path in videos.iterdir()) else "file"
 
 
@@ -212,10 +212,10 @@ def _table1_cell(
 ) -> dict[str, float] | None:
     folder = folders.get(f"{method}:{dataset}")
     if folder is not None:
-        row = Row(method, str(folder), {}, f"folder-{method.lower().replace(' ', '-').replace('/', '')}")
+        row = TableRow(method, str(folder), {}, f"folder-{method.lower().replace(' ', '-').replace('/', '')}")
     elif method in TABLE_1_METHODS:
         choice = TABLE_1_METHODS[method]
-        row = Row(method, choice, {}, choice)
+        row = TableRow(method, choice, {}, choice)
     else:
         reproduction.note(
             f"{method}: not available (give its results with --results '{method}:DATASET=FOLDER')"
@@ -234,14 +234,14 @@ def table3(reproduction: Reproduction, pairs: list[Pair], lnet_without_attention
             ``lnet_no_attention.safetensors`` beside the other weights.
     """
     by_name = {
-        "L-Net": Row("L-Net", "ours", LNET_ONLY, "l"),
-        "L-Net + E-Net": Row("L-Net + E-Net", "ours", WITHOUT_DNET, "l-e"),
-        "L-Net + E-Net + D-Net": Row("L-Net + E-Net + D-Net", "ours", OURS, "ours"),
+        "L-Net": TableRow("L-Net", "ours", LNET_ONLY, "l"),
+        "L-Net + E-Net": TableRow("L-Net + E-Net", "ours", WITHOUT_DNET, "l-e"),
+        "L-Net + E-Net + D-Net": TableRow("L-Net + E-Net + D-Net", "ours", OURS, "ours"),
     }
     try:
         path = _without_attention(lnet_without_attention, reproduction.job_settings)
         settings = {**LNET_ONLY, "weights.lnet": str(path)}
-        by_name[WITHOUT_ATTENTION] = Row(WITHOUT_ATTENTION, "ours", settings, "l-without-attention")
+        by_name[WITHOUT_ATTENTION] = TableRow(WITHOUT_ATTENTION, "ours", settings, "l-without-attention")
     except MissingWeightsError as error:
         reproduction.note(f"{WITHOUT_ATTENTION}: not available ({error})")
     rows = []
@@ -266,7 +266,7 @@ def table4(reproduction: Reproduction, pairs: list[Pair]) -> Table:
     rows = []
     for ratio, paper in TABLE_4.items():
         settings = {**OURS, "render.expression": "smile", "render.expression_blend": ratio}
-        row = Row(f"ratio {ratio:g}", "ours", settings, f"expression-{ratio:g}")
+        row = TableRow(f"ratio {ratio:g}", "ours", settings, f"expression-{ratio:g}")
         values = reproduction.run("HDTF", pairs, row)
         rows.append([f"{ratio:g}", *_beside(SYNC, values, paper)])
     title = "Table 4: expression template, from neutral (0) to smile (1)"
