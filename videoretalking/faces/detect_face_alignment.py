@@ -52,8 +52,8 @@ class FaceAlignmentDetector:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"the weights of face-alignment cannot be loaded ({reason}): put {' and '.join(_WEIGHT_FILES)} "
-                f"into {_weight_folder()}, as python -m scripts.download_checkpoints does, or choose --face-backend "
-                "bundled"
+                f"into {_weight_folder()}, as python -m scripts.download_checkpoints does, or choose "
+                "--face-backend bundled"
             ) from None
 
     @classmethod
