@@ -23,7 +23,7 @@ from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
 from videoretalking.evaluation.draw import find_videos
-from videoretalking.evaluation.plan import CACHE
+from videoretalking.evaluation.plan import default_cache
 from videoretalking.evaluation.tables import ABSENT, Table
 from videoretalking.metrics.lse import LipSync
 from videoretalking.metrics.offset import MAX_SHIFT, sync_score
@@ -131,7 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of evaluation.config"
     )
-    parser.add_argument("--cache", type=Path, default=CACHE, help="face tracks of videos seen before")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks of videos seen before (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     measures = build_measures(
         load_config(EvaluationConfig, None, options.set), options.cache / "faces", only=["sync"]

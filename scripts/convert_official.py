@@ -142,9 +142,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
-        "--src", type=Path, default=checkpoint_folder("released"), help="folder with the released files"
+        "--src",
+        type=Path,
+        default=checkpoint_folder("released"),
+        help="folder with the released files (default: %(default)s)",
     )
-    parser.add_argument("--dst", type=Path, default=checkpoint_folder("official"), help="target folder")
+    parser.add_argument(
+        "--dst", type=Path, default=checkpoint_folder("official"), help="target folder (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     convert_folder(options.src, options.dst)
 

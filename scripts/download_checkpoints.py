@@ -293,13 +293,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Fetch the released checkpoints.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="single files instead of a group")
     parser.add_argument("--for", dest="group", choices=(*GROUPS, _ALL), default="dub", help="default: dub")
-    parser.add_argument("--dst", type=Path, help="folder of the files that are to be converted")
+    parser.add_argument(
+        "--dst",
+        type=Path,
+        default=checkpoint_folder("released"),
+        help="folder of the files that are to be converted (default: %(default)s)",
+    )
     parser.add_argument("--list", action="store_true", help="list all files with size and group, and stop")
     options = parser.parse_args(arguments)
     if options.list:
         print(_listing())
         return
-    released: Path = options.dst or checkpoint_folder("released")
+    released: Path = options.dst
     files = choose_files(options.names, options.group)
     size = sum(file.megabytes for file in files.values())
     logger.info("%d files, about %d MB, into %s", len(files), size, released)

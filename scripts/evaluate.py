@@ -22,7 +22,7 @@ from videoretalking.core.locations import bundled
 from videoretalking.evaluation.config import EvaluationConfig
 from videoretalking.evaluation.methods import METHODS
 from videoretalking.evaluation.pairs import read_pairs, shard
-from videoretalking.evaluation.plan import CACHE, Plan, run_locally, run_on_cluster
+from videoretalking.evaluation.plan import Plan, default_cache, run_locally, run_on_cluster
 from videoretalking.evaluation.provenance import describe_runtime
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--gpus-per-worker", type=float, default=0.0)
     parser.add_argument("--retry-failed", action="store_true", help="try pairs again that failed before")
     parser.add_argument(
-        "--cache", type=Path, default=CACHE, help="face tracks and FID features of source videos"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks and FID features of source videos (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 

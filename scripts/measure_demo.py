@@ -20,6 +20,7 @@ import torch
 from videoretalking.core.checkpoint import atomic_path, read_metadata
 from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.core.errors import run_command
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.evaluation.tables import ABSENT, Table
 from videoretalking.models.catalog import load_network
 from videoretalking.models.landmarks import LandmarkNet
@@ -183,7 +184,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure the bundled weights")
     parser.add_argument("--root", type=Path, default=Path("data/demo/small"), help="prepared clips")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--checkpoints", type=Path, default=checkpoint_folder("demo"))
     parser.add_argument("--output", type=Path, default=Path("runs/demo/figures.json"))
     arguments = parser.parse_args()
     figures = measure(arguments.root, arguments.checkpoints)

@@ -10,13 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from videoretalking.core.locations import user_folder
 from videoretalking.evaluation.cluster import run_on_ray
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
 from videoretalking.evaluation.methods import make_method
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.run import Evaluation
-
-CACHE = Path("results/cache")  # face tracks and FID features of source videos, shared by evaluations
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,11 @@ class Plan:
         measures = build_measures(self.config, self.cache / "faces")
         reference = self.cache / "fid"
         return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)
+
+
+def default_cache() -> Path:
+    """Where evaluations keep what they know about source videos: face tracks and FID features."""
+    return user_folder() / "evaluation"
 
 
 def run_locally(plan: Plan, pairs: Sequence[Pair]) -> Evaluation:

@@ -22,7 +22,7 @@ from videoretalking.evaluation.methods import (
 )
 from videoretalking.evaluation.pairs import Pair, read_pairs
 from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4, Figures
-from videoretalking.evaluation.plan import CACHE, Plan, run_locally
+from videoretalking.evaluation.plan import Plan, run_locally
 from videoretalking.evaluation.provenance import describe_runtime
 from videoretalking.evaluation.tables import UNAVAILABLE, Table, figure, heading
 
@@ -139,7 +139,7 @@ class Reproduction:
             settings={**row.settings, **self.job_settings},
             config=self._config(dataset),
             folder=self.out / dataset.lower() / row.folder,
-            cache=self.out / CACHE.name,
+            cache=self.out / "cache",
         )
         try:
             evaluation = run_locally(plan, pairs)
