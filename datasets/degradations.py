@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from videoretalking.core.colors import BT601_LUMA
+
 _BLOCK = 8
 _LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -27,7 +29,7 @@ _CHROMA_TABLE = (
 )
 # ITU-T T.871: full-range YCbCr
 _RGB_TO_YCBCR = (
-    (0.299, 0.587, 0.114),
+    BT601_LUMA,
     (-0.168736, -0.331264, 0.5),
     (0.5, -0.418688, -0.081312),
 )

@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
 
+from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
 from videoretalking.core.config import require_positive
 from videoretalking.models.resnet import ResNetBody, require_four_stages
 
@@ -39,9 +40,6 @@ CLASSES = (
     "hair",
     "hat",
 )
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB, of images in [0, 1]
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _RESNET18_CHANNELS = (128, 256, 512)  # at 1/8, 1/16 and 1/32
 _ATTENTION_REDUCTION = 4

@@ -15,12 +15,9 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
+from videoretalking.core.colors import IMAGENET_MEAN_LEVELS
 from videoretalking.core.config import require_positive
 from videoretalking.models.resnet import ResNetBody, require_four_stages
-
-# Means of ImageNet, RGB. The release was fed BGR with the means in BGR order; the converter flips its first
-# convolution, so that the same numbers come out of RGB.
-_MEAN = (123.0, 117.0, 104.0)
 
 STRIDES = (8, 16, 32)  # input pixels per cell of each level
 _RESNET50_CHANNELS = (512, 1024, 2048)  # at those strides
@@ -74,7 +71,10 @@ class RetinaFace(nn.Module):
         super().__init__()
         self.config = config or RetinaFaceConfig()
         channels, num_anchors = self.config.channels, self.config.num_anchors
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        # The release was fed BGR with the means in BGR order; the converter flips its first convolution, so that
+        # the same numbers come out of RGB.
+        mean = torch.tensor(IMAGENET_MEAN_LEVELS).view(1, 3, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
         self.body = ResNetBody(Bottleneck, self.config.depths)
         self.pyramid = FeaturePyramid(channels)
         self.contexts = nn.ModuleList(ContextModule(channels) for _ in STRIDES)

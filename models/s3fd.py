@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.core.colors import IMAGENET_MEAN_LEVELS
 from videoretalking.core.config import require_positive
-
-# Means of ImageNet in BGR order, subtracted from RGB: the release was fed like that, so the order is meant.
-_MEAN = (104.0, 117.0, 123.0)
 
 STRIDES = (4, 8, 16, 32, 64, 128)  # input pixels per cell of each level
 _FIRST_NORMED_STAGE = 2  # the last three VGG stages are detected on after an L2 norm
@@ -72,7 +70,9 @@ class S3FD(nn.Module):
         self.config = config or S3FDConfig()
         channels = self.config.stage_channels
         context = self.config.context_channels
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        # The means in BGR order, subtracted from RGB: the release was fed like that, so the order is meant.
+        mean = torch.tensor(IMAGENET_MEAN_LEVELS[::-1]).view(1, 3, 1, 1)
+        self.register_buffer("mean", mean, persistent=False)
         self.stages = nn.ModuleList(
             _vgg_stage(*sizes)
             for sizes in zip((3, *channels), channels, self.config.stage_depths, strict=False)

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
+
 _WIDTHS = (64, 128, 256, 512, 512)
 # Convolutions of each block up to relu5_1, the deepest feature in use; blocks start after a 2x2 max pooling.
 _DEPTHS = (2, 2, 4, 4, 1)
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class VGG19Features(nn.Module):
     def __init__(self, config: VGG19FeaturesConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or VGG19FeaturesConfig()
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         blocks: list[nn.Module] = []
         channels = 3
         for full_width, depth in zip(_WIDTHS, _DEPTHS, strict=True):

@@ -22,23 +22,14 @@ from videoretalking.core.arrays import Floats32
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
+from videoretalking.evaluation.draw import find_videos
+from videoretalking.evaluation.plan import default_cache
 from videoretalking.evaluation.tables import ABSENT, Table
 from videoretalking.metrics.lse import LipSync
 from videoretalking.metrics.offset import MAX_SHIFT, sync_score
-from videoretalking.scripts.make_pairs import find_videos
 
 logger = logging.getLogger(__name__)
 
-ONLY_SYNC = (
-    "fid.features=none",
-    "cpbd_stride=0",
-    "identity=none",
-    "lpips=none",
-    "similarity=false",
-    "flicker=false",
-    "seam=false",
-    "leakage=false",
-)
 SHIFTS = (-30, -20, -12, -8, -5, 5, 8, 12, 20, 30)
 OFFSET_TOLERANCE = 1  # frames
 
@@ -138,17 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="frames of 40 ms")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of metrics.config"
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of evaluation.config"
     )
     parser.add_argument(
-        "--cache", type=Path, default=Path("results/cache"), help="face tracks of videos seen before"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks of videos seen before (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    config = load_config(EvaluationConfig, None, [*ONLY_SYNC, *options.set])
-    measures = build_measures(config, options.cache / "faces")
+    measures = build_measures(
+        load_config(EvaluationConfig, None, options.set), options.cache / "faces", only=["sync"]
+    )
     scorer = measures.scorer
-    (metric,) = scorer.metrics
-    assert isinstance(metric, LipSync)
+    metric = next(iter(scorer.metrics), None)
+    if not isinstance(metric, LipSync):
+        raise UserError("sync.network=none leaves nothing to check")
     verdicts: list[Verdict] = []
     for path in tqdm(find_videos(options.videos), desc="clips", unit="file"):
         scorer(path, None, path)

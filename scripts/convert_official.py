@@ -1,14 +1,13 @@
 """Convert released checkpoints into this project's format.
 
-``python -m scripts.convert_official --src DIR --dst checkpoints/official`` looks through DIR for every released
+``python -m scripts.convert_official`` looks through ``checkpoints/released`` (or ``--src DIR``) for every released
 file it knows, maps the keys strictly by the tables in ``models/official``, and writes one self-describing
-safetensors file per network. Pickles are read without running code.
+safetensors file per network to ``checkpoints/official``. Pickles are read without running code.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +23,17 @@ from videoretalking.core.coefficients import NUM_EXPRESSION
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES
+from videoretalking.core.hashing import file_hash
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.models.catalog import build_network
 from videoretalking.models.official.layout import Layout, rename, unwrap
 from videoretalking.models.official.tables import BY_FILE, converted_name
+from videoretalking.scripts.released_files import check_content
 
 logger = logging.getLogger(__name__)
 
 EXPRESSION_FILE = "expression.mat"
 EXPRESSION_NETWORK = "expression_templates"
-_BLOCK = 1 << 20  # bytes read at once; hashlib.file_digest would need Python 3.11
 _LICENSE = "Apache-2.0, VideoReTalking release (github.com/OpenTalker/video-retalking)"
 
 
@@ -54,7 +55,12 @@ def convert_state(payload: Any, layout: Layout, where: str) -> tuple[dict[str, t
 
 
 def convert_file(source: Path, target: Path, layout: Layout) -> None:
-    """Convert one released file; errors as in :func:`convert_state` and ``core.checkpoint.read_foreign``."""
+    """Convert one released file.
+
+    Raises:
+        UserError: as :func:`convert_state`, ``core.checkpoint.read_foreign`` and ``released_files.check_content``.
+    """
+    check_content(source)
     state, config = convert_state(read_foreign(source), layout, str(source))
     save_checkpoint(
         target,
@@ -62,7 +68,7 @@ def convert_file(source: Path, target: Path, layout: Layout) -> None:
         network=layout.network,
         config=to_dict(config),
         license=layout.license,
-        extra={"source": source.name, "source_sha256": sha256(source)},
+        extra={"source": source.name, "source_sha256": file_hash(source)},
     )
 
 
@@ -72,10 +78,12 @@ def convert_expressions(source: Path, target: Path) -> None:
     Raises:
         UserError: not a MATLAB file, or the templates are not in it.
     """
+    check_content(source)
     try:
         content = loadmat(source)
-    except (ValueError, NotImplementedError, OSError, TypeError) as error:
-        raise UserError(f"{source} is not a MATLAB file with expression templates: {error}") from None
+    except Exception as error:  # a damaged file fails wherever SciPy's reader happens to stumble
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{source} is damaged, no templates can be read ({reason}): fetch it again") from None
     state = {}
     for option, key in EXPRESSION_TEMPLATES.items():
         if key not in content or np.size(content[key]) != NUM_EXPRESSION:
@@ -87,7 +95,7 @@ def convert_expressions(source: Path, target: Path) -> None:
         network=EXPRESSION_NETWORK,
         config={},
         license=_LICENSE,
-        extra={"source": source.name, "source_sha256": sha256(source)},
+        extra={"source": source.name, "source_sha256": file_hash(source)},
     )
 
 
@@ -121,6 +129,8 @@ def convert_folder(src: Path, dst: Path) -> list[Path]:
             written.append(target)
         except UserError as error:
             failures.append(str(error))
+        except OSError as error:
+            raise UserError(f"cannot write into {dst}: {error.strerror or error}") from None
     for target in written:
         logger.info("wrote %s", target)
     if failures:
@@ -128,20 +138,18 @@ def convert_folder(src: Path, dst: Path) -> list[Path]:
     return written
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--src", type=Path, required=True, help="folder with the released files")
-    parser.add_argument("--dst", type=Path, default=Path("checkpoints/official"), help="target folder")
+    parser.add_argument(
+        "--src",
+        type=Path,
+        default=checkpoint_folder("released"),
+        help="folder with the released files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dst", type=Path, default=checkpoint_folder("official"), help="target folder (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     convert_folder(options.src, options.dst)
 

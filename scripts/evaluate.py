@@ -10,80 +10,29 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
-from videoretalking.evaluation.cluster import run_on_ray
-from videoretalking.evaluation.config import EvaluationConfig, build_measures
-from videoretalking.evaluation.methods import make_method
-from videoretalking.evaluation.pairs import Pair, read_pairs, shard
-from videoretalking.evaluation.run import Evaluation
+from videoretalking.core.locations import bundled
+from videoretalking.evaluation.config import EvaluationConfig
+from videoretalking.evaluation.methods import METHODS
+from videoretalking.evaluation.pairs import read_pairs, shard
+from videoretalking.evaluation.plan import Plan, default_cache, run_locally, run_on_cluster
+from videoretalking.evaluation.provenance import describe_runtime
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_CONFIG = Path("configs/evaluation.yaml")
-CACHE = Path("results/cache")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one evaluation is made from; plain values, so that it travels to other processes.
-
-    Attributes:
-        method: see :func:`evaluation.methods.make_method`.
-        name: of the method in tables; None for the usual one.
-        settings: of the main job, dotted keys.
-        config: what is measured.
-        folder: output.
-        cache: face tracks and FID features of source videos, shared by evaluations.
-        retry_failed: try failed pairs again.
-    """
-
-    method: str
-    name: str | None
-    settings: dict[str, Any]
-    config: EvaluationConfig
-    folder: Path
-    cache: Path
-    retry_failed: bool = False
-
-    def build(self) -> Evaluation:
-        """Load the networks.
-
-        Raises:
-            UserError: weights are missing, or the folder holds results of other settings.
-        """
-        settings = {"runtime.cache_dir": str(self.cache / "analysis"), **self.settings}
-        method = make_method(self.method, settings, self.name)
-        measures = build_measures(self.config, self.cache / "faces")
-        reference = self.cache / "fid"
-        return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)
-
-
-def run_locally(plan: Plan, pairs: Sequence[Pair]) -> Evaluation:
-    """Evaluate pairs one after the other in this process."""
-    evaluation = plan.build()
-    for pair in tqdm(pairs, desc=evaluation.method.name, unit="video"):
-        evaluation.evaluate(pair)
-    return evaluation
-
-
-def build_worker(plan: Plan) -> Callable[[Pair], None]:
-    """What a process of the cluster runs for each pair."""
-    return plan.build().evaluate
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The averages, remarks and failures of an evaluation, on standard output."""
     print(f"{summary['method']}: {summary['videos']} videos")
+    for runtime in summary["runtimes"]:
+        print(f"  {describe_runtime(runtime)}")
     for name, value in summary["values"].items():
         print(f"  {name:20s} {value:.4f}")
     for name, note in summary["notes"].items():
@@ -109,14 +58,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--pairs", type=Path, required=True, help="CSV of pairs, or one of Wav2Lip's file lists"
     )
     parser.add_argument("--data-root", type=Path, help="folder that names in the list refer to")
-    parser.add_argument(
-        "--method", required=True, help="ours, wav2lip, wav2lip-gan, copy, or a folder of results"
-    )
+    parser.add_argument("--method", required=True, help=f"{', '.join(METHODS)}, or a folder of results")
     parser.add_argument("--name", help="name of the method in tables")
     parser.add_argument("--out", type=Path, help="output folder (default: results/evaluation/METHOD)")
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="what is measured (YAML)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
-    parser.add_argument("--job", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the main job")
+    add_settings(parser)
     parser.add_argument("--limit", type=int, help="only the first pairs of the list")
     parser.add_argument(
         "--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="one part of the list"
@@ -128,9 +73,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--gpus-per-worker", type=float, default=0.0)
     parser.add_argument("--retry-failed", action="store_true", help="try pairs again that failed before")
     parser.add_argument(
-        "--cache", type=Path, default=CACHE, help="face tracks and FID features of source videos"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks and FID features of source videos (default: %(default)s)",
     )
     return parser.parse_args(arguments)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that say what is measured and how the main job runs: ``--config``, ``--set`` and ``--job``."""
+    parser.add_argument(
+        "--config", type=Path, default=bundled("configs/evaluation.yaml"), help="what is measured (YAML)"
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
+    parser.add_argument("--job", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the main job")
 
 
 def parse_settings(items: Sequence[str]) -> dict[str, Any]:
@@ -151,12 +108,11 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if pairs failed or are still missing."""
     options = parse_arguments(arguments)
-    config_file = options.config if options.config != DEFAULT_CONFIG or DEFAULT_CONFIG.is_file() else None
     plan = Plan(
         method=options.method,
         name=options.name,
         settings=parse_settings(options.job),
-        config=load_config(EvaluationConfig, config_file, options.set),
+        config=load_config(EvaluationConfig, options.config, options.set),
         folder=options.out or Path("results/evaluation") / Path(options.method).name,
         cache=options.cache,
         retry_failed=options.retry_failed,
@@ -164,9 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs = read_pairs(options.pairs, options.data_root)[: options.limit]
     part = shard(pairs, *options.shard)
     if options.engine == "ray":
-        evaluation = plan.build()
-        waiting = [pair for pair in part if not evaluation.is_finished(pair)]
-        run_on_ray(partial(build_worker, plan), waiting, options.workers, options.gpus_per_worker)
+        evaluation = run_on_cluster(plan, part, options.workers, options.gpus_per_worker)
     else:
         evaluation = run_locally(plan, part)
     missing = evaluation.missing(pairs)

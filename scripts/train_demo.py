@@ -34,7 +34,7 @@ from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
-from videoretalking.scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
+from videoretalking.scripts.preprocess import audio, clips, coefficients, sources, splits, tracks
 from videoretalking.train.__main__ import read_training_config
 from videoretalking.train.loop import train
 
@@ -129,7 +129,7 @@ def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
     clips.run(work, root, config, processes)
     audio.run(work, root, processes)
     coefficients.run(work, root, "fit", processes)
-    manifest.run(work, root, manifest.SplitConfig(val=_VALIDATION, release_only=True))
+    splits.run(work, root, splits.SplitConfig(val=_VALIDATION, release_only=True))
 
 
 def train_network(name: str, overrides: list[str]) -> None:

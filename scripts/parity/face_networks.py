@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from videoretalking.models.bisenet import IMAGENET_MEAN, IMAGENET_STD
+from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
 from videoretalking.models.blocks import from_signed, to_signed
 
 Tensors = Mapping[str, torch.Tensor]

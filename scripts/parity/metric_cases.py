@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from videoretalking.evaluation.summary import summarize
+from videoretalking.evaluation.tables import summarize
 from videoretalking.faces.boxes import iou
 from videoretalking.metrics.cpbd import cpbd, measure_edges
 from videoretalking.metrics.face_tracks import crop_face, link_faces

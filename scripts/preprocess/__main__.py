@@ -11,15 +11,15 @@ import os
 from pathlib import Path
 
 from videoretalking.core.errors import run_command
-from videoretalking.faces.detect import BACKENDS
+from videoretalking.faces.detect import AUTO, backend_names
 from videoretalking.scripts.preprocess import (
     audio,
     clips,
     coefficients,
-    manifest,
     offsets,
     restore,
     sources,
+    splits,
     tracks,
 )
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")
     parser.add_argument("--work", type=Path, help="folder for what the steps hand on; default OUTPUT.work")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="face detector")
+    parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
     parser.add_argument(
         "--max-face", type=float, default=clips.ClipConfig().max_face, help="pixels as stored"
@@ -55,7 +55,7 @@ def main() -> None:
         offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), processes)
     if arguments.restore:
         restore.run(work, root, "auto", processes)
-    manifest.run(work, root, manifest.SplitConfig(val_share=arguments.val_share))
+    splits.run(work, root, splits.SplitConfig(val_share=arguments.val_share))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,6 @@ def run(work: Path, root: Path, processes: int) -> Outcome:
 def main() -> None:
     """Command line of step 4."""
     parser = step_parser("Step 4: sound and mel spectrograms")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     arguments = parser.parse_args()
     run(arguments.work, arguments.root, arguments.processes)
 

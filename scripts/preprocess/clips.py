@@ -291,7 +291,6 @@ def run(work: Path, root: Path, config: ClipConfig, processes: int) -> Outcome:
 def main() -> None:
     """Command line of step 3."""
     parser = step_parser("Step 3: cut face tracks into clips")
-    parser.add_argument("--root", type=Path, required=True, help="folder for the prepared clips")
     defaults = ClipConfig()
     parser.add_argument("--min-seconds", type=float, default=defaults.min_seconds)
     parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)

@@ -72,7 +72,6 @@ def run(work: Path, root: Path, reconstructor: str, processes: int) -> Outcome:
 def main() -> None:
     """Command line of step 5."""
     parser = step_parser("Step 5: 3DMM rows")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     parser.add_argument("--reconstructor", choices=["auto", "reconnet", "fit"], default="auto")
     arguments = parser.parse_args()
     run(arguments.work, arguments.root, arguments.reconstructor, arguments.processes)

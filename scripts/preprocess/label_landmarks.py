@@ -34,11 +34,9 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg"}
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 # The face oval of the mesh from the subject's right temple over the chin (152) to the left temple. Our 17 jaw
 # points are spread over it by arc length, because its vertices are not where iBUG puts them. They are points
@@ -198,7 +196,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sheets", type=Path, help="folder for strips of labeled frames (PNG)")
     arguments = parser.parse_args()
-    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    suffixes = VIDEO_SUFFIXES + IMAGE_SUFFIXES
     if arguments.files:
         candidates = [arguments.root / name for name in arguments.files]
     else:

@@ -151,7 +151,6 @@ def run(work: Path, root: Path, config: OffsetConfig, processes: int) -> Outcome
 def main() -> None:
     """Command line of step 6."""
     parser = step_parser("Step 6: audio-video offset filter")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     defaults = OffsetConfig()
     parser.add_argument("--expert", default=defaults.expert, help="name or path of the lip-sync expert")
     parser.add_argument("--max-shift", type=int, default=defaults.max_shift, help="frames")

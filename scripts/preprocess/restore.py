@@ -109,7 +109,6 @@ def run(work: Path, root: Path, device: str, processes: int) -> Outcome:
 def main() -> None:
     """Command line of step 7."""
     parser = step_parser("Step 7: restored high-resolution frames")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     run(arguments.work, arguments.root, arguments.device, arguments.processes)

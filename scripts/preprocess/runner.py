@@ -119,6 +119,13 @@ def read_rejects(folder: Path, step: str) -> dict[str, str]:
 
 
 def step_parser(description: str) -> argparse.ArgumentParser:
+    """Options that the steps on prepared clips have: ``--work``, ``--root`` and ``--processes``."""
+    parser = work_parser(description)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
+    return parser
+
+
+def work_parser(description: str) -> argparse.ArgumentParser:
     """Options that every step has: ``--work`` and ``--processes``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--work", type=Path, required=True, help="folder for what the steps hand on")

@@ -32,12 +32,12 @@ from pathlib import Path
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 SOURCES = "sources.csv"
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg"}
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_MEDIA_SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def list_table(root: Path) -> Iterator[Source]:
         raise UserError(f"{path} needs the columns file and identity")
     for row in rows:
         relative = Path(row["file"])
-        if relative.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES and row["identity"]:
+        if relative.suffix.lower() in _MEDIA_SUFFIXES and row["identity"]:
             yield Source(
                 name=_name(relative),
                 path=root / relative,
@@ -227,7 +227,7 @@ def list_sources(layout: str, root: Path, only: Sequence[str] = ("*",)) -> list[
 
 
 def _media(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES)
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in _MEDIA_SUFFIXES)
 
 
 def _name(relative: Path) -> str:

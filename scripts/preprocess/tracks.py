@@ -19,11 +19,11 @@ import numpy as np
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.faces.align import lipsync_box
 from videoretalking.faces.boxes import smooth_boxes
-from videoretalking.faces.detect import BACKENDS, FaceDetector, choose_detector
+from videoretalking.faces.detect import AUTO, FaceDetector, backend_names, choose_detector
 from videoretalking.faces.track import FaceTracker
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.reader import VideoReader
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, work_parser
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 
@@ -136,9 +136,9 @@ def run(work: Path, labels: Path | None, backend: str, processes: int) -> Outcom
 
 def main() -> None:
     """Command line of step 2."""
-    parser = step_parser("Step 2: shot cuts and face tracks")
+    parser = work_parser("Step 2: shot cuts and face tracks")
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="face detector")
+    parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     arguments = parser.parse_args()
     run(arguments.work, arguments.labels, arguments.backend, arguments.processes)
 

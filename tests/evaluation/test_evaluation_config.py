@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from video_samples import write_video
 
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation import config as config_module
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
-from videoretalking.evaluation.provenance import file_hash
+from videoretalking.evaluation.tables import summarize
+from videoretalking.evaluation.video import VideoFaces
+from videoretalking.metrics.base import Chunk, Clip, Metric
 from videoretalking.metrics.lse import ExpertScore, SyncNetScore
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.lipsync_expert import LipSyncExpertConfig
@@ -75,6 +81,49 @@ def test_stand_ins_are_said_and_never_taken_where_the_real_thing_was_asked_for()
         build_measures(_config("sync.network=none", "fid.features=inception"))
     with pytest.raises(UserError, match="FID weights"):
         build_measures(_config("sync.network=none", "fid.weights=nowhere.pth"))
+
+
+class Brightness(Metric):
+    """All that a further metric is: its class, a field of the settings and a row of the table."""
+
+    def reset(self, clip: Clip) -> None:
+        self._levels: list[float] = []
+
+    def update(self, chunk: Chunk) -> None:
+        self._levels += [float(frame.mean()) for frame in chunk.generated]
+
+    def compute(self) -> dict[str, float]:
+        return {"brightness": sum(self._levels) / len(self._levels)}
+
+
+@dataclass(frozen=True)
+class WithBrightness(EvaluationConfig):
+    brightness: bool = False
+
+
+def test_a_metric_is_a_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"brightness": lambda build: Brightness() if build.config.brightness else None}
+    monkeypatch.setattr(config_module, "METRICS", {**config_module.METRICS, **row})
+    settings = tmp_path / "evaluation.yaml"
+    settings.write_text("brightness: true\nsync: {network: none}\nidentity: none\nlpips: none\n")
+    frames = [np.full((64, 64, 3), level, np.uint8) for level in (40, 60, 80)]
+    video = write_video(tmp_path / "video.mkv", frames)
+
+    measures = build_measures(load_config(WithBrightness, settings))
+    monkeypatch.setattr(
+        measures.scorer,
+        "find_faces",
+        lambda _: VideoFaces(np.arange(3) / 25, np.zeros(3, np.int64), [None] * 3, [np.zeros((0, 4))] * 3),
+    )
+    values = measures.scorer(video, video, None)
+    assert values["brightness"] == pytest.approx(60.0, abs=1.0) and values["psnr"] == 100.0
+    assert measures.settings["brightness"] is True  # part of what a run must repeat
+    assert summarize([values])["brightness"] == values["brightness"]
+
+    off = build_measures(load_config(WithBrightness, settings, ["brightness=false"]))
+    assert not any(isinstance(metric, Brightness) for metric in off.scorer.metrics)
+    (alone,) = build_measures(load_config(WithBrightness, settings), only=["brightness"]).scorer.metrics
+    assert isinstance(alone, Brightness)
 
 
 def test_device_does_not_change_what_is_measured() -> None:

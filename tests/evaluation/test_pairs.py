@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.evaluation.pairs import Pair, draw_pairs, read_pairs, shard, write_pairs
+from videoretalking.evaluation.pairs import Pair, read_pairs, shard, write_pairs
 
 
 @pytest.fixture
@@ -71,29 +70,6 @@ def test_lists_without_header_need_a_root(root: Path) -> None:
         read_pairs(root / "lrs2.txt")
     with pytest.raises(UserError, match="cannot read"):
         read_pairs(root / "missing.txt")
-
-
-def _speaker(path: Path) -> str:
-    return path.parent.name
-
-
-def test_drawing_is_reproducible_even_and_unpaired() -> None:
-    videos = [Path(f"s{speaker}/{clip}.mp4") for speaker in range(4) for clip in range(3)]
-    pairs = draw_pairs(videos, 40, seed=5, group=_speaker)
-    assert pairs == draw_pairs(reversed(videos), 40, seed=5, group=_speaker)
-    assert pairs != draw_pairs(videos, 40, seed=6, group=_speaker)
-    assert len({(pair.video, pair.audio) for pair in pairs}) == 40
-    assert all(pair.audio is not None and _speaker(pair.video) != _speaker(pair.audio) for pair in pairs)
-    counts = Counter(pair.video for pair in pairs)
-    assert set(counts.values()) == {3, 4}
-    assert [pair.name for pair in pairs[:2]] == ["00000", "00001"]
-
-
-def test_drawing_knows_its_limits() -> None:
-    videos = [Path("s1/a.mp4"), Path("s1/b.mp4"), Path("s2/c.mp4")]
-    assert len(draw_pairs(videos, 4, seed=0, group=_speaker)) == 4
-    with pytest.raises(UserError, match="allow 4"):
-        draw_pairs(videos, 5, seed=0, group=_speaker)
 
 
 def test_shards_cover_the_list_once() -> None:

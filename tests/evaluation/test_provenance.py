@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,19 +7,10 @@ import pytest
 from videoretalking.core.errors import UserError
 from videoretalking.evaluation.provenance import (
     describe_environment,
-    file_hash,
     fingerprint,
     read_json,
     write_json,
 )
-
-
-def test_hash_of_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x" * 3_000_000)
-    assert file_hash(path) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
-    with pytest.raises(UserError, match="cannot read"):
-        file_hash(tmp_path / "missing")
 
 
 def test_fingerprint_sees_values_not_order() -> None:

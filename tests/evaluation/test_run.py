@@ -22,6 +22,7 @@ class _Method:
     """Writes the source with noise drawn from PyTorch's generator; counts what it makes."""
 
     name = "Noisy"
+    device = "cpu"
 
     def __init__(self, strength: float = 20.0, broken: str = "") -> None:
         self.strength = strength
@@ -30,6 +31,9 @@ class _Method:
 
     def describe(self) -> dict[str, Any]:
         return {"strength": self.strength}
+
+    def runtime(self) -> dict[str, str]:
+        return {"device": self.device, "dtype": "float32"}
 
     def result(self, pair: Pair, folder: Path) -> Result:
         assert pair.audio is not None
@@ -51,7 +55,7 @@ def _faces(path: Path) -> VideoFaces:
 def _measures() -> Measures:
     fid = FidFeatures(lambda images: images[:, :, ::16, ::16].flatten(1))
     scorer = VideoScorer([fid, Cpbd()], _faces, chunk_size=3)
-    return Measures(scorer, fid, {"fid": "plain pixels"}, {"fid": "a remark"})
+    return Measures(scorer, fid, {"fid": "plain pixels"}, {"fid": "a remark"}, "cpu")
 
 
 @pytest.fixture
@@ -132,8 +136,20 @@ def test_manifest_tells_how_to_repeat_it(tmp_path: Path, pairs: list[Pair]) -> N
         "measures": {"fid": "plain pixels"},
         "seed": 7,
     }
-    assert set(manifest) == {"fingerprint", "settings", "notes", "code", "environment"}
+    assert manifest["runtime"]["method"] == {"device": "cpu", "dtype": "float32"}
+    assert set(manifest) == {"fingerprint", "settings", "runtime", "notes", "code", "environment"}
     assert "torch" in manifest["environment"] and "commit" in manifest["code"]
+
+
+def test_shards_on_different_devices_are_all_named(tmp_path: Path, pairs: list[Pair]) -> None:
+    there, here = _Method(), _Method()
+    there.device = "cuda (Some Card)"
+    for method, part in ((there, pairs[:3]), (here, pairs[3:])):
+        evaluation = Evaluation(tmp_path / "out", method, _measures())
+        for pair in part:
+            evaluation.evaluate(pair)
+    runtimes = evaluation.summarize(pairs)["runtimes"]
+    assert [runtime["method"]["device"] for runtime in runtimes] == ["cuda (Some Card)", "cpu"]
 
 
 def test_copying_the_source_has_no_distance(tmp_path: Path, pairs: list[Pair]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -9,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError
-from videoretalking.faces import detect
+from videoretalking.evaluation.config import EvaluationConfig
+from videoretalking.faces import detect, detect_bundled, detect_face_alignment
 from videoretalking.faces.align import landmark_crop, landmarks_box
-from videoretalking.faces.detect import BundledDetector, FaceDetector, choose_detector
+from videoretalking.faces.detect import FaceDetector, choose_detector
+from videoretalking.faces.detect_bundled import BundledDetector
 from videoretalking.faces.types import Face
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
+from videoretalking.pipeline.flags import parse
 
 
 class DiscFinder(torch.nn.Module):
@@ -59,7 +65,7 @@ def detector(frontal: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> BundledDet
             # a cascade's box sits higher than the face and wobbles
             return [corner, {"r": int(rows.min() - 0.1 * width), "c": int(columns.min()) + 2, "width": width}]
 
-    monkeypatch.setattr(detect, "_load_cascade", Proposals)
+    monkeypatch.setattr(detect_bundled, "_load_cascade", Proposals)
     return BundledDetector(DiscFinder(frontal))
 
 
@@ -118,9 +124,9 @@ def test_thorough_search_goes_on_only_when_asked(
 
 def test_implausible_landmarks_are_no_face(frontal: np.ndarray) -> None:
     inside = landmark_crop(frontal).to_crop(frontal).astype(np.float32)
-    assert detect._plausible(inside, 128)
-    assert not detect._plausible((inside - 64) * 0.4 + 64, 128)
-    assert not detect._plausible(inside + 40, 128)
+    assert detect_bundled._plausible(inside, 128)
+    assert not detect_bundled._plausible((inside - 64) * 0.4 + 64, 128)
+    assert not detect_bundled._plausible(inside + 40, 128)
 
 
 def test_real_cascade_proposes_the_portrait(frontal: np.ndarray) -> None:
@@ -137,7 +143,7 @@ def test_real_cascade_proposes_the_portrait(frontal: np.ndarray) -> None:
 def test_choice_of_backend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(detect, "_weights_available", lambda: False)
+    monkeypatch.setattr(detect_face_alignment.FaceAlignmentDetector, "is_available", lambda: False)
     weights = tmp_path / "landmarks.safetensors"
     save_network(weights, build_network("landmarks", {"width_multiplier": 0.25}), license="test")
     with caplog.at_level("INFO"):
@@ -164,8 +170,8 @@ def test_missing_weights_of_face_alignment_are_explained(monkeypatch: pytest.Mon
     monkeypatch.setattr(package, "FaceAlignment", offline)
     with pytest.raises(UserError, match="s3fd-619a316812"):
         choose_detector("face-alignment")
-    monkeypatch.setattr(detect, "_weights_available", lambda: True)
-    monkeypatch.setattr(detect, "load_network", lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(detect_face_alignment.FaceAlignmentDetector, "is_available", lambda: True)
+    monkeypatch.setattr(detect_bundled, "load_network", lambda *_: torch.nn.Identity())
     assert choose_detector("auto").name == "bundled"  # falls back
 
 
@@ -199,3 +205,60 @@ def test_face_alignment_backend_scales_boxes_and_scores(
     assert np.allclose(faces[0].landmarks[:, 0].mean(), 400, atol=20)  # 200 in the half-size copy
     followed = detector.follow(np.zeros((720, 1280, 3), np.uint8), faces[0])
     assert followed is not None and detector.search_every > 50  # searching is dear on a CPU
+
+
+class NewDetector:
+    """All that a further detector is: its class and one row of the table."""
+
+    name = "new"
+    search_every = 5
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = device
+
+    @classmethod
+    def is_available(cls) -> bool:
+        return True
+
+    @classmethod
+    def load(cls, device: torch.device | str, weights: str | Path) -> NewDetector:
+        return cls(device)
+
+    def detect(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
+        return [Face(np.array([0, 0, *frame.shape[1::-1]], np.float32), 1.0, None)]
+
+    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+        return face
+
+
+def test_a_detector_is_a_row_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"choose one of auto, face-alignment, bundled$"):
+        choose_detector("new")
+    monkeypatch.setitem(detect.BACKENDS, "new", (__name__, "NewDetector"))
+    found = choose_detector("new", "cpu").detect(np.zeros((20, 30, 3), np.uint8))
+    assert found[0].box.tolist() == [0, 0, 30, 20]
+
+    # the command lines and the settings know it without a further change
+    job = parse(["--face", "f.mp4", "--audio", "a.wav", "--face-backend", "new"])
+    assert job.config.analysis.backend == "new"
+    assert load_config(EvaluationConfig, None, ["face_backend=new"]).face_backend == "new"
+    with pytest.raises(UserError, match=r"auto, face-alignment, bundled"):
+        parse(["--face", "f.mp4", "--audio", "a.wav", "--face-backend", "dlib"])
+
+
+def test_auto_takes_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"new": (__name__, "NewDetector"), **detect.BACKENDS}
+    monkeypatch.setattr(detect, "BACKENDS", rows)
+    assert choose_detector().name == "new"
+    monkeypatch.setattr(NewDetector, "is_available", lambda: False)
+    monkeypatch.setattr(detect_face_alignment.FaceAlignmentDetector, "is_available", lambda: False)
+    assert choose_detector().name == "bundled"
+
+
+def test_the_names_of_detectors_need_no_pytorch() -> None:
+    program = (
+        "import sys; from videoretalking.faces.detect import backend_names; print(backend_names());"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["('auto',", "'face-alignment',", "'bundled')"]

@@ -5,7 +5,7 @@ import pytest
 from metric_samples import make_face, make_landmarks
 
 from videoretalking.metrics.base import Chunk, Clip
-from videoretalking.metrics.leakage import Leakage, is_silent, mouth_opening
+from videoretalking.metrics.leakage import Leakage, is_silent, lip_gap
 
 OPENINGS = 0.2 + 0.15 * np.sin(np.arange(40) / 3.0)
 SPEECH = (np.random.default_rng(0).normal(size=16000) * 3000).astype(np.int16)
@@ -24,12 +24,10 @@ def _score(result: np.ndarray, source: np.ndarray, speech: np.ndarray) -> dict[s
 
 
 def test_opening_is_measured_in_eye_distances() -> None:
-    assert mouth_opening(make_landmarks(opening=0.3)) == pytest.approx(0.3, rel=0.2)
-    ratio = mouth_opening(make_landmarks(opening=0.3)) / mouth_opening(make_landmarks(opening=0.1))
+    assert lip_gap(make_landmarks(opening=0.3)) == pytest.approx(0.3, rel=0.2)
+    ratio = lip_gap(make_landmarks(opening=0.3)) / lip_gap(make_landmarks(opening=0.1))
     assert ratio == pytest.approx(3.0, rel=1e-3)
-    assert mouth_opening(make_landmarks(size=30.0)) == pytest.approx(
-        mouth_opening(make_landmarks()), rel=1e-3
-    )
+    assert lip_gap(make_landmarks(size=30.0)) == pytest.approx(lip_gap(make_landmarks()), rel=1e-3)
 
 
 def test_copying_the_source_is_full_leakage() -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
 from videoretalking.core.config import from_dict
 from videoretalking.core.errors import UserError
-from videoretalking.models.bisenet import CLASSES, IMAGENET_MEAN, IMAGENET_STD, BiSeNet, BiSeNetConfig
+from videoretalking.models.bisenet import CLASSES, BiSeNet, BiSeNetConfig
 from videoretalking.models.parsenet import CLASSES as PARSENET_CLASSES
 
 TINY = BiSeNetConfig(

@@ -47,6 +47,20 @@ def test_round_trip_by_name_and_by_path(tmp_path: Path, fold: bool) -> None:
         torch.testing.assert_close(loaded(*batch), network(*batch), rtol=0, atol=1e-5)
 
 
+def test_loading_folds_spectral_norm_unless_training_goes_on(tmp_path: Path) -> None:
+    """Folded weights are plain tensors; what further training needs keeps the norm as saved."""
+    network, path = saved(tmp_path)
+    normalized = {key for key in network.state_dict() if key.endswith("parametrizations.weight.original")}
+    assert normalized
+    kept = load_network(path, fold=False).state_dict()
+    assert kept.keys() == network.state_dict().keys()
+    for folded in (load_network(path), load_network(path, fold=True)):
+        assert not [key for key in folded.state_dict() if "parametrizations" in key]
+        assert {key.replace("parametrizations.weight.original", "weight") for key in normalized} <= set(
+            folded.state_dict()
+        )
+
+
 def test_half_precision_files_come_back_as_float32(tmp_path: Path) -> None:
     network, path = saved(tmp_path)
     save_network(path, network, license="test", dtype=torch.float16)

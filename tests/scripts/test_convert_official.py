@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from scipy.io import savemat
 
 from videoretalking.core.checkpoint import read_checkpoint, read_metadata
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.models.official.layout import Layout, flip_triples, rename, unwrap
 from videoretalking.models.official.tables import BY_FILE, LAYOUTS, converted_name
-from videoretalking.scripts.convert_official import convert_folder, main, sha256
+from videoretalking.scripts.convert_official import convert_folder, main
 
 LAYOUT = Layout(
     network="tiny",
@@ -105,7 +107,7 @@ def test_folder_with_templates_and_a_broken_file(tmp_path: Path) -> None:
     state, metadata = read_checkpoint(target / "expressions.safetensors")
     torch.testing.assert_close(state["neutral"], torch.from_numpy(center[0]).float())
     torch.testing.assert_close(state["smile"], torch.from_numpy(mouth[0]).float())
-    assert metadata["extra"]["source_sha256"] == sha256(source / "expression.mat")
+    assert metadata["extra"]["source_sha256"] == file_hash(source / "expression.mat")
     assert [path.name for path in target.iterdir()] == ["expressions.safetensors"]
 
 
@@ -120,6 +122,27 @@ def test_foreign_templates_are_refused(tmp_path: Path) -> None:
     (tmp_path / "expression.mat").write_text("hello, this is not a matlab file at all" * 10)
     with pytest.raises(UserError, match="MATLAB"):
         convert_folder(tmp_path, tmp_path / "out")
+
+
+def test_broken_downloads_are_called_what_they_are(tmp_path: Path) -> None:
+    """A web page under the name of a file is no attack, and whatever is wrong, the other files are converted."""
+    (tmp_path / "DNet.pt").write_bytes(b"\xef\xbb\xbf\r\n<!DOCTYPE html><html>Sign in</html>")
+    (tmp_path / "LNet.pth").write_bytes(b"")
+    templates = {"expression_center": np.zeros(64), "expression_mouth": np.ones(64)}
+    for folder in ("whole", "cut", "flipped"):
+        (tmp_path / folder).mkdir()
+        savemat(tmp_path / folder / "expression.mat", templates, do_compression=True)
+    whole = (tmp_path / "whole" / "expression.mat").read_bytes()
+    (tmp_path / "cut" / "expression.mat").write_bytes(whole[:200])
+    (tmp_path / "flipped" / "expression.mat").write_bytes(whole[:150] + b"\xff" + whole[151:])
+    with pytest.raises(UserError, match="4 of 5 files were not converted") as error:
+        convert_folder(tmp_path, tmp_path / "out")
+    text = str(error.value)
+    assert re.search(r"DNet\.pt is not a PyTorch file \(an HTML page\?\)", text)
+    assert "code" not in text
+    assert re.search(r"LNet\.pth is empty", text)
+    assert text.count("is damaged, no templates can be read") == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["expressions.safetensors"]
 
 
 def test_command_line(tmp_path: Path, kit_file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,24 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sample_media import write_clip
 from tiny_weights import make_tiny_weights
 
+from videoretalking.core.devices import choose_dtype
 from videoretalking.core.errors import UserError
-from videoretalking.evaluation.methods import (
-    CopyMethod,
-    FolderMethod,
-    MissingWeightsError,
-    RetalkerMethod,
-    baseline_weights,
-    driving_audio,
-    make_method,
-)
-from videoretalking.evaluation.pairs import Pair, read_pairs
-from videoretalking.evaluation.provenance import file_hash
+from videoretalking.evaluation.draw import cut_video
 from videoretalking.scripts import evaluate
 from videoretalking.scripts.evaluate import main, parse_settings
-from videoretalking.scripts.make_pairs import cut_video
 
 PLAIN = ["fid.features=stand-in", "sync.network=none", "identity=none", "lpips=none", "face_backend=bundled"]
 
@@ -102,37 +93,6 @@ def test_shards_meet_in_one_table(data: Path, capsys: pytest.CaptureFixture[str]
     assert json.loads((out / "summary.json").read_text())["videos"] == 3
 
 
-def test_silence_is_as_long_as_the_video(data: Path) -> None:
-    pair = Pair(0, "quiet", data / "0.mp4", None)
-    from videoretalking.evaluation.video import read_speech
-
-    speech = read_speech(driving_audio(pair, data / "work"))
-    assert speech is not None and not speech.any()
-    assert len(speech) == pytest.approx(6 * 640, abs=640)
-    assert driving_audio(read_pairs(data / "pairs.csv")[0], data) == data / "1.mp4"
-
-
-def test_methods_by_name(data: Path) -> None:
-    assert isinstance(make_method("copy"), CopyMethod)
-    method = make_method(str(data), name="X")
-    assert isinstance(method, FolderMethod) and method.name == "X"
-    with pytest.raises(UserError, match="neither ours, wav2lip, wav2lip-gan, copy nor a folder"):
-        make_method("nothing")
-
-
-def test_baseline_takes_the_place_of_lnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("videoretalking.evaluation.methods.checkpoint_folders", tuple)
-    weights = make_tiny_weights(tmp_path)
-    baseline = baseline_weights("lnet", {"weights.family": str(weights)})
-    method = make_method("wav2lip", {"weights.family": str(weights), "weights.lnet": str(baseline)})
-    assert isinstance(method, RetalkerMethod) and method.name == "Wav2Lip w/o GAN"
-    render = method.config.render
-    assert (render.neutralize, render.enhance, render.restore, render.pad) == (False, False, 0.0, "cut")
-    assert method.describe()["weights"]["lnet"] == file_hash(weights / "lnet.safetensors")
-    with pytest.raises(MissingWeightsError, match=r"needs weights wav2lip_gan\.safetensors"):
-        baseline_weights("wav2lip_gan", {})
-
-
 def test_settings_of_the_job() -> None:
     assert parse_settings(["render.expression_blend=0.4", "weights.family=demo", "render.one_shot=true"]) == {
         "render.expression_blend": 0.4,
@@ -190,7 +150,7 @@ def test_a_killed_run_goes_on_with_identical_numbers(data: Path) -> None:
     assert summaries[0] == summaries[1] and summaries[0]["videos"] == 4
 
 
-def test_ours_end_to_end(media_dir: Path, tmp_path: Path) -> None:
+def test_ours_end_to_end(media_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = make_tiny_weights(tmp_path / "weights")
     for name in ("edtalk_1", "avec_1"):
         cut_video(media_dir / "clips" / f"{name}.mp4", tmp_path / f"{name}.mp4", start=0.4, seconds=0.6)
@@ -204,6 +164,7 @@ def test_ours_end_to_end(media_dir: Path, tmp_path: Path) -> None:
                 "--job",
                 f"weights.family={weights}",
                 "analysis.backend=bundled",
+                "runtime.device=cpu",
             ),
             *("--set", "fid.features=stand-in", "lpips=none", "identity=none", "face_backend=bundled"),
             f"sync.weights={weights / 'lipsync_expert.safetensors'}",
@@ -216,6 +177,11 @@ def test_ours_end_to_end(media_dir: Path, tmp_path: Path) -> None:
     assert values["fid"] > 1e-4 and values["seam"] > 0.0 and values["flicker"] > 0.0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert {"dnet", "lnet", "enet"} <= set(manifest["settings"]["method"]["weights"])
+    # the number format is what ran, not the `auto` that was asked for
+    runtime = manifest["runtime"]["method"]
+    assert runtime["dtype"] == str(choose_dtype("auto", torch.device("cpu"))).removeprefix("torch.")
+    assert runtime["device"] == "cpu" and manifest["settings"]["method"]["dtype"] == runtime["dtype"]
+    assert f"networks on cpu in {runtime['dtype']}, measured on cpu in float32" in capsys.readouterr().out
 
 
 def test_copying_a_talking_face_leaks_its_lips_fully(media_dir: Path, tmp_path: Path) -> None:

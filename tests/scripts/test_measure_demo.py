@@ -14,25 +14,27 @@ from videoretalking.datasets.crops import mouth_opening
 from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_clip
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
-from videoretalking.scripts import measure_demo as figures
+from videoretalking.scripts.demo_figures import landmarks, sync
+from videoretalking.scripts.demo_figures.clips import HeldOutClip, read_clips
+from videoretalking.scripts.measure_demo import measure, to_table
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> figures.HeldOutClip:
+def clip(tmp_path: Path) -> HeldOutClip:
     write_synthetic_clip(tmp_path / "clip", seed=0, num_frames=12)
-    return figures.HeldOutClip("clip", PreparedClip(tmp_path / "clip"))
+    return HeldOutClip("clip", PreparedClip(tmp_path / "clip"))
 
 
 @pytest.mark.parametrize("late", [0, 4])
 def test_offsets_of_windows_see_late_sound(late: int) -> None:
     video = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
-    offsets = figures.offsets_of_windows(video, np.roll(video, late, axis=0))
+    offsets = sync.offsets_of_windows(video, np.roll(video, late, axis=0))
     assert offsets == [-late] * 3
-    assert figures.offsets_of_windows(video[:45], video[:45]) == []  # shorter than two seconds
+    assert sync.offsets_of_windows(video[:45], video[:45]) == []  # shorter than two seconds
 
 
 def test_redub_shows_the_painter_masked_frames_one_moment_in_their_pose_and_the_new_speech(
-    clip: figures.HeldOutClip,
+    clip: HeldOutClip,
 ) -> None:
     masked, references, heard = [], [], []
 
@@ -44,7 +46,7 @@ def test_redub_shows_the_painter_masked_frames_one_moment_in_their_pose_and_the_
 
     mel = np.random.default_rng(1).normal(size=(80, 62)).astype(np.float32)
     before = clip.faces.copy()
-    painted = figures.redub(clip, mel, painter)
+    painted = sync.redub(clip, mel, painter)
     # (62 - 16) / 3.2 + 1 whole windows; the clip has 12 frames, so it runs back from the last one
     assert painted.shape == (15, 3, 96, 96)
     shown = torch.cat(masked).numpy()
@@ -59,8 +61,8 @@ def test_redub_shows_the_painter_masked_frames_one_moment_in_their_pose_and_the_
 
 
 def test_back_and_forth() -> None:
-    assert figures.back_and_forth(4, 9) == [0, 1, 2, 3, 2, 1, 0, 1, 2]
-    assert figures.back_and_forth(1, 3) == [0, 0, 0]
+    assert sync.back_and_forth(4, 9) == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert sync.back_and_forth(1, 3) == [0, 0, 0]
 
 
 class _Oracle:
@@ -74,16 +76,16 @@ class _Oracle:
         return clip.landmarks[index] + np.array([self.error, 0.0], dtype=np.float32)
 
 
-def test_landmark_error_is_in_eye_distances(
-    clip: figures.HeldOutClip, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_landmark_error_is_in_eye_distances(clip: HeldOutClip, monkeypatch: pytest.MonkeyPatch) -> None:
     eyes = np.linalg.norm(clip.clip.landmarks[:, 36] - clip.clip.landmarks[:, 45], axis=1)
-    monkeypatch.setattr(figures, "_find_landmarks", _Oracle(clip.clip, 2.0).find)
-    assert figures.landmark_error(clip.clip, None) == pytest.approx((2.0 / eyes[::2]).mean(), rel=1e-4)  # type: ignore[arg-type]
-    assert figures.tracked_landmark_error(clip.clip, None) == pytest.approx((2.0 / eyes[1:]).mean(), rel=1e-4)  # type: ignore[arg-type]
+    monkeypatch.setattr(landmarks, "_find_landmarks", _Oracle(clip.clip, 2.0).find)
+    assert landmarks.landmark_error(clip.clip, None) == pytest.approx((2.0 / eyes[::2]).mean(), rel=1e-4)  # type: ignore[arg-type]
+    assert landmarks.tracked_landmark_error(clip.clip, None) == pytest.approx(
+        (2.0 / eyes[1:]).mean(), rel=1e-4
+    )  # type: ignore[arg-type]
 
 
-def test_opening_is_measured_in_the_frame(clip: figures.HeldOutClip) -> None:
+def test_opening_is_measured_in_the_frame(clip: HeldOutClip) -> None:
     """A network that finds the labels gives the labels' opening."""
     labels = [view.to_crop(points) for view, points in zip(clip.views, clip.clip.landmarks, strict=True)]
     answers = iter(torch.from_numpy((points + 0.5) * 128 / 96 - 0.5).float() for points in labels)
@@ -92,26 +94,26 @@ def test_opening_is_measured_in_the_frame(clip: figures.HeldOutClip) -> None:
         assert images.shape[1:] == (3, 128, 128)
         return Landmarks(torch.stack([next(answers) for _ in images]), torch.zeros(len(images)))
 
-    opening = figures.opening_of(clip.faces, clip, network)  # type: ignore[arg-type]
-    assert opening == pytest.approx(figures.mouth_opening(clip.clip.landmarks), abs=1e-4)
+    opening = sync.opening_of(clip.faces, clip, network)  # type: ignore[arg-type]
+    assert opening == pytest.approx(mouth_opening(clip.clip.landmarks), abs=1e-4)
 
 
 def test_measure_needs_people_that_no_training_saw(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("clip,split,identity,num_frames,release_training\n")
     with pytest.raises(UserError, match="no validation clips"):
-        figures.measure(tmp_path, tmp_path)
+        measure(tmp_path, tmp_path)
 
 
 def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> None:
     root = write_synthetic(tmp_path / "data", num_train=1, num_val=2, num_frames=56)
     weights = make_tiny_weights(tmp_path / "weights")
     (weights / "enet.safetensors").unlink()
-    landmarks = build_network("landmarks", {"width_multiplier": 0.1}).eval()
-    save_network(weights / "landmarks.safetensors", landmarks, license="random, for tests")
+    network = build_network("landmarks", {"width_multiplier": 0.1}).eval()
+    save_network(weights / "landmarks.safetensors", network, license="random, for tests")
     extra = {"step": 7, "figures": {"psnr": 21.5}}
     dnet = build_network("dnet", SIZES["dnet"]).eval()
     save_network(weights / "dnet.safetensors", dnet, license="random, for tests", extra=extra)
-    measured = figures.measure(root, weights)
+    measured = measure(root, weights)
     assert measured["missing"] == ["wav2lip", "enet"]
     assert measured["data"] == {"clips": 2, "people": 2, "talking_clips": 2, "talking_people": 2}
     assert measured["landmarks"]["nme"] > 0.0
@@ -120,7 +122,7 @@ def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> N
     assert measured["lnet"]["opening_real"] > 0.0 and measured["lnet"]["opening_still"] > 0.0
     assert measured["dnet"] == {"training": extra, "psnr": 21.5}
     assert json.loads(json.dumps(measured)) == measured
-    text = figures.to_table(measured).markdown()
+    text = to_table(measured).markdown()
     assert (
         "| dnet | PSNR of the rendered frame, at the last validation of the training | 21.5 dB | - |" in text
     )
@@ -133,4 +135,4 @@ def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
     lines = (root / "manifest.csv").read_text().replace("face1,5", "face0,5")
     (root / "manifest.csv").write_text(lines)
     with pytest.raises(UserError, match="face0"):
-        figures.read_clips(root)
+        read_clips(root)

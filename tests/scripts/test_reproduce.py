@@ -9,12 +9,13 @@ from sample_media import write_clip
 from tiny_weights import SIZES, make_tiny_weights
 
 from videoretalking.core.errors import UserError
+from videoretalking.evaluation import reproduction
 from videoretalking.evaluation.methods import MissingWeightsError
 from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4
+from videoretalking.evaluation.plan import Plan
+from videoretalking.evaluation.reproduction import PRESETS
 from videoretalking.models.catalog import build_network, save_network
-from videoretalking.scripts import reproduce
-from videoretalking.scripts.evaluate import Plan
-from videoretalking.scripts.reproduce import PRESETS, main
+from videoretalking.scripts.reproduce import main
 
 # A Wav2Lip generator as small as the networks of make_tiny_weights.
 WAV2LIP = {
@@ -35,7 +36,9 @@ class _Evaluation:
 
     def summarize(self, pairs: list[Any]) -> dict[str, Any]:
         values = {"fid": self.value, "cpbd": 0.25, "lse_d": 7.0 + len(pairs), "lse_c": 5.0, "seam": 1.0}
-        return {"failed": [], "notes": {"fid": "a stand-in", "seam": "unprinted"}, "values": values}
+        runtimes = [{"method": {"device": "cpu", "dtype": "float32"}, "measures": {}}]
+        notes = {"fid": "a stand-in", "seam": "unprinted"}
+        return {"failed": [], "runtimes": runtimes, "notes": notes, "values": values}
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         seen.append(plan)
         return _Evaluation(float(len(seen)))
 
-    monkeypatch.setattr(reproduce, "run_locally", run)
+    monkeypatch.setattr(reproduction, "run_locally", run)
     return seen
 
 
@@ -82,6 +85,7 @@ def test_table1_has_every_method_beside_the_paper(data: Path, plans: list[Plan])
     assert rows["LipGAN"].split("|")[2].strip() == "n/a"
     assert rows["PC-AVS"].split("|")[2].strip() not in ("", "-")
     assert "a stand-in" in text and "unprinted" not in text
+    assert text.count("- networks on cpu in float32\n") == 1
     assert text.count("Wav2Lip: not available (no weights)") == 1
     assert "2 pairs of LRS2 of 2 s, 2 pairs of HDTF of 2 s; seed 0" in text
     assert [plan.method for plan in plans] == ["wav2lip", "wav2lip", str(data / "pcavs"), "ours", "ours"]
@@ -143,7 +147,7 @@ def test_results_of_other_settings_are_an_error(data: Path, monkeypatch: pytest.
     def run(plan: Plan, pairs: list[Any]) -> None:
         raise UserError("the folder holds results of other settings")
 
-    monkeypatch.setattr(reproduce, "run_locally", run)
+    monkeypatch.setattr(reproduction, "run_locally", run)
     with pytest.raises(UserError, match="other settings"):
         _run(data, "table4")
 

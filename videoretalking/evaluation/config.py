@@ -1,8 +1,13 @@
-"""Settings of an evaluation and the metrics they stand for."""
+"""Settings of an evaluation, and the one table of the metrics they switch on.
+
+A further metric is a class in ``metrics/`` and, here, a field of :class:`EvaluationConfig` and a row of
+:data:`METRICS`; tables, files and command lines take it from there.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +18,10 @@ from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.config import to_dict
 from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folder, find_weights
 from videoretalking.evaluation.find_faces import TrackedFaces
-from videoretalking.evaluation.provenance import file_hash
+from videoretalking.evaluation.provenance import describe_device
 from videoretalking.evaluation.run import Measures
 from videoretalking.evaluation.video import VideoScorer
 from videoretalking.faces.detect import choose_detector
@@ -88,7 +94,7 @@ class EvaluationConfig:
         flicker: temporal flicker.
         seam: seam visibility.
         leakage: leakage of the source's lips.
-        face_backend: face detector, as in the main job.
+        face_backend: face detector, ``auto`` or a key of :data:`faces.detect.BACKENDS`.
         chunk_size: frames decoded at once.
         device: ``auto``, ``cpu``, ``cuda``, ...
         seed: of random numbers drawn while dubbing.
@@ -104,135 +110,142 @@ class EvaluationConfig:
     flicker: bool = True
     seam: bool = True
     leakage: bool = True
-    face_backend: Literal["auto", "face-alignment", "bundled"] = "auto"
+    face_backend: str = "auto"
     chunk_size: int = 16
     device: str = "auto"
     seed: int = 0
 
 
-def build_measures(config: EvaluationConfig, cache: Path | None = None) -> Measures:
+class Builder:
+    """What the rows of :data:`METRICS` build from, and what they leave behind for the records.
+
+    Attributes:
+        config: settings.
+        device: where to compute.
+        networks: name -> hash of the weights of every network that measures.
+        notes: name of a quantity -> remark for its readers.
+    """
+
+    def __init__(self, config: EvaluationConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.networks: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+
+
+def _fid(build: Builder) -> Metric | None:
+    settings = build.config.fid
+    if settings.features == "none":
+        return None
+    path = Path(settings.weights) if settings.weights else find_weights(FILE_NAME)
+    use_published = settings.features == "inception" or (settings.features == "auto" and path is not None)
+    if use_published:
+        path = path or checkpoint_folder("official") / FILE_NAME
+        extractor = inception_features(path, build.device)
+        build.networks["fid"] = file_hash(path)
+    else:
+        extractor = RandomFeatures().to(build.device).eval()
+        build.networks["fid"] = "stand-in"
+        build.notes["fid"] = (
+            f"fixed random features stand in for {FILE_NAME}: ranks methods, not comparable with other FIDs"
+        )
+    return FidFeatures(lambda images: extractor(images.to(build.device)), settings.stride)
+
+
+def _sync(build: Builder) -> Metric | None:
+    settings = build.config.sync
+    name = settings.network
+    if name == "none":
+        return None
+    if name == "auto":
+        name = "syncnet" if find_weights("syncnet.safetensors") else "lipsync_expert"
+        name = read_metadata(settings.weights)["network"] if settings.weights else name
+    if name not in ("syncnet", "lipsync_expert"):
+        raise UserError(f"sync.weights {settings.weights} holds the network {name!r}, which scores no sync")
+    path = find_checkpoint(settings.weights or name)
+    network: Any = load_network(path, expected=name, device=build.device)
+    build.networks[name] = file_hash(path)
+    if name == "syncnet":
+        return SyncNetScore(network, settings.view, settings.jpeg, build.device)
+    build.notes["lse"] = (
+        f"scored by the lip-sync expert {path.parent.name}/{path.name} in place of SyncNet: ranks methods, not "
+        "comparable with published LSE"
+    )
+    return ExpertScore(network, build.device)
+
+
+def _identity(build: Builder) -> Metric | None:
+    wanted = build.config.identity
+    if wanted == "none":
+        return None
+    if wanted == "auto" and find_weights("arcface.safetensors") is None:
+        build.notes["identity"] = "left out: no ArcFace weights"
+        return None
+    path = find_checkpoint("arcface")
+    build.networks["arcface"] = file_hash(path)
+    network = load_network(path, expected="arcface", device=build.device)
+    return Identity(network, build.config.extra_stride, build.device)
+
+
+def _lpips(build: Builder) -> Metric | None:
+    wanted = build.config.lpips
+    if wanted == "none":
+        return None
+    try:
+        distance = lpips_distance(build.device, "alex" if wanted == "auto" else wanted)
+    except UserError as error:
+        if wanted != "auto":
+            raise
+        build.notes["lpips"] = f"left out: {error}"
+        return None
+    return Lpips(distance, build.config.extra_stride)
+
+
+# Name -> what makes the metric of the settings; None where they switch it off or its weights are absent.
+METRICS: dict[str, Callable[[Builder], Metric | None]] = {
+    "fid": _fid,
+    "cpbd": lambda build: Cpbd(build.config.cpbd_stride) if build.config.cpbd_stride else None,
+    "sync": _sync,
+    "identity": _identity,
+    "lpips": _lpips,
+    "similarity": lambda build: Similarity(build.device) if build.config.similarity else None,
+    "flicker": lambda build: Flicker() if build.config.flicker else None,
+    "seam": lambda build: Seam() if build.config.seam else None,
+    "leakage": lambda build: Leakage() if build.config.leakage else None,
+}
+
+
+def build_measures(
+    config: EvaluationConfig, cache: Path | None = None, only: Collection[str] | None = None
+) -> Measures:
     """The metrics of a config, with what they were made from.
 
     Args:
         config: settings.
         cache: folder for face tracks of videos seen before; None keeps nothing.
+        only: rows of :data:`METRICS` to look at; None for all.
 
     Raises:
         UserError: weights that a setting demands are missing or damaged.
     """
-    builder = _Builder(config, choose_device(config.device))
-    builder.add_fid()
-    builder.add_cpbd()
-    builder.add_sync()
-    builder.add_identity()
-    builder.add_lpips()
-    builder.add_plain()
+    builder = Builder(config, choose_device(config.device))
+    rows = METRICS if only is None else {name: METRICS[name] for name in only}
+    built = {name: make(builder) for name, make in rows.items()}
+    fid = built.get("fid")
+    assert fid is None or isinstance(fid, FidFeatures)
     detector = choose_detector(config.face_backend, builder.device)
-    find_faces = TrackedFaces(detector, cache)
-    scorer = VideoScorer(builder.metrics, find_faces, config.sync.tracking, config.chunk_size)
+    scorer = VideoScorer(
+        [metric for metric in built.values() if metric is not None],
+        TrackedFaces(detector, cache),
+        config.sync.tracking,
+        config.chunk_size,
+    )
     # How much is decoded at once and where it is computed does not belong to what is measured.
     settings = {
         key: value for key, value in to_dict(config).items() if key not in ("chunk_size", "device", "seed")
     }
-    settings |= {"networks": builder.networks, "face_detector": detector.name, "fid": builder.fid_settings}
+    fid_settings = {"network": builder.networks["fid"], "stride": fid.stride} if fid is not None else {}
+    settings |= {"networks": builder.networks, "face_detector": detector.name, "fid": fid_settings}
     for name, note in builder.notes.items():
         logger.warning("%s: %s", name, note)
-    return Measures(scorer, builder.fid, settings, builder.notes)
-
-
-class _Builder:
-    """Collects metrics, the hashes of their networks, and remarks for readers."""
-
-    def __init__(self, config: EvaluationConfig, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        self.metrics: list[Metric] = []
-        self.notes: dict[str, str] = {}
-        self.networks: dict[str, str] = {}
-        self.fid: FidFeatures | None = None
-        self.fid_settings: dict[str, Any] = {}
-
-    def add_fid(self) -> None:
-        settings = self.config.fid
-        if settings.features == "none":
-            return
-        path = Path(settings.weights) if settings.weights else find_weights(FILE_NAME)
-        use_published = settings.features == "inception" or (
-            settings.features == "auto" and (settings.weights is not None or path is not None)
-        )
-        if use_published:
-            path = path or checkpoint_folder("official") / FILE_NAME
-            extractor = inception_features(path, self.device)
-            self.networks["fid"] = file_hash(path)
-        else:
-            extractor = RandomFeatures().to(self.device).eval()
-            self.networks["fid"] = "stand-in"
-            self.notes["fid"] = (
-                f"fixed random features stand in for {FILE_NAME}: ranks methods, not comparable with other FIDs"
-            )
-        self.fid_settings = {"network": self.networks["fid"], "stride": settings.stride}
-        self.fid = FidFeatures(lambda images: extractor(images.to(self.device)), settings.stride)
-        self.metrics.append(self.fid)
-
-    def add_cpbd(self) -> None:
-        if self.config.cpbd_stride:
-            self.metrics.append(Cpbd(self.config.cpbd_stride))
-
-    def add_sync(self) -> None:
-        settings = self.config.sync
-        name = settings.network
-        if name == "none":
-            return
-        if name == "auto":
-            name = "syncnet" if find_weights("syncnet.safetensors") else "lipsync_expert"
-            name = read_metadata(settings.weights)["network"] if settings.weights else name
-        if name not in ("syncnet", "lipsync_expert"):
-            raise UserError(
-                f"sync.weights {settings.weights} holds the network {name!r}, which scores no sync"
-            )
-        path = find_checkpoint(settings.weights or name)
-        network: Any = load_network(path, expected=name, device=self.device)
-        self.networks[name] = file_hash(path)
-        if name == "syncnet":
-            self.metrics.append(SyncNetScore(network, settings.view, settings.jpeg, self.device))
-            return
-        self.metrics.append(ExpertScore(network, self.device))
-        self.notes["lse"] = (
-            f"scored by the lip-sync expert {path.parent.name}/{path.name} in place of SyncNet: ranks methods, not "
-            "comparable with published LSE"
-        )
-
-    def add_identity(self) -> None:
-        if self.config.identity == "none":
-            return
-        if self.config.identity == "auto" and find_weights("arcface.safetensors") is None:
-            self.notes["identity"] = "left out: no ArcFace weights"
-            return
-        path = find_checkpoint("arcface")
-        self.networks["arcface"] = file_hash(path)
-        network = load_network(path, expected="arcface", device=self.device)
-        self.metrics.append(Identity(network, self.config.extra_stride, self.device))
-
-    def add_lpips(self) -> None:
-        if self.config.lpips == "none":
-            return
-        backbone = "alex" if self.config.lpips == "auto" else self.config.lpips
-        try:
-            distance = lpips_distance(self.device, backbone)
-        except UserError as error:
-            if self.config.lpips != "auto":
-                raise
-            self.notes["lpips"] = f"left out: {error}"
-            return
-        self.metrics.append(Lpips(distance, self.config.extra_stride))
-
-    def add_plain(self) -> None:
-        """Metrics without a network."""
-        if self.config.similarity:
-            self.metrics.append(Similarity(self.device))
-        if self.config.flicker:
-            self.metrics.append(Flicker())
-        if self.config.seam:
-            self.metrics.append(Seam())
-        if self.config.leakage:
-            self.metrics.append(Leakage())
+    return Measures(scorer, fid, settings, builder.notes, describe_device(builder.device))

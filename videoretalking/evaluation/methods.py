@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from videoretalking.core.config import from_dict
 from videoretalking.core.constants import SAMPLE_RATE
+from videoretalking.core.devices import choose_device, choose_dtype
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folders, find_weights
 from videoretalking.evaluation.pairs import Pair
-from videoretalking.evaluation.provenance import file_hash
+from videoretalking.evaluation.provenance import describe_device
 from videoretalking.evaluation.run import Method, Result
 from videoretalking.media.reader import VideoReader
+from videoretalking.media.suffixes import VIDEO_SUFFIXES
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.retalker import Retalker
 from videoretalking.pipeline.weights import choose_weights
-
-SUFFIXES = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 # Settings of the main job, by dotted key, that turn it into a method of the paper's tables. Results end with the
 # shorter of picture and sound, as the published evaluation script makes them.
@@ -30,15 +32,33 @@ LNET_ONLY: Settings = {**WITHOUT_DNET, "render.enhance": False, "render.restore"
 # Differs from the published Wav2Lip program: its generator runs inside our face tracking and compositing, so that
 # only the network differs. Outputs of the original program enter as a folder.
 WAV2LIP: Settings = {**LNET_ONLY, "render.color_match": 0.0, "render.silence_gate": False}
-NAMED: Mapping[str, tuple[str, Settings, str | None]] = {
-    # command line -> name in tables, settings, network that takes L-Net's place
-    "ours": ("Ours", OURS, None),
-    "wav2lip": ("Wav2Lip w/o GAN", WAV2LIP, "wav2lip"),
-    "wav2lip-gan": ("Wav2Lip", WAV2LIP, "wav2lip_gan"),
+
+
+@dataclass(frozen=True)
+class NamedMethod:
+    """A method that a command line can name.
+
+    Attributes:
+        title: its name in tables.
+        settings: of the main job; None for a method that dubs nothing.
+        baseline: network that takes L-Net's place.
+    """
+
+    title: str
+    settings: Settings | None
+    baseline: str | None = None
+
+
+METHODS: Mapping[str, NamedMethod] = {
+    "ours": NamedMethod("Ours", OURS),
+    "wav2lip": NamedMethod("Wav2Lip w/o GAN", WAV2LIP, "wav2lip"),
+    "wav2lip-gan": NamedMethod("Wav2Lip", WAV2LIP, "wav2lip_gan"),
+    "copy": NamedMethod("Source video", None),
 }
-COPY = "copy"
-# Where and how fast the main job runs says nothing about its results.
-_WITHOUT_EFFECT = {f"runtime.{key}" for key in ("device", "batch_size", "compile", "cache_dir", "refresh")}
+# Where and how fast the main job runs says nothing about its results. The number format does: it is resolved.
+_WITHOUT_EFFECT = {
+    f"runtime.{key}" for key in ("device", "dtype", "batch_size", "compile", "cache_dir", "refresh")
+}
 
 
 class MissingWeightsError(UserError):
@@ -64,10 +84,22 @@ class RetalkerMethod:
         self._retalker: Retalker | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Settings and hashes of weights."""
+        """Settings, number format and hashes of weights."""
         shaping = {key: value for key, value in self.settings.items() if key not in _WITHOUT_EFFECT}
         hashes = {network: file_hash(path) for network, path in self.weights.describe().items()}
-        return {"kind": "retalker", "settings": shaping, "weights": hashes}
+        return {
+            "kind": "retalker",
+            "settings": shaping,
+            "dtype": self.runtime()["dtype"],
+            "weights": hashes,
+        }
+
+    def runtime(self) -> dict[str, str]:
+        """Device and number format of the networks."""
+        wanted = self.config.runtime
+        device = choose_device(wanted.device)
+        dtype = choose_dtype(wanted.dtype, device, wanted.compile)
+        return {"device": describe_device(device), "dtype": str(dtype).removeprefix("torch.")}
 
     def result(self, pair: Pair, folder: Path) -> Result:
         """``<folder>/<name>.mp4``."""
@@ -102,10 +134,14 @@ class FolderMethod:
         """Results are told apart by their content, so the place says nothing."""
         return {"kind": "folder", "name": self.name}
 
+    def runtime(self) -> dict[str, str]:
+        """Nothing is known of it."""
+        return {}
+
     def result(self, pair: Pair, folder: Path) -> Result:
         """The result with its own sound; with the pair's where it has none."""
         for stem in (pair.name, str(pair.index)):
-            for suffix in SUFFIXES:
+            for suffix in VIDEO_SUFFIXES:
                 video = self.folder / f"{stem}{suffix}"
                 if video.is_file():
                     with VideoReader(video) as reader:
@@ -121,11 +157,15 @@ class FolderMethod:
 class CopyMethod:
     """Returns the source picture with the new sound: what leaves the lips alone, to calibrate metrics."""
 
-    name = "Source video"
+    name = METHODS["copy"].title
 
     def describe(self) -> dict[str, Any]:
         """Nothing shapes it."""
         return {"kind": "copy"}
+
+    def runtime(self) -> dict[str, str]:
+        """No network runs."""
+        return {}
 
     def result(self, pair: Pair, folder: Path) -> Result:
         """The source video itself."""
@@ -155,7 +195,7 @@ def make_method(choice: str, settings: Settings | None = None, name: str | None 
     """The method that a command line names.
 
     Args:
-        choice: a key of :data:`NAMED`, ``copy``, or a folder of results.
+        choice: a key of :data:`METHODS`, or a folder of results.
         settings: further settings of the main job.
         name: as shown in tables; None for the usual one.
 
@@ -163,17 +203,17 @@ def make_method(choice: str, settings: Settings | None = None, name: str | None 
         MissingWeightsError: of a baseline.
         UserError: neither a known method nor a folder, or no weights for the main job.
     """
-    if choice == COPY:
+    method = METHODS.get(choice)
+    if method is None:
+        if not Path(choice).is_dir():
+            raise UserError(f"--method {choice}: neither {', '.join(METHODS)} nor a folder of results")
+        return FolderMethod(name or Path(choice).name, Path(choice))
+    if method.settings is None:
         return CopyMethod()
-    if choice in NAMED:
-        usual_name, preset, network = NAMED[choice]
-        merged = {**preset, **(settings or {})}
-        if network is not None and "weights.lnet" not in merged:
-            merged["weights.lnet"] = str(baseline_weights(network, merged))
-        return RetalkerMethod(name or usual_name, merged)
-    if not Path(choice).is_dir():
-        raise UserError(f"--method {choice}: neither {', '.join([*NAMED, COPY])} nor a folder of results")
-    return FolderMethod(name or Path(choice).name, Path(choice))
+    merged = {**method.settings, **(settings or {})}
+    if method.baseline is not None and "weights.lnet" not in merged:
+        merged["weights.lnet"] = str(baseline_weights(method.baseline, merged))
+    return RetalkerMethod(name or method.title, merged)
 
 
 def baseline_weights(network: str, settings: Settings) -> Path:

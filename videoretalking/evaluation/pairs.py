@@ -1,4 +1,4 @@
-"""Which video is dubbed with which sound: pair lists, read from files or drawn from a seed.
+"""Which video is dubbed with which sound: pair lists and their files.
 
 The paper scores unpaired dubs (section 4.2): the sound comes from a different video. Three formats are read: our
 CSV (columns ``video``, ``audio`` and optionally ``name``), Wav2Lip's lists for LRS2, LRS3 and LRW (``audio video``
@@ -9,8 +9,7 @@ is dubbed with its own sound).
 from __future__ import annotations
 
 import csv
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,49 +118,6 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair], root: Path) -> None:
 
 def _relative(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path.resolve()).as_posix()
-
-
-def draw_pairs(
-    videos: Iterable[Path], num_pairs: int, seed: int, group: Callable[[Path], str] = lambda path: path.stem
-) -> list[Pair]:
-    """Draw unpaired dubs: every video takes the sound of a video of another group.
-
-    Videos are used evenly: none a second time before all were used once, and no pair twice.
-
-    Args:
-        videos: candidates, all with sound; their order does not matter.
-        num_pairs: how many pairs.
-        seed: the same seed and videos give the same list.
-        group: what must differ between picture and sound, such as the speaker.
-
-    Raises:
-        UserError: fewer than two groups, or more pairs wanted than exist.
-    """
-    videos = sorted(set(videos))
-    groups = {video: group(video) for video in videos}
-    sizes = {name: sum(other == name for other in groups.values()) for name in set(groups.values())}
-    possible = sum(len(videos) - sizes[groups[video]] for video in videos)
-    if num_pairs > possible:
-        raise UserError(
-            f"{num_pairs} pairs wanted, but {len(videos)} videos of {len(sizes)} groups allow {possible}"
-        )
-    generator = random.Random(seed)
-    used: set[tuple[Path, Path]] = set()
-    pairs: list[Pair] = []
-    queue: list[Path] = []
-    while len(pairs) < num_pairs:
-        if not queue:
-            queue = generator.sample(videos, len(videos))
-        video = queue.pop()
-        partners = [
-            audio for audio in videos if groups[audio] != groups[video] and (video, audio) not in used
-        ]
-        if not partners:
-            continue
-        audio = generator.choice(partners)
-        used.add((video, audio))
-        pairs.append(Pair(len(pairs), f"{len(pairs):05d}", video, audio))
-    return pairs
 
 
 def shard(items: Sequence[Pair], number: int, total: int) -> list[Pair]:

@@ -1,4 +1,4 @@
-"""What has to be known to repeat an evaluation: code, weights, versions, settings and seed."""
+"""What has to be known to repeat a run: code, versions, device, settings; and the JSON files that keep it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
@@ -26,23 +28,6 @@ PACKAGES = (
     "lpips",
     "torch-fidelity",
 )
-_BLOCK = 1 << 20
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as handle:
-            while block := handle.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -74,6 +59,26 @@ def describe_environment() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def describe_device(device: torch.device) -> str:
+    """A device with the name of its chip, where PyTorch knows it: ``cpu``, ``cuda (NVIDIA A100)``."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def describe_runtime(runtime: Mapping[str, Mapping[str, str]]) -> str:
+    """Where a method and the measures ran and in which number format, for readers.
+
+    Args:
+        runtime: ``method`` and ``measures``, each with ``device`` and ``dtype`` or empty.
+    """
+    parts = {"method": "networks", "measures": "measured"}
+    words = [
+        f"{text} on {runtime[part]['device']} in {runtime[part]['dtype']}"
+        for part, text in parts.items()
+        if runtime[part]
+    ]
+    return ", ".join(words)
 
 
 def write_json(path: Path, content: Any) -> None:

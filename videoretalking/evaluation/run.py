@@ -22,16 +22,16 @@ import torch
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.provenance import (
     describe_code,
     describe_environment,
-    file_hash,
     fingerprint,
     read_json,
     write_json,
 )
-from videoretalking.evaluation.summary import summarize
+from videoretalking.evaluation.tables import summarize
 from videoretalking.evaluation.video import VideoScorer, video_features
 from videoretalking.metrics.fid import FeatureStatistics, FidFeatures, frechet_distance
 
@@ -63,6 +63,9 @@ class Method(Protocol):
     def describe(self) -> dict[str, Any]:
         """Settings and hashes of weights: all that shapes the results."""
 
+    def runtime(self) -> dict[str, str]:
+        """``device`` and ``dtype`` of its networks as they run here; empty where none runs."""
+
     def result(self, pair: Pair, folder: Path) -> Result:
         """Where the result for a pair is or will be.
 
@@ -91,12 +94,14 @@ class Measures:
         fid: feature extractor of FID, which must also be among the scorer's metrics; None leaves FID out.
         settings: configuration and hashes of weights behind the numbers.
         notes: name of a quantity -> remark for its readers, such as a stand-in network.
+        device: where it is computed, always in float32.
     """
 
     scorer: VideoScorer
     fid: FidFeatures | None
     settings: Mapping[str, Any]
     notes: Mapping[str, str]
+    device: str
 
 
 class Evaluation:
@@ -132,6 +137,10 @@ class Evaluation:
         self.retry_failed = retry_failed
         settings = {"method": method.describe(), "measures": dict(measures.settings), "seed": seed}
         self.fingerprint = fingerprint(settings)
+        self.runtime = {
+            "method": method.runtime(),
+            "measures": {"device": measures.device, "dtype": "float32"},
+        }
         self._write_manifest(settings)
 
     def _write_manifest(self, settings: Mapping[str, Any]) -> None:
@@ -149,6 +158,7 @@ class Evaluation:
         content = {
             "fingerprint": self.fingerprint,
             "settings": settings,
+            "runtime": self.runtime,
             "notes": dict(self.measures.notes),
             "code": code,
             "environment": describe_environment(),
@@ -160,7 +170,7 @@ class Evaluation:
         if self.is_finished(pair):
             return
         record: dict[str, Any] = {"name": pair.name, "video": str(pair.video), "audio": str(pair.audio)}
-        record["fingerprint"] = self.fingerprint
+        record |= {"fingerprint": self.fingerprint, "runtime": self.runtime}
         try:
             self._seed(pair)
             result = self.method.result(pair, self.folder / "videos")
@@ -198,18 +208,24 @@ class Evaluation:
         """Average the finished pairs and write ``scores.csv`` and ``summary.json``.
 
         Returns:
-            ``method``, ``videos`` (scored), ``failed`` (names), ``notes`` and ``values``.
+            ``method``, ``videos`` (scored), ``failed`` (names), ``runtimes`` (devices and number formats, each
+            once: shards may run on different machines), ``notes`` and ``values``.
         """
         records = {pair.name: self._record(pair) or {"error": "not evaluated"} for pair in pairs}
         scored = [pair for pair in pairs if "values" in records[pair.name]]
         videos = [records[pair.name]["values"] for pair in scored]
         values = summarize(videos)
+        runtimes: list[Any] = []
+        for record in records.values():
+            if record.get("runtime") not in [None, *runtimes]:
+                runtimes.append(record["runtime"])
         if self.measures.fid is not None and scored:
             values["fid"] = self._fid(scored, self.measures.fid)
         summary = {
             "method": self.method.name,
             "videos": len(scored),
             "failed": [name for name, record in records.items() if "error" in record],
+            "runtimes": runtimes,
             "notes": dict(self.measures.notes),
             "values": values,
         }

@@ -1,42 +1,36 @@
-"""Finding faces and their 68 landmarks in a frame, by one of two backends.
+"""Finding faces and their 68 landmarks in a frame: what a detector does, and the one table of detectors.
 
-``face-alignment`` uses the S3FD and FAN weights of that package where they are present or can be fetched.
-``bundled`` needs no download: a cascade of local binary patterns that scikit-image carries proposes face
-boxes on a small gray copy of the frame, and our landmark network finds the points and rejects what is no
-face.
-
-Both follow a face from frame to frame by its landmarks, which is much cheaper than searching again and
-steadier.
+Every detector also follows a face from frame to frame by its landmarks, which is much cheaper than searching again
+and steadier. This module imports no PyTorch, so that a command line can list the names.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
-
-import cv2
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
-from videoretalking.faces.align import box_landmark_crop, detector_box, extract, landmark_crop, landmarks_box
-from videoretalking.faces.boxes import suppress
-from videoretalking.faces.types import Crop, Face
-from videoretalking.models.catalog import load_network
 
-BACKENDS = ("auto", "face-alignment", "bundled")
+if TYPE_CHECKING:
+    import torch
+
+    from videoretalking.faces.types import Face
 
 logger = logging.getLogger(__name__)
 
+# Name -> module and class, imported on first use. ``auto`` tries them in this order.
+BACKENDS: dict[str, tuple[str, str]] = {
+    "face-alignment": ("videoretalking.faces.detect_face_alignment", "FaceAlignmentDetector"),
+    "bundled": ("videoretalking.faces.detect_bundled", "BundledDetector"),
+}
+AUTO = "auto"
+
 
 class FaceDetector(Protocol):
-    """What the tracker needs of a backend.
+    """What the tracker needs of a detector.
 
     Attributes:
         name: for logs and reports.
@@ -59,262 +53,71 @@ class FaceDetector(Protocol):
         ...
 
 
-# ---------------------------------------------------------------------------------------------- bundled
+class Backend(Protocol):
+    """What the class of a detector offers, so that a row of :data:`BACKENDS` suffices to add one."""
+
+    def is_available(self) -> bool:
+        """Whether ``auto`` may try this detector here."""
+        ...
+
+    def load(self, device: torch.device | str, weights: str | Path) -> FaceDetector:
+        """The detector with its networks.
+
+        Args:
+            device: where they run.
+            weights: of the bundled landmark network, a name of the catalog or a file.
+
+        Raises:
+            UserError: packages or weights are missing or damaged.
+        """
+        ...
 
 
-@dataclass(frozen=True)
-class BundledConfig:
-    """Settings of the bundled detector.
-
-    Attributes:
-        side: longest side in pixels of the copy that is searched.
-        min_score: confidence that makes a candidate a face.
-        keep_score: confidence that keeps a followed face.
-        max_candidates: candidates of one search that the landmark network looks at.
-    """
-
-    side: int = 320
-    min_score: float = 0.8
-    keep_score: float = 0.4
-    max_candidates: int = 12
+def backend_names() -> tuple[str, ...]:
+    """What a setting may say: ``auto`` and the keys of :data:`BACKENDS`."""
+    return (AUTO, *BACKENDS)
 
 
-# The cascade's square box against the landmarks' box, measured on talking clips: the landmarks lie lower by
-# a share of its side and span a share of it.
-_CASCADE_SHIFT, _CASCADE_SHARE = 0.15, 0.87
-_CASCADE_MIN_FACE = 24  # pixels of the searched copy; the cascade's own window
-_CASCADE_SCALE_STEP = 1.2
-# (factor on the side of the copy, step of the window) of the two further searches when a thorough one is
-# allowed: a fine one of large faces and a usual one of small faces.
-_THOROUGH = ((0.75, 1.0), (2.0, 1.5))
-_USUAL_STEP = 1.5
-
-_FIRST_LOOK_SCORE = 0.2  # confidence that earns a candidate a second look, centered on its own landmarks
-_SAME_FACE = 0.4  # overlap of two candidates that are one face
-# Plausible sizes of the landmarks' box against the crop they were found in, whose nominal share is 1 / 1.6.
-_MIN_SHARE, _MAX_SHARE = 0.35, 0.95
-_MAX_DRIFT = 0.25  # distance of the landmarks' center from that of the crop, as share of its side
-
-
-class BundledDetector:
-    """Cascade and landmark network.
-
-    Args:
-        network: [B, 3, 128, 128] RGB in [0, 1] -> points [B, 68, 2] in crop pixels and confidence logits
-            [B], such as :class:`models.landmarks.LandmarkNet`.
-        device: where the network runs.
-        config: settings.
-    """
-
-    name = "bundled"
-    search_every = 25
-
-    def __init__(
-        self,
-        network: nn.Module,
-        device: torch.device | str = "cpu",
-        config: BundledConfig | None = None,
-    ) -> None:
-        self.network = network
-        self.device = device
-        self.config = config or BundledConfig()
-        self._cascade = _load_cascade()
-
-    def detect(self, frame: Image8, thorough: bool = False) -> list[Face]:
-        """See :class:`FaceDetector`."""
-        faces = self._search(frame, self.config.side, _USUAL_STEP)
-        if faces or not thorough:
-            return faces
-        for factor, step in _THOROUGH:
-            faces = self._search(frame, round(self.config.side * factor), step)
-            if faces:
-                return faces
-        return []
-
-    def follow(self, frame: Image8, face: Face) -> Face | None:
-        """See :class:`FaceDetector`."""
-        assert face.landmarks is not None
-        found = self._locate(frame, [landmark_crop(face.landmarks)], self.config.keep_score)
-        return found[0] if found else None
-
-    def _search(self, frame: Image8, side: int, step: float) -> list[Face]:
-        boxes = self._candidates(frame, side, step)
-        first = self._locate(frame, [box_landmark_crop(box) for box in boxes], _FIRST_LOOK_SCORE)
-        crops = [landmark_crop(face.landmarks) for face in first if face.landmarks is not None]
-        faces = self._locate(frame, crops, self.config.min_score)
-        if not faces:
-            return []
-        found = np.stack([face.box for face in faces])
-        keep = suppress(found, [face.score for face in faces], _SAME_FACE)
-        return [faces[index] for index in keep]
-
-    def _candidates(self, frame: Image8, side: int, step: float) -> list[npt.NDArray[np.float64]]:
-        """Expected landmark boxes, [4] each, in frame pixels."""
-        height, width = frame.shape[:2]
-        scale = min(1.0, side / max(height, width))
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        if min(small.shape) < _CASCADE_MIN_FACE:
-            return []
-        found = self._cascade.detect_multi_scale(
-            small,
-            scale_factor=_CASCADE_SCALE_STEP,
-            step_ratio=step,
-            min_size=(_CASCADE_MIN_FACE, _CASCADE_MIN_FACE),
-            max_size=(min(small.shape), min(small.shape)),
-            min_neighbor_number=1,
-        )
-        boxes = []
-        for box in sorted(found, key=lambda box: -box["width"])[: self.config.max_candidates]:
-            length = box["width"]
-            x, y = box["c"] + length / 2, box["r"] + length * (0.5 + _CASCADE_SHIFT)
-            half = length * _CASCADE_SHARE / 2
-            boxes.append(np.array([x - half, y - half, x + half, y + half]) / scale)
-        return boxes
-
-    def _locate(self, frame: Image8, crops: Sequence[Crop], min_score: float) -> list[Face]:
-        """Landmarks in each crop; those that are no face are left out."""
-        if not crops:
-            return []
-        pixels = torch.from_numpy(np.stack([extract(frame, crop) for crop in crops])).to(self.device)
-        with torch.inference_mode():
-            points, confidence = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0)
-        scores = torch.sigmoid(confidence.float()).cpu().numpy()
-        faces = []
-        for crop, found, score in zip(crops, points.float().cpu().numpy(), scores, strict=True):
-            if score >= min_score and _plausible(found, crop.size[0]):
-                landmarks = crop.to_image(found).astype(np.float32)
-                faces.append(Face(landmarks_box(landmarks), float(score), landmarks))
-        return faces
-
-
-def _load_cascade() -> Any:
-    import skimage.data
-    from skimage.feature import Cascade
-
-    return Cascade(skimage.data.lbp_frontal_face_cascade_filename())
-
-
-def _plausible(points: npt.NDArray[np.float32], side: int) -> bool:
-    """Whether landmarks found in a crop fill it about as a face should."""
-    x1, y1, x2, y2 = landmarks_box(points)
-    share = max(x2 - x1, y2 - y1) / side
-    drift = max(abs((x1 + x2) / 2 - side / 2), abs((y1 + y2) / 2 - side / 2)) / side
-    return bool(_MIN_SHARE <= share <= _MAX_SHARE and drift <= _MAX_DRIFT)
-
-
-# --------------------------------------------------------------------------------------- face-alignment
-
-_WEIGHT_FILES = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
-_WEIGHT_HOST = "https://www.adrianbulat.com/downloads/python-fan/"
-_PROBE_SECONDS = 3.0
-_S3FD_SIDE = 640  # longest side of the copy that is searched
-_FAN_FULL_PEAK = 0.5  # mean height of the heatmaps' peaks that counts as full confidence
-_FAN_KEEP_SCORE = 0.5
-
-
-class FaceAlignmentDetector:
-    """S3FD and FAN of the ``face-alignment`` package.
-
-    Args:
-        device: where the networks run.
+def check_backend(name: str) -> None:
+    """Refuse a name that is in no row of the table.
 
     Raises:
-        UserError: the package or its weights cannot be had.
+        UserError: names the choices.
     """
-
-    name = "face-alignment"
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        device = torch.device(device)
-        # S3FD takes seconds a frame on a CPU
-        self.search_every = 25 if device.type == "cuda" else 100
-        try:
-            import face_alignment
-
-            self._aligner = face_alignment.FaceAlignment(
-                face_alignment.LandmarksType.TWO_D, device=str(device), compile=False, flip_input=False
-            )
-        except ImportError:
-            raise UserError(
-                "the package face-alignment is not installed: install it or choose --face-backend bundled"
-            ) from None
-        except (OSError, RuntimeError, EOFError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"the weights of face-alignment cannot be loaded ({reason}): put {' and '.join(_WEIGHT_FILES)} "
-                f"into {_weight_folder()} or choose --face-backend bundled"
-            ) from None
-
-    def detect(self, frame: Image8, thorough: bool = False) -> list[Face]:
-        """See :class:`FaceDetector`; ``thorough`` changes nothing."""
-        height, width = frame.shape[:2]
-        scale = min(1.0, _S3FD_SIDE / max(height, width))
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        found = self._aligner.face_detector.detect_from_image(small)
-        boxes = [np.asarray(box[:4], dtype=np.float64) / scale for box in found]
-        return sorted(self._locate(frame, boxes), key=lambda face: -face.score)
-
-    def follow(self, frame: Image8, face: Face) -> Face | None:
-        """See :class:`FaceDetector`."""
-        assert face.landmarks is not None
-        found = self._locate(frame, [detector_box(face.landmarks).astype(np.float64)])
-        return found[0] if found else None
-
-    def _locate(self, frame: Image8, boxes: list[npt.NDArray[np.float64]]) -> list[Face]:
-        if not boxes:
-            return []
-        points, scores, _ = self._aligner.get_landmarks_from_image(frame, boxes, return_landmark_score=True)
-        faces = []
-        for landmarks, peaks in zip(points, scores, strict=True):
-            score = min(float(np.mean(peaks)) / _FAN_FULL_PEAK, 1.0)
-            if score >= _FAN_KEEP_SCORE:
-                landmarks = np.asarray(landmarks, dtype=np.float32)
-                faces.append(Face(landmarks_box(landmarks), score, landmarks))
-        return faces
-
-
-def _weight_folder() -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _weights_available() -> bool:
-    """Whether the weights are on disk or their server answers."""
-    if all((_weight_folder() / name).is_file() for name in _WEIGHT_FILES):
-        return True
-    from urllib.request import Request, urlopen
-
-    try:
-        with urlopen(Request(_WEIGHT_HOST, method="HEAD"), timeout=_PROBE_SECONDS):
-            return True
-    except OSError:
-        return False
+    if name not in backend_names():
+        raise UserError(f"unknown face backend {name!r}, choose one of {', '.join(backend_names())}")
 
 
 def choose_detector(
-    name: str = "auto", device: torch.device | str = "cpu", weights: str | Path = "landmarks"
+    name: str = AUTO, device: torch.device | str = "cpu", weights: str | Path = "landmarks"
 ) -> FaceDetector:
     """The face detector that can be had here.
 
     Args:
-        name: one of :data:`BACKENDS`; ``auto`` prefers ``face-alignment``.
+        name: a key of :data:`BACKENDS`; ``auto`` takes the first that is available and loads.
         device: where networks run.
         weights: of the bundled landmark network, a name of the catalog or a file.
 
     Raises:
         UserError: unknown name, or weights that are missing or damaged.
     """
-    if name not in BACKENDS:
-        raise UserError(f"unknown face backend {name!r}, choose one of {', '.join(BACKENDS)}")
-    if name == "face-alignment" or (name == "auto" and _weights_available()):
+    check_backend(name)
+    candidates = [name] if name != AUTO else [key for key in BACKENDS if _backend(key).is_available()]
+    for candidate in candidates[:-1]:
         try:
-            detector = FaceAlignmentDetector(device)
-            logger.info("faces by face-alignment (S3FD and FAN) on %s", device)
-            return detector
+            return _load(candidate, device, weights)
         except UserError as error:
-            if name != "auto":
-                raise
             logger.warning("%s", error)
-    logger.info("faces by the bundled detector and landmark network on %s", device)
-    return BundledDetector(load_network(weights, "landmarks", device), device)
+    return _load(candidates[-1], device, weights)
+
+
+def _load(name: str, device: torch.device | str, weights: str | Path) -> FaceDetector:
+    detector = _backend(name).load(device, weights)
+    logger.info("faces by the detector %s on %s", name, device)
+    return detector
+
+
+def _backend(name: str) -> Backend:
+    module, class_name = BACKENDS[name]
+    backend: Backend = getattr(import_module(module), class_name)
+    return backend

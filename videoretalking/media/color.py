@@ -18,6 +18,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange
 
 from videoretalking.core.arrays import Floats64, Image8
+from videoretalking.core.colors import BT601_LUMA
 
 Chroma = Literal["full", "left", "center"]
 
@@ -29,7 +30,7 @@ FULL_RANGE = 2
 
 # H.273 matrix -> (red weight, blue weight) of luma. Unspecified is BT.601 at every picture size, as it is for
 # FFmpeg's scaler, OpenCV and all other readers built on FFmpeg.
-_BT601_WEIGHTS = (0.299, 0.114)
+_BT601_WEIGHTS = (BT601_LUMA[0], BT601_LUMA[2])
 _LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),

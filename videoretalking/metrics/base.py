@@ -16,10 +16,12 @@ import numpy.typing as npt
 import torch
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.colors import BT601_LUMA
 from videoretalking.core.constants import TRAIN_FPS
 from videoretalking.faces.types import Face
 from videoretalking.metrics.face_tracks import SyncTrack
 
+_LUMA = [round(weight * 2**16) for weight in BT601_LUMA]  # 19595, 38470, 7471
 _TIE = 1e-6  # seconds, well below any frame duration and above rounding
 
 
@@ -87,8 +89,8 @@ def to_float(frames: Image8, device: torch.device | None = None) -> torch.Tensor
 
 def luma(image: Image8) -> Image8:
     """[..., 3] uint8 RGB -> [...] uint8 luma (ITU-R 601 weights in 16-bit fixed point)."""
-    red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
-    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+    red, green, blue = (image[..., channel].astype(np.int32) * _LUMA[channel] for channel in range(3))
+    return ((red + green + blue + 32768) >> 16).astype(np.uint8)
 
 
 def frame_grid(times: npt.NDArray[np.float64], fps: float = TRAIN_FPS) -> npt.NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.hashing import file_hash
 
 FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
 SHA256_PREFIX = "6726825d"  # the file's name carries it, as torch.hub's do
@@ -34,9 +34,9 @@ def inception_features(path: Path, device: torch.device) -> nn.Module:
     """
     if not path.is_file():
         raise UserError(
-            f"the FID weights {path} do not exist: fetch {FILE_NAME} of the torch-fidelity release"
+            f"the FID weights {path} do not exist: python -m scripts.download_checkpoints {FILE_NAME}"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_hash(path)
     if not digest.startswith(SHA256_PREFIX):
         # Checked before loading, because the package would unpickle whatever the file holds.
         raise UserError(

@@ -21,7 +21,7 @@ MIN_FRAMES = 10
 MIN_VARIATION = 1e-3  # eye distances; a source that moves less has nothing to leak
 
 
-def mouth_opening(landmarks: npt.NDArray[np.floating]) -> float:
+def lip_gap(landmarks: npt.NDArray[np.floating]) -> float:
     """Height of the inner mouth in eye distances.
 
     Args:
@@ -51,7 +51,7 @@ class Leakage(Metric):
         for face, source in zip(chunk.faces, chunk.source_faces, strict=False):
             if face is None or source is None or face.landmarks is None or source.landmarks is None:
                 continue
-            self._openings.append((mouth_opening(face.landmarks), mouth_opening(source.landmarks)))
+            self._openings.append((lip_gap(face.landmarks), lip_gap(source.landmarks)))
 
     def compute(self) -> dict[str, float]:
         """``leakage`` (correlation, -1..1) or, for silent sound, ``leakage_silence`` (ratio, at least 0)."""

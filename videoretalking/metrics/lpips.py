@@ -25,8 +25,8 @@ def lpips_distance(device: torch.device, backbone: str = "alex") -> Distance:
         network = LPIPS(net=backbone, verbose=False).to(device).eval()
     except OSError as error:
         raise UserError(
-            f"LPIPS needs torchvision's {backbone} weights, which could not be fetched ({error}); put them into "
-            "$TORCH_HOME/hub/checkpoints"
+            f"LPIPS needs torchvision's {backbone} weights, which could not be fetched ({error}): "
+            "python -m scripts.download_checkpoints --for eval"
         ) from None
 
     def distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

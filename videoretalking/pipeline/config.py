@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FaceBackend = Literal["auto", "face-alignment", "bundled"]
 Pad = Literal["loop", "pingpong", "hold", "cut"]
 UpperFace = Literal["original", "sad", "angry", "surprise"]
 
@@ -36,7 +35,7 @@ class AnalysisConfig:
     """What shapes the face tracks of pass 1 (part of the cache key).
 
     Attributes:
-        backend: face detector and landmarks.
+        backend: face detector and landmarks, ``auto`` or a key of :data:`faces.detect.BACKENDS`.
         smooth: Savitzky-Golay filter over the landmarks (paper, section 3.1).
         region: top, bottom, left, right in pixels: look for faces in this part of the frame only; -1 means
             the frame's border.
@@ -44,7 +43,7 @@ class AnalysisConfig:
         still_fps: frames a second of the output for a still image.
     """
 
-    backend: FaceBackend = "auto"
+    backend: str = "auto"
     smooth: bool = True
     region: tuple[int, int, int, int] | None = None
     still: bool = False

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from videoretalking.core.config import from_dict, load_config, to_dict
 from videoretalking.core.errors import UserError
+from videoretalking.faces.detect import backend_names, check_backend
 from videoretalking.pipeline.config import PRESETS, InferenceConfig
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ FLAGS = (
     Flag(("one-shot",), "render.one_shot", "drive the first frame of each shot", bool),
     Flag(("up-face",), "render.upper_face", "original, sad, angry or surprise"),
     Flag(("face-index",), "render.face", "number of the face to edit, largest, or all"),
-    Flag(("face-backend",), "analysis.backend", "auto, face-alignment or bundled"),
+    Flag(("face-backend",), "analysis.backend", ", ".join(backend_names())),
     Flag(("pad",), "render.pad", "picture shorter than speech: loop, pingpong, hold or cut"),
     Flag(("no-parse",), "render.parse", "mask from landmarks, not by a network", bool, value=False),
     Flag(("restore",), "render.restore", "strength of the mouth restorer, 0..1", float),
@@ -129,6 +130,7 @@ def parse(arguments: Sequence[str] | None = None) -> Job:
         if values.pop(_dest(name), None) is not None:
             logger.info("--%s has nothing to do here: %s", name, REPLACED[name][1])
     config = _config(values)
+    check_backend(config.analysis.backend)
     face, audio, batch = (values.get(key) for key in ("face", "audio", "batch"))
     if batch is None and (face is None or audio is None):
         raise UserError("--face and --audio are needed (or --batch list.csv); see --help")

@@ -22,7 +22,7 @@ from videoretalking.faces.face_model import FaceModel
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.models.catalog import NETWORKS, find_checkpoint, load_network
 from videoretalking.pipeline.analyze import Reconstructor, file_digest
-from videoretalking.pipeline.config import FaceBackend, WeightsConfig
+from videoretalking.pipeline.config import WeightsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class PretrainedFaceTools:
     """
 
     weights: Weights
-    backend: FaceBackend
+    backend: str
     device: torch.device
 
     @property

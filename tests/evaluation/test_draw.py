@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from sample_media import write_clip
 
 from videoretalking.core.errors import UserError
+from videoretalking.evaluation.draw import cut_video, draw_pairs, find_videos, make_pair_list
 from videoretalking.evaluation.pairs import read_pairs
 from videoretalking.media.audio import load_waveform
 from videoretalking.media.reader import VideoReader
-from videoretalking.scripts.make_pairs import cut_video, find_videos, make_pair_list
+from videoretalking.scripts.make_pairs import main
 
 
 def _levels(path: Path) -> list[int]:
@@ -61,3 +63,33 @@ def test_videos_must_be_long_enough(videos: Path) -> None:
         find_videos(videos, 5.0)
     with pytest.raises(UserError, match="does not exist"):
         find_videos(videos / "nowhere")
+
+
+def _speaker(path: Path) -> str:
+    return path.parent.name
+
+
+def test_drawing_is_reproducible_even_and_unpaired() -> None:
+    videos = [Path(f"s{speaker}/{clip}.mp4") for speaker in range(4) for clip in range(3)]
+    pairs = draw_pairs(videos, 40, seed=5, group=_speaker)
+    assert pairs == draw_pairs(reversed(videos), 40, seed=5, group=_speaker)
+    assert pairs != draw_pairs(videos, 40, seed=6, group=_speaker)
+    assert len({(pair.video, pair.audio) for pair in pairs}) == 40
+    assert all(pair.audio is not None and _speaker(pair.video) != _speaker(pair.audio) for pair in pairs)
+    counts = Counter(pair.video for pair in pairs)
+    assert set(counts.values()) == {3, 4}
+    assert [pair.name for pair in pairs[:2]] == ["00000", "00001"]
+
+
+def test_drawing_knows_its_limits() -> None:
+    videos = [Path("s1/a.mp4"), Path("s1/b.mp4"), Path("s2/c.mp4")]
+    assert len(draw_pairs(videos, 4, seed=0, group=_speaker)) == 4
+    with pytest.raises(UserError, match="allow 4"):
+        draw_pairs(videos, 5, seed=0, group=_speaker)
+
+
+def test_command_line(videos: Path, tmp_path: Path) -> None:
+    main(["--videos", str(videos), "--out", str(tmp_path / "out"), "--num", "2", "--group", "folder"])
+    pairs = read_pairs(tmp_path / "out" / "pairs.csv")
+    assert len(pairs) == 2
+    assert all(videos in pair.video.parents for pair in pairs)  # without --seconds nothing is cut

@@ -7,8 +7,8 @@ import pytest
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.manifest import read_manifest, write_manifest
 from videoretalking.datasets.synthetic import write_synthetic_clip
-from videoretalking.scripts.preprocess.manifest import SplitConfig, choose_split, collect
 from videoretalking.scripts.preprocess.sources import Source
+from videoretalking.scripts.preprocess.splits import SplitConfig, choose_split, collect
 
 
 def test_given_split_wins_then_names_then_rights() -> None:

@@ -5,7 +5,7 @@ validate and test, with ``--release-only`` so do all clips whose weights may not
 and the others are drawn by their name: the same people are in the same split whenever this runs, also after
 more clips were added.
 
-    python -m scripts.preprocess.manifest --work data/work --root data/prepared --val-share 0.05
+    python -m scripts.preprocess.splits --work data/work --root data/prepared --val-share 0.05
 """
 
 from __future__ import annotations
@@ -114,7 +114,6 @@ def run(work: Path, root: Path, config: SplitConfig) -> Path:
 def main() -> None:
     """Command line of step 8."""
     parser = step_parser("Step 8: manifest with splits by identity")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     parser.add_argument("--val", nargs="*", default=[], help="identities that validate")
     parser.add_argument("--test", nargs="*", default=[], help="identities that test")
     parser.add_argument("--val-share", type=float, default=0.05, help="share of the other identities")

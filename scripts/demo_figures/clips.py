@@ -1,0 +1,89 @@
+"""Clips of people that no training saw, with their faces as L-Net sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.constants import LNET_SIZE
+from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.collection import to_image
+from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
+from videoretalking.datasets.lnet import replace_lower_half
+from videoretalking.datasets.manifest import read_manifest
+from videoretalking.faces.types import Crop
+
+
+class HeldOutClip:
+    """A prepared clip with its face crops at L-Net's size, decoded once.
+
+    Args:
+        name: folder below the data set's root.
+        clip: the clip.
+    """
+
+    def __init__(self, name: str, clip: PreparedClip) -> None:
+        self.name = name
+        self.clip = clip
+        self.identity = clip.meta.identity
+
+    @cached_property
+    def views(self) -> list[Crop]:
+        """The crop of each frame."""
+        return [face_crop(self.clip, index, LNET_SIZE) for index in range(len(self.clip))]
+
+    @cached_property
+    def faces(self) -> Floats32:
+        """[N, 3, 96, 96] in [0, 1]."""
+        return np.stack([to_image(cut(self.clip, index, view)) for index, view in enumerate(self.views)])
+
+    @cached_property
+    def references(self) -> Floats32:
+        """[N, 3, 96, 96] in [0, 1]: the frame with the most closed mouth, in the pose of each frame."""
+        points = self.clip.landmarks
+        closed = int(mouth_opening(points).argmin())
+        views = [
+            aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
+        ]
+        return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
+
+    @property
+    def resting(self) -> Floats32:
+        """[N, 3, 96, 96] in [0, 1]: the frames above, the reference below."""
+        pairs = zip(self.faces, self.references, strict=True)
+        frames = [replace_lower_half(*(to_frame(image) for image in pair)) for pair in pairs]
+        return np.stack([to_image(frame) for frame in frames])
+
+
+def to_frame(image: Floats32) -> Image8:
+    """[3, H, W] in [0, 1] -> uint8 [H, W, 3]."""
+    return np.rint(255.0 * image.transpose(1, 2, 0)).astype(np.uint8)
+
+
+def read_clips(root: Path) -> list[HeldOutClip]:
+    """The validation clips of a prepared data set.
+
+    Raises:
+        UserError: there are none, or a person is in training and validation.
+    """
+    entries = read_manifest(root)
+    trained = {entry.identity for entry in entries if entry.split == "train"}
+    clips = [
+        HeldOutClip(entry.clip, PreparedClip(root / entry.clip)) for entry in entries if entry.split == "val"
+    ]
+    if not clips:
+        raise UserError(f"{root} has no validation clips: run scripts.train_demo first")
+    seen = sorted({clip.identity for clip in clips} & trained)
+    if seen:
+        raise UserError(f"{root}: {seen[0]} is in training and in validation; prepare the data again")
+    return clips
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Mean of the figures of clips; None where no clip has one."""
+    return float(np.mean(values)) if values else None
