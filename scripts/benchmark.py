@@ -198,8 +198,8 @@ def time_chain(engine: Engine, repeats: int, num_frames: int) -> Timing:
                 edited = neutralize(sources[part], windows[part]).clamp(0.0, 1.0)
                 reference = resize(edited, ENET_SIZE)
                 low_res = syncer(audio[part], crops[part], reference)
-                works = [_work(index) for index in range(start, start + len(low_res))]
-                images.append(enhancer(works, low_res, crops[part]))
+                jobs = [_job(index) for index in range(start, start + len(low_res))]
+                images.append(enhancer(jobs, low_res, crops[part]))
             return torch.cat(images)
 
         quality = _closeness(shipped(), expected)
@@ -279,7 +279,7 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return memory
 
 
-def _work(index: int) -> FaceJob:
+def _job(index: int) -> FaceJob:
     blank: AnyImage = np.zeros((1, 1, 3), np.uint8)
     crop = box_crop([0, 0, 1, 1], (1, 1))
     return FaceJob(blank, 0, index, 0, index / _FPS, np.zeros((68, 2), np.float32), crop)

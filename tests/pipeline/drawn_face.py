@@ -42,10 +42,10 @@ def face_frame(landmarks: np.ndarray, width: int = 240, height: int = 200, seed:
     return np.asarray(frame)
 
 
-def face_work(
+def face_job(
     frame: np.ndarray, landmarks: np.ndarray, size: int = 96, index: int = 0, track: int = 0
 ) -> FaceJob:
-    """The work item of a face."""
+    """The job of a face."""
     return FaceJob(
         frame, track, index, 0, index * 0.04, landmarks, box_crop(lipsync_box(landmarks), (size, size))
     )

@@ -124,9 +124,9 @@ class Renderer:
             with closing(threaded(self._paste(painted, pool))) as finished:
                 place = 0
                 for chunk in finished:
-                    for work, image in chunk:
+                    for job, image in chunk:
                         yield RenderedFrame(
-                            image, work.time, float(durations[place]), self._report(place, work)
+                            image, job.time, float(durations[place]), self._report(place, job)
                         )
                         place += 1
 
@@ -153,7 +153,7 @@ class Renderer:
     def _paint(self, stream: Generator[list[FrameJob], None, None]) -> Iterator[list[FrameJob]]:
         with closing(stream):
             for chunk in stream:
-                faces = [face for work in chunk for face in work.faces]
+                faces = [face for job in chunk for face in job.faces]
                 if faces:
                     self._run_networks(faces)
                 yield chunk
@@ -194,16 +194,16 @@ class Renderer:
         with closing(stream):
             for chunk in stream:
                 with self.stopwatch("composite"):
-                    images = list(pool.map(lambda work: self._composite(work.frame, work.faces), chunk))
+                    images = list(pool.map(lambda job: self._composite(job.frame, job.faces), chunk))
                 yield list(zip(chunk, images, strict=True))
 
-    def _report(self, place: int, work: FrameJob) -> FrameReport:
+    def _report(self, place: int, job: FrameJob) -> FrameReport:
         return FrameReport(
             index=place,
-            source=work.index,
-            time=round(work.time, 6),
-            speech=round(self.speech.activity(work.time), 3),
-            faces=tuple(self._face_report(face) for face in work.faces),
+            source=job.index,
+            time=round(job.time, 6),
+            speech=round(self.speech.activity(job.time), 3),
+            faces=tuple(self._face_report(face) for face in job.faces),
         )
 
     def _face_report(self, face: FaceJob) -> FaceReport:

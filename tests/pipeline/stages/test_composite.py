@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_face import face_frame, face_landmarks, face_work
+from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.faces.align import extract, lipsync_box
 from videoretalking.faces.masks import face_polygon_mask
@@ -12,7 +12,7 @@ from videoretalking.pipeline.stages.composite import Compositor
 def _edited(color_shift: float = 0.0, **where: float):  # type: ignore[no-untyped-def]
     landmarks = face_landmarks(**where)
     frame = face_frame(landmarks)
-    face = face_work(frame, landmarks)
+    face = face_job(frame, landmarks)
     patch = extract(frame, face.crop).astype(np.float32) / 255 + color_shift
     patch[60:80, 26:70] = [0.0, 1.0, 0.0]  # a green mouth
     face.patch = np.clip(patch, 0, 1)
@@ -75,14 +75,14 @@ def test_two_faces_do_not_disturb_each_other() -> None:
     left, right = face_landmarks(5, 50, 90), face_landmarks(130, 50, 90)
     frame = face_frame(left)
     frame[:, 120:] = face_frame(right)[:, 120:]
-    works = [face_work(frame, landmarks) for landmarks in (left, right)]
-    for work, level in zip(works, (0.0, 1.0), strict=True):
-        work.patch = np.full((96, 96, 3), level, np.float32)
-        work.mask = face_polygon_mask(work.crop.to_crop(work.landmarks), work.crop.size)
+    jobs = [face_job(frame, landmarks) for landmarks in (left, right)]
+    for job, level in zip(jobs, (0.0, 1.0), strict=True):
+        job.patch = np.full((96, 96, 3), level, np.float32)
+        job.mask = face_polygon_mask(job.crop.to_crop(job.landmarks), job.crop.size)
     compositor = Compositor(whole_face=False, color_match=0.0)
-    result = compositor(frame, works)
-    assert np.array_equal(result[:, :120], compositor(frame, works[:1])[:, :120])
-    assert np.array_equal(result[:, 120:], compositor(frame, works[1:])[:, 120:])
+    result = compositor(frame, jobs)
+    assert np.array_equal(result[:, :120], compositor(frame, jobs[:1])[:, :120])
+    assert np.array_equal(result[:, 120:], compositor(frame, jobs[1:])[:, 120:])
 
 
 def test_frames_without_faces_pass_through() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawn_face import face_frame, face_landmarks, face_work
+from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.models.enet import ENet
 from videoretalking.pipeline.engine import Runner
@@ -22,7 +22,7 @@ def enet(networks: Networks) -> Runner[ENet]:
 def _faces(indices: list[int], stretch: int = 0) -> list[FaceJob]:
     landmarks = face_landmarks()
     frame = face_frame(landmarks)
-    return [replace(face_work(frame, landmarks, index=index), stretch=stretch) for index in indices]
+    return [replace(face_job(frame, landmarks, index=index), stretch=stretch) for index in indices]
 
 
 def _inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drawn_face import face_frame, face_landmarks, face_work
+from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.faces.align import extract
 from videoretalking.models import bisenet, parsenet
@@ -38,7 +38,7 @@ class _SeesGreen(torch.nn.Module):
 def _produced() -> tuple:  # type: ignore[type-arg]
     landmarks = face_landmarks()
     frame = face_frame(landmarks)
-    face = face_work(frame, landmarks, size=128)
+    face = face_job(frame, landmarks, size=128)
     patch = extract(frame, face.crop).astype(np.float32) / 255.0
     patch[70:90, 40:60] = [0.0, 1.0, 0.0]
     return face, patch

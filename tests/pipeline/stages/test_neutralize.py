@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawn_face import face_frame, face_landmarks, face_work
+from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.core.coefficients import CROP, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
 from videoretalking.faces.align import anchor_crop, extract
@@ -92,20 +92,20 @@ def _neutralizer(track: FaceTrack, one_shot: bool = False) -> tuple[Neutralizer,
 def test_the_reference_is_the_edited_face_within_the_original_crop(track: FaceTrack) -> None:
     neutralizer, _ = _neutralizer(track)
     frame = face_frame(track.landmarks[3])
-    work = face_work(frame, track.landmarks[3], size=128, index=3)
-    (reference,) = neutralizer([work], [extract(frame, work.crop)])
+    job = face_job(frame, track.landmarks[3], size=128, index=3)
+    (reference,) = neutralizer([job], [extract(frame, job.crop)])
     assert reference.shape == (128, 128, 3)
-    center = work.crop.to_crop(track.landmarks[3][33]).astype(int)
+    center = job.crop.to_crop(track.landmarks[3][33]).astype(int)
     np.testing.assert_allclose(reference[center[1], center[0]], [0, 1, 0], atol=1e-3)
 
 
 def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:
     neutralizer, painter = _neutralizer(track)
     frame = face_frame(track.landmarks[3])
-    works = [face_work(frame, track.landmarks[3], index=3) for _ in range(3)]
-    originals = [extract(frame, work.crop) for work in works]
-    first = neutralizer(works, originals)
-    second = neutralizer(works[:1], originals[:1])
+    jobs = [face_job(frame, track.landmarks[3], index=3) for _ in range(3)]
+    originals = [extract(frame, job.crop) for job in jobs]
+    first = neutralizer(jobs, originals)
+    second = neutralizer(jobs[:1], originals[:1])
     assert len(painter.sources) == 1
     assert np.array_equal(first[2], second[0])
 
@@ -114,8 +114,8 @@ def test_one_shot_warps_the_first_frame_of_the_stretch(track: FaceTrack) -> None
     neutralizer, painter = _neutralizer(track, one_shot=True)
     for index, start in ((0, 0), (1, 0), (18, 18), (19, 18)):
         frame = face_frame(track.landmarks[index], seed=index)
-        work = replace(face_work(frame, track.landmarks[index], index=index), stretch=start)
-        neutralizer([work], [extract(frame, work.crop)])
+        job = replace(face_job(frame, track.landmarks[index], index=index), stretch=start)
+        neutralizer([job], [extract(frame, job.crop)])
     same = [torch.equal(painter.sources[0], source) for source in painter.sources]
     assert same == [True, True, False, False]
     assert torch.equal(painter.sources[2], painter.sources[3])

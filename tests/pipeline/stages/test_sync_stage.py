@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from drawn_face import face_frame, face_landmarks, face_work
+from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stages.sync import SyncScorer
@@ -24,7 +24,7 @@ class _Expert(torch.nn.Module):
 def _score(times: list[float], loudness: list[float], brightness: list[float]) -> list[float | None]:
     landmarks = face_landmarks()
     frame = face_frame(landmarks)
-    faces = [face_work(frame, landmarks, index=place) for place in range(len(times))]
+    faces = [face_job(frame, landmarks, index=place) for place in range(len(times))]
     for face, time in zip(faces, times, strict=True):
         face.time = time
     scorer = SyncScorer(Engine(torch.device("cpu"), torch.float32, batch_size=2).prepare(_Expert()))
