@@ -35,9 +35,9 @@ from videoretalking.core.constants import (
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
-from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
-from videoretalking.datasets.lnet import replace_lower_half
+from videoretalking.datasets.crops import cut, face_crop
 from videoretalking.datasets.manifest import read_manifest
+from videoretalking.datasets.mouths import aligned_crop, inner_lip_gap, replace_lower_half
 from videoretalking.evaluation.tables import Table
 from videoretalking.faces.align import landmark_crop
 from videoretalking.faces.types import Crop
@@ -167,7 +167,7 @@ class HeldOutClip:
     def references(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]: the frame with the most closed mouth, in the pose of each frame."""
         points = self.clip.landmarks
-        closed = int(mouth_opening(points).argmin())
+        closed = int(inner_lip_gap(points).argmin())
         views = [
             aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
         ]
@@ -396,7 +396,7 @@ def opening_of(painted: Floats32, item: HeldOutClip, network: LandmarkNet) -> Fl
     in_frame = [
         item.views[frame].to_image(found) for frame, found in zip(frames, np.concatenate(points), strict=True)
     ]
-    return mouth_opening(np.stack(in_frame).astype(np.float32))
+    return inner_lip_gap(np.stack(in_frame).astype(np.float32))
 
 
 # ------------------------------------------------------------------------------------------ report

@@ -35,7 +35,7 @@ from videoretalking.core.errors import UserError, run_command
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
 from videoretalking.scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
-from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.catalog import read_training_config
 from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)

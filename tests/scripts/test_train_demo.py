@@ -13,7 +13,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.scripts import train_demo
-from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.catalog import read_training_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

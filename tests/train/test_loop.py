@@ -21,10 +21,11 @@ from torch import nn
 from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import load_network
+from videoretalking.train.catalog import step_class
+from videoretalking.train.config import TrainingConfig
 from videoretalking.train.loop import train
 from videoretalking.train.state import STATE
-from videoretalking.train.steps import STEPS
-from videoretalking.train.steps.base import Step, StepOutput, TrainingConfig
+from videoretalking.train.steps.base import Step, StepOutput
 
 DebugConfig = Callable[..., TrainingConfig]
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,17 +57,17 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def die_in_step(monkeypatch: pytest.MonkeyPatch, network: str, fatal_step: int) -> None:
+def die_in_step(monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, fatal_step: int) -> None:
     """Let the forward pass of one training step end the run."""
-    _, step_class = STEPS[network]
-    generate = step_class.generate
+    chosen = step_class(config)
+    generate = chosen.generate
 
     def dying(self: Step, module: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         if module.training and step == fatal_step:
             raise Killed
         return generate(self, module, batch, step)
 
-    monkeypatch.setattr(step_class, "generate", dying)
+    monkeypatch.setattr(chosen, "generate", dying)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -79,7 +80,7 @@ def test_a_killed_run_continues_bit_exactly(
     )
     train(whole)
     with monkeypatch.context() as patch:
-        die_in_step(patch, network, fatal_step=3)
+        die_in_step(patch, killed, fatal_step=3)
         with pytest.raises(Killed):
             train(killed)
     assert parts(killed)["step"] == 2
@@ -110,7 +111,7 @@ def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
 def test_float16_survives_overflowing_gradients(debug_config: DebugConfig) -> None:
     # the weight of 100 overflows at the scaler's first scale; the step is skipped, the run goes on
     config = debug_config(
-        "enet", "loop.precision=float16", "loop.steps=2", "num_frames=1", "weights.sync=0", *QUIET
+        "enet", "loop.precision=float16", "loop.steps=2", "num_frames=1", "loss_weights.sync=0", *QUIET
     )
     train(config)
     assert parts(config)["scaler"]["scale"] < 65536.0
@@ -145,7 +146,7 @@ def test_kill_minus_nine(debug_config: DebugConfig, prepared_root: Path, tmp_pat
 
 def test_accumulated_micro_batches_equal_the_whole_batch(debug_config: DebugConfig) -> None:
     # E-Net has no batch norm; the power iterations of a discriminator advance with every micro-batch
-    options = ["loop.steps=1", "loop.batch_size=2", "weights.adversarial=0", *QUIET]
+    options = ["loop.steps=1", "loop.batch_size=2", "loss_weights.adversarial=0", *QUIET]
     whole = debug_config("enet", *options, folder="whole")
     halves = debug_config("enet", *options, "loop.accumulation=2", folder="halves")
     train(whole)
@@ -160,7 +161,7 @@ PARALLEL = """
 import os
 import sys
 from pathlib import Path
-from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.catalog import read_training_config
 from videoretalking.train.loop import train
 import torch
 torch.set_num_threads(1)
@@ -178,11 +179,11 @@ def test_two_processes_equal_one(debug_config: DebugConfig, prepared_root: Path,
     """
     quiet = ["loop.steps=20", "loop.save_every=20", "loop.log_every=20", *QUIET]
     jobs = {
-        "enet": [*quiet, "loop.batch_size=2", "num_frames=1", "weights.sync=0", "optimizer.lr=1e-4"],
+        "enet": [*quiet, "loop.batch_size=2", "num_frames=1", "loss_weights.sync=0", "optimizer.lr=1e-4"],
         "lipsync_expert": [
             *(*quiet, "loop.batch_size=8", "optimizer.lr=1e-5", "optimizer.eps=1e-6"),
             # no teacher: its dropout draws anew in each process
-            *("mouth_steps=0", "weights.mouth=0", "weights.imitation=0", "weights.gestures=0"),
+            *("mouth_steps=0", "loss_weights.mouth=0", "loss_weights.imitation=0", "loss_weights.gestures=0"),
         ],
     }
     arguments = [
@@ -220,8 +221,8 @@ def test_nan_stops_before_the_optimizer_and_names_the_clips(
     debug_config: DebugConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = debug_config("lipsync_expert", *QUIET)
-    _, step_class = STEPS["lipsync_expert"]
-    generate = step_class.generate
+    chosen = step_class(config)
+    generate = chosen.generate
 
     def poisoned(self: Step, module: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         if step == 1:
@@ -235,7 +236,7 @@ def test_nan_stops_before_the_optimizer_and_names_the_clips(
         taken.append(None)
         return adam_step(self, *args, **kwargs)
 
-    monkeypatch.setattr(step_class, "generate", poisoned)
+    monkeypatch.setattr(chosen, "generate", poisoned)
     monkeypatch.setattr(torch.optim.Adam, "step", counting)
     with pytest.raises(UserError, match=r"bce.* not finite at step 1, .*train/face\d, train/face\d"):
         train(config)

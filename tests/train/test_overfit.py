@@ -17,8 +17,9 @@ from videoretalking.core.errors import UserError
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.losses.total import weighted_sum
 from videoretalking.models.dnet import DNet
-from videoretalking.train.steps import STEPS
-from videoretalking.train.steps.base import Step, TrainingConfig
+from videoretalking.train.catalog import step_class
+from videoretalking.train.config import TrainingConfig
+from videoretalking.train.steps.base import Step
 
 DebugConfig = Callable[..., TrainingConfig]
 CPU = torch.device("cpu")
@@ -27,9 +28,7 @@ FULL_STAGE = 1_000_000  # a step behind D-Net's warping stage
 
 def make_step(config: TrainingConfig) -> Step:
     torch.manual_seed(0)
-    _, step_class = STEPS[config.network]
-    step: Step = step_class(config, CPU)  # type: ignore[call-arg]
-    return step
+    return step_class(config)(config, CPU)
 
 
 def fixed_batch(step: Step, count: int = 2) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def fixed_batch(step: Step, count: int = 2) -> dict[str, Any]:
 
 def first_frames(batch: dict[str, Any]) -> dict[str, Any]:
     """One frame of each clip instead of five: L-Net and Wav2Lip see frames one by one."""
-    images = {name: batch[name][:, :, :1] for name in ("faces", "target")}
+    images = {name: batch[name][:, :, :1] for name in ("frame", "reference", "target")}
     return batch | images | {"audio": batch["audio"][:, :1]}
 
 
@@ -49,7 +48,7 @@ def overfit(step: Step, batch: dict[str, Any], steps: int, lr: float) -> tuple[f
     optimizer = torch.optim.Adam(step.network.parameters(), lr=lr)
     totals = []
     for _ in range(steps):
-        total = weighted_sum(step.generate(step.network, batch, FULL_STAGE).losses, step.weights)
+        total = weighted_sum(step.generate(step.network, batch, FULL_STAGE).losses, step.loss_weights)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -77,13 +76,15 @@ def test_dnet_standardizes_by_its_training_data(debug_config: DebugConfig) -> No
 
 def test_lnet(debug_config: DebugConfig) -> None:
     # a random expert cannot be satisfied by any lips
-    step = make_step(debug_config("lnet", "weights.sync=0"))
+    step = make_step(debug_config("lnet", "loss_weights.sync=0"))
     first, last = overfit(step, first_frames(fixed_batch(step)), steps=120, lr=5e-3)
     assert last < first / 5
 
 
 def test_enet(debug_config: DebugConfig) -> None:
-    step = make_step(debug_config("enet", "weights.adversarial=0", "weights.sync=0", "num_frames=1"))
+    step = make_step(
+        debug_config("enet", "loss_weights.adversarial=0", "loss_weights.sync=0", "num_frames=1")
+    )
     # "Ideally, L-Net should produce the same lip motions" (section 3.3); a random one produces nothing
     step.lnet = lambda audio, faces: faces[:, 3:]  # type: ignore[attr-defined]
     first, last = overfit(step, fixed_batch(step), steps=60, lr=1e-2)
@@ -91,7 +92,7 @@ def test_enet(debug_config: DebugConfig) -> None:
 
 
 def test_lipsync_expert(debug_config: DebugConfig) -> None:
-    absent = [f"weights.{name}=0" for name in ("contrastive", "mouth", "imitation", "gestures")]
+    absent = [f"loss_weights.{name}=0" for name in ("contrastive", "mouth", "imitation", "gestures")]
     step = make_step(debug_config("lipsync_expert", *absent, "mouth_steps=0"))
     batch = fixed_batch(step)
     first, last = overfit(step, batch, steps=60, lr=3e-3)
@@ -103,8 +104,8 @@ def test_lipsync_expert(debug_config: DebugConfig) -> None:
     ("override", "message"),
     [
         ("num_windows=1", "set num_windows=2"),
-        ("weights.mouth=0", "mouth_steps needs a weight"),
-        ("weights.mouth=0 mouth_steps=0", "go with the mouth"),
+        ("loss_weights.mouth=0", "mouth_steps needs a weight"),
+        ("loss_weights.mouth=0 mouth_steps=0", "go with the mouth"),
     ],
 )
 def test_expert_settings_that_cannot_work(debug_config: DebugConfig, override: str, message: str) -> None:
@@ -114,7 +115,7 @@ def test_expert_settings_that_cannot_work(debug_config: DebugConfig, override: s
 
 def test_lipsync_expert_learns_from_landmarks(debug_config: DebugConfig) -> None:
     step = make_step(
-        debug_config("lipsync_expert", "weights.bce=0", "weights.contrastive=0", "mouth_steps=0")
+        debug_config("lipsync_expert", "loss_weights.bce=0", "loss_weights.contrastive=0", "mouth_steps=0")
     )
     batch = fixed_batch(step)
     overfit(step, batch, steps=150, lr=3e-3)
@@ -131,14 +132,14 @@ def test_lipsync_expert_learns_speech_before_pictures(debug_config: DebugConfig)
         output = step.generate(step.network.train(), fixed_batch(step), number)
         step.network.zero_grad()
         losses = {name: loss for name, loss in output.losses.items() if name != "gestures"}
-        weighted_sum(losses, step.weights).backward()
+        weighted_sum(losses, step.loss_weights).backward()
         encoders = {name: getattr(step.network.expert, f"{name}_encoder") for name in ("audio", "face")}
         for name, encoder in encoders.items():
             assert (next(encoder.parameters()).grad is not None) == (name == moved)
 
 
 def test_wav2lip(debug_config: DebugConfig) -> None:
-    step = make_step(debug_config("wav2lip", "weights.adversarial=0"))
+    step = make_step(debug_config("wav2lip", "loss_weights.adversarial=0"))
     first, last = overfit(step, first_frames(fixed_batch(step)), steps=60, lr=5e-3)
     assert last < first / 5
 
@@ -172,19 +173,19 @@ def test_the_discriminator_learns_to_tell(
 
 def test_losses_on_lips_need_the_landmarks(debug_config: DebugConfig) -> None:
     with pytest.raises(UserError, match="set weights"):
-        make_step(debug_config("lnet", "weights.landmarks=0"))
+        make_step(debug_config("lnet", "loss_weights.landmarks=0"))
 
 
 def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
     step = make_step(
         debug_config(
             "lnet",
-            "weights.l1=0",
-            "weights.perceptual=0",
-            "weights.landmarks=0",
-            "weights.movement=0",
-            "weights.mouth=0",
-            "weights.change=0",
+            "loss_weights.l1=0",
+            "loss_weights.perceptual=0",
+            "loss_weights.landmarks=0",
+            "loss_weights.movement=0",
+            "loss_weights.mouth=0",
+            "loss_weights.change=0",
             "augment.silence=1.0",
         )
     )
@@ -192,26 +193,28 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
     for speech, moves in ((1.0, True), (0.0, False)):
         step.network.zero_grad()
         batch = spoken | {"speech": torch.full((2,), speech)}
-        weighted_sum(step.generate(step.network, batch, 0).losses, step.weights).backward()
+        weighted_sum(step.generate(step.network, batch, 0).losses, step.loss_weights).backward()
         gradients = [p.grad.abs().sum() for p in step.network.parameters() if p.grad is not None]
         assert bool(torch.stack(gradients).sum() > 0) == moves
 
 
 def test_wav2lip_opens_its_gate_once(debug_config: DebugConfig) -> None:
     step = make_step(debug_config("wav2lip"))
-    assert step.weights["sync"] == 0.0
+    assert step.loss_weights["sync"] == 0.0
     step.after_validation({"sync": 0.8})
-    assert step.weights["sync"] == 0.0 and step.state_dict() == {"gate_open": False}
+    assert step.loss_weights["sync"] == 0.0 and step.state_dict() == {"gate_open": False}
     step.after_validation({"sync": 0.7})
     step.after_validation({"sync": 0.9})
-    assert step.weights["sync"] == 0.03
+    assert step.loss_weights["sync"] == 0.03
     restored = make_step(debug_config("wav2lip"))
     restored.load_state_dict(step.state_dict())
     assert restored.weights["sync"] == 0.03
 
 
 def test_enet_input_went_through_degradation_and_lnet(debug_config: DebugConfig, tmp_path: Path) -> None:
-    step = make_step(debug_config("enet", "weights.adversarial=0", "weights.sync=0", "num_frames=2"))
+    step = make_step(
+        debug_config("enet", "loss_weights.adversarial=0", "loss_weights.sync=0", "num_frames=2")
+    )
     seen: list[torch.Tensor] = []
 
     def lnet(audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:

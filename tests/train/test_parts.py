@@ -15,8 +15,8 @@ from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
-from videoretalking.train.__main__ import read_training_config
 from videoretalking.train.board import make_grid
+from videoretalking.train.catalog import read_training_config
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
@@ -45,11 +45,15 @@ def test_configs_hold_the_papers_values() -> None:
         and isinstance(enet, ENetTrainingConfig)
     )
     assert (dnet.warp_steps, dnet.loop.steps, dnet.optimizer.lr) == (200_000, 400_000, 1e-4)
-    assert (dnet.weights.warp, dnet.weights.perceptual, dnet.weights.style) == (1.0, 1.0, 250.0)
+    assert (dnet.loss_weights.warp, dnet.loss_weights.perceptual, dnet.loss_weights.style) == (
+        1.0,
+        1.0,
+        250.0,
+    )
     assert (lnet.loop.steps, lnet.optimizer.lr) == (400_000, 1e-4)
-    assert (lnet.weights.l1, lnet.weights.perceptual, lnet.weights.sync) == (1.0, 1.0, 0.3)
+    assert (lnet.loss_weights.l1, lnet.loss_weights.perceptual, lnet.loss_weights.sync) == (1.0, 1.0, 0.3)
     assert (enet.loop.steps, enet.optimizer.lr, enet.targets) == (300_000, 1e-5, "restored")
-    weights = enet.weights
+    weights = enet.loss_weights
     assert (weights.l1, weights.perceptual, weights.adversarial, weights.identity) == (0.2, 1.0, 100.0, 0.4)
     assert {dnet.perceptual.features, lnet.perceptual.features, enet.perceptual.features} == {"vgg19"}
     assert (
@@ -188,12 +192,12 @@ def test_grid_has_a_row_per_name() -> None:
 
 @pytest.mark.parametrize(("last", "warned"), [(0.69, True), (0.60, False)])
 def test_plateau_is_noticed(caplog: pytest.LogCaptureFixture, last: float, warned: bool) -> None:
-    watch = PlateauWatch(window=10)
+    watch = PlateauWatch("bce", window=10)
     values = np.linspace(0.693, last, 20)
     with caplog.at_level(logging.WARNING):
         for step, value in enumerate(values[:15]):
             watch.update({"bce": float(value), "l1": 0.5}, step)
-        resumed = PlateauWatch(window=10)
+        resumed = PlateauWatch("bce", window=10)
         resumed.load_state_dict(watch.state_dict())
         for step, value in enumerate(values[15:], start=15):
             resumed.update({"bce": float(value), "l1": 0.5}, step)
