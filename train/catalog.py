@@ -51,6 +51,10 @@ def read_training_config(path: Path, overrides: list[str]) -> TrainingConfig:
             that :func:`core.config.load_config` raises.
     """
     values = merge_layers(read_layers(path))
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key in ("step", "network"):
+            values[key] = value
     key = "step" if "step" in values else "network"
     name = str(values.get(key))
     if name not in STEPS:

@@ -78,6 +78,14 @@ def test_unfinished_damaged_and_future_clips_are_refused(tmp_path: Path) -> None
         PreparedClip(tmp_path / "clip")
 
 
+def test_clips_of_version_0_1_can_be_read(tmp_path: Path) -> None:
+    write_clip(tmp_path)
+    meta = json.loads((tmp_path / META).read_text())
+    meta["licence"] = meta.pop("license")
+    (tmp_path / META).write_text(json.dumps(meta))
+    assert PreparedClip(tmp_path).meta.license == "none"
+
+
 def test_the_writer_refuses_broken_arrays(tmp_path: Path) -> None:
     writer = ClipWriter(tmp_path)
     with pytest.raises(ValueError, match="boxes must be finite"):

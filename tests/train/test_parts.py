@@ -16,7 +16,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.train.board import make_grid
-from videoretalking.train.catalog import read_training_config
+from videoretalking.train.catalog import STEPS, read_training_config
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
@@ -72,7 +72,7 @@ def test_every_config_can_be_read() -> None:
     )
     for folder in ("configs", "configs/debug"):
         names = {path.stem for path in (ROOT / folder).glob("*.yaml")}
-        for name in names & {"dnet", "lnet", "enet", "lipsync_expert", "wav2lip", "landmarks"}:
+        for name in names & set(STEPS):
             config = read_training_config(ROOT / folder / f"{name}.yaml", ["loop.seed=3"])
             assert config.network == name and config.loop.seed == 3
 
@@ -81,6 +81,37 @@ def test_unknown_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("network: gan\n")
     with pytest.raises(UserError, match="network must be one of dnet, lnet"):
+        read_training_config(path, [])
+
+
+def test_old_keys_name_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    paper = ROOT / "configs" / "lnet.yaml"
+    path.write_text(f"base: {paper}\nweights: {{l1: 1.0}}\n")
+    with pytest.raises(UserError, match=r"x.yaml: unknown key 'weights': it is called 'loss_weights' now"):
+        read_training_config(path, [])
+    with pytest.raises(UserError, match=r"'loop.licence': it is called 'loop.license' now"):
+        read_training_config(paper, ["loop.licence=none"])
+
+
+@pytest.mark.parametrize("aid", ["reference_gap=[5, 15]", "loss_weights.mouth=0.5"])
+def test_aids_for_small_data_name_the_step_that_has_them(aid: str) -> None:
+    with pytest.raises(UserError, match="set step: lnet_small_data"):
+        read_training_config(ROOT / "configs" / "lnet.yaml", [aid])
+    with pytest.raises(UserError, match="unknown key"):
+        read_training_config(ROOT / "configs" / "lnet.yaml", [aid, "nothing=1"])
+
+
+def test_a_step_for_small_data_belongs_to_its_network(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"base: {ROOT / 'configs' / 'lnet.yaml'}\nstep: lnet_small_data\npicture_steps: 5\n")
+    assert read_training_config(path, []).network == "lnet"
+    plain = read_training_config(ROOT / "configs" / "lnet.yaml", ["step=lnet_small_data", "picture_steps=5"])
+    assert plain == read_training_config(path, [])
+    with pytest.raises(UserError, match=r"network.*dnet"):
+        read_training_config(path, ["network=dnet"])
+    path.write_text("network: lnet\nstep: lnet_smal_data\n")
+    with pytest.raises(UserError, match=r"step must be one of .*lnet_small_data.*found 'lnet_smal_data'"):
         read_training_config(path, [])
 
 
