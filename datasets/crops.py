@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.constants import ENET_SIZE, LNET_SIZE
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.types import Crop
@@ -45,14 +47,17 @@ class Jitter:
         return crop.then(np.column_stack([linear, center - linear @ new_center]))
 
 
-def face_crop(clip: PreparedClip, index: int, size: int, jitter: Jitter | None = None) -> Crop:
-    """The view of L-Net, Wav2Lip, the expert and E-Net: the face box of one frame, square in pixels."""
+def face_crop(clip: PreparedClip, index: int, size: int = ENET_SIZE, jitter: Jitter | None = None) -> Crop:
+    """The view of L-Net, Wav2Lip, the expert and E-Net: the face box of one frame, square in pixels.
+
+    The first three see it at 96 pixels; :func:`cut_low` reduces it from 384 for them.
+    """
     crop = box_crop(clip.boxes[index], (size, size))
     return jitter.apply(crop) if jitter else crop
 
 
 def face_views(
-    clip: PreparedClip, frames: Sequence[int], size: int, jitter: Jitter, mirrored: bool
+    clip: PreparedClip, frames: Sequence[int], jitter: Jitter, mirrored: bool, size: int = ENET_SIZE
 ) -> list[Crop]:
     """:func:`face_crop` of several frames under one jitter, as a mirror shows them if so wanted."""
     crops = [face_crop(clip, frame, size, jitter) for frame in frames]
@@ -79,6 +84,24 @@ def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> I
     if frame.shape[1::-1] == stored:
         return extract(frame, crop)
     return extract(frame, crop.after(box_crop([0, 0, *stored], (frame.shape[1], frame.shape[0]))))
+
+
+def cut_low(clip: PreparedClip, index: int, view: Crop, antialias: bool) -> Image8:
+    """A face as L-Net, Wav2Lip and the expert see it, cut as the product cuts it: at E-Net's size, then reduced.
+
+    Args:
+        clip: the clip.
+        index: frame number.
+        view: the crop, 384 x 384.
+        antialias: the mean of the pixels that each new one covers, or bilinear (:func:`models.blocks.shrink`).
+
+    Returns:
+        uint8 RGB [96, 96, 3].
+    """
+    method = cv2.INTER_AREA if antialias else cv2.INTER_LINEAR
+    return np.asarray(
+        cv2.resize(cut(clip, index, view), (LNET_SIZE, LNET_SIZE), interpolation=method), np.uint8
+    )
 
 
 def mirror(crop: Crop) -> Crop:

@@ -86,7 +86,7 @@ class ENetClips(ClipDataset):
 
     def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Image8]:
         clip = self.clips.clip(index)
-        views = face_views(clip, frames, self.size, jitter, changes.flip)
+        views = face_views(clip, frames, jitter, changes.flip, self.size)
         return [
             changes.recolor(cut(clip, frame, view, self.restored))
             for frame, view in zip(frames, views, strict=True)

@@ -12,7 +12,7 @@ from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
 from videoretalking.datasets.augment import MIX_LEVELS, ImageAugment, VoiceAugment, mix_speech
 from videoretalking.datasets.base import ClipDataset, SampleSource
 from videoretalking.datasets.collection import to_image
-from videoretalking.datasets.crops import Jitter, cut, face_views
+from videoretalking.datasets.crops import Jitter, cut_low, face_views
 from videoretalking.faces.types import Crop
 
 NEEDS = ("frames_index", "boxes", "mel")
@@ -32,15 +32,22 @@ class SyncWindows(ClipDataset):
         source: where samples come from.
         num_windows: windows per sample, W below; at least 2.
         min_shift: least distance of two windows, in frames.
+        antialias: how faces are reduced (:func:`cut_low`).
         needs: arrays that a clip must have.
     """
 
     def __init__(
-        self, source: SampleSource, num_windows: int = 2, min_shift: int = 5, needs: Sequence[str] = NEEDS
+        self,
+        source: SampleSource,
+        num_windows: int = 2,
+        min_shift: int = 5,
+        antialias: bool = False,
+        needs: Sequence[str] = NEEDS,
     ) -> None:
         super().__init__(source, needs, min_frames=(num_windows - 1) * min_shift + SYNC_FRAMES)
         self.num_windows = num_windows
         self.min_shift = min_shift
+        self.antialias = antialias
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The sample of one clip.
@@ -88,13 +95,13 @@ class SyncWindows(ClipDataset):
     def _views(self, index: int, start: int, jitter: Jitter, flip: bool) -> dict[int, Crop]:
         """The crop of each frame of a window."""
         frames = range(start, start + SYNC_FRAMES)
-        crops = face_views(self.clips.clip(index), frames, LNET_SIZE, jitter, flip)
+        crops = face_views(self.clips.clip(index), frames, jitter, flip)
         return dict(zip(frames, crops, strict=True))
 
     def _faces(self, index: int, views: Mapping[int, Crop], changes: ImageAugment) -> Floats32:
         clip = self.clips.clip(index)
         halves = []
         for frame, crop in views.items():
-            image = changes.recolor(cut(clip, frame, crop))
+            image = changes.recolor(cut_low(clip, frame, crop, self.antialias))
             halves.append(to_image(changes.degrade(image)[LNET_SIZE // 2 :]))
         return np.concatenate(halves)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from videoretalking.core.arrays import Image8
-from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
+from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.datasets.augment import MIX_LEVELS, ImageAugment, VoiceAugment, mix_speech
 from videoretalking.datasets.base import ClipDataset, SampleSource
 from videoretalking.datasets.collection import to_clip
-from videoretalking.datasets.crops import Jitter, cut, face_views
+from videoretalking.datasets.crops import Jitter, cut_low, face_views
 from videoretalking.faces.types import Crop
 
 NEEDS = ("frames_index", "boxes", "mel")
@@ -23,18 +23,20 @@ class LNetClips(ClipDataset):
 
     Args:
         source: where samples come from.
+        antialias: how faces are reduced (:func:`cut_low`).
         needs: arrays that a clip must have.
     """
 
-    def __init__(self, source: SampleSource, needs: Sequence[str] = NEEDS) -> None:
+    def __init__(self, source: SampleSource, antialias: bool = False, needs: Sequence[str] = NEEDS) -> None:
         super().__init__(source, needs, SYNC_FRAMES)
+        self.antialias = antialias
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """The sample of one clip, T frames of S pixels.
+        """The sample of one clip, T frames of 96 pixels.
 
         Returns:
             ``audio`` [T, 1, 80, 16], one window a frame; ``sync_audio`` [1, 80, 16], the window of the whole
-            clip for the expert; ``frame``, ``reference`` and ``target`` [3, T, S, S] in [0, 1]. ``frame`` is the
+            clip for the expert; ``frame``, ``reference`` and ``target`` [3, T, 96, 96] in [0, 1]. ``frame`` is the
             target, degraded where augmentation says so; the step masks its lower half.
         """
         usable = self.clips.usable_frames(index)
@@ -45,7 +47,7 @@ class LNetClips(ClipDataset):
         voice = VoiceAugment.draw(self.augment, rng)
         sound = self.draw_sound(index, frames, voice, rng)
         references = self.draw_references(index, frames, rng)
-        views = face_views(self.clips.clip(index), frames, LNET_SIZE, jitter, changes.flip)
+        views = face_views(self.clips.clip(index), frames, jitter, changes.flip)
         reference_views = self.reference_views(index, references, frames, views, jitter, changes.flip)
         target = self.cut_target(index, frames, views, changes, sound)
         reference = self.cut(index, references, reference_views, changes)
@@ -59,7 +61,7 @@ class LNetClips(ClipDataset):
         """The first frames of a clip with its first frame as the only reference: a batch of one long clip."""
         frames = list(self.clips.usable_frames(index)[:num_frames])
         references = frames[:1] * len(frames)
-        views = face_views(self.clips.clip(index), frames, LNET_SIZE, Jitter(), mirrored=False)
+        views = face_views(self.clips.clip(index), frames, Jitter(), mirrored=False)
         reference_views = self.reference_views(index, references, frames, views, Jitter(), flip=False)
         target = to_clip(self.cut(index, frames, views, ImageAugment.none()))
         reference = to_clip(self.cut(index, references, reference_views, ImageAugment.none()))
@@ -99,7 +101,7 @@ class LNetClips(ClipDataset):
         flip: bool,
     ) -> list[Crop]:
         """The crops of the references for ``frames``, which are seen in ``views``: their own face boxes."""
-        return face_views(self.clips.clip(index), references, LNET_SIZE, jitter, flip)
+        return face_views(self.clips.clip(index), references, jitter, flip)
 
     def cut_target(
         self,
@@ -117,4 +119,7 @@ class LNetClips(ClipDataset):
     ) -> list[Image8]:
         """Frames of a clip as seen in ``views``, in other light and color."""
         clip = self.clips.clip(index)
-        return [changes.recolor(cut(clip, frame, view)) for frame, view in zip(frames, views, strict=True)]
+        return [
+            changes.recolor(cut_low(clip, frame, view, self.antialias))
+            for frame, view in zip(frames, views, strict=True)
+        ]

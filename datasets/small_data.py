@@ -34,6 +34,7 @@ class NearLNetClips(lnet.LNetClips):
 
     Args:
         source: where samples come from.
+        antialias: how faces are reduced.
         reference_gap: least and largest distance of a reference from its frame, in frames; None for any frame of
             the clip. At inference the reference shows the frame's own pose (D-Net rendered it), so near references
             teach a small network sooner what to copy; from the nearest ones it would copy the lips.
@@ -45,6 +46,7 @@ class NearLNetClips(lnet.LNetClips):
     def __init__(
         self,
         source: SampleSource,
+        antialias: bool = False,
         reference_gap: tuple[int, int] | None = None,
         align_references: bool = False,
         silence: float = 0.0,
@@ -53,7 +55,8 @@ class NearLNetClips(lnet.LNetClips):
         self.reference_gap = reference_gap
         self.align_references = align_references
         needs_landmarks = align_references or self.silence > 0.0
-        super().__init__(source, (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS)
+        needs = (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS
+        super().__init__(source, antialias, needs)
 
     def draw_sound(
         self, index: int, frames: Sequence[int], voice: VoiceAugment, rng: np.random.Generator
@@ -139,8 +142,10 @@ def draw_near(frames: Sequence[int], count: int, gap: tuple[int, int], rng: np.r
 class MouthWindows(expert.SyncWindows):
     """The expert's windows, each with the landmarks of the lips."""
 
-    def __init__(self, source: SampleSource, num_windows: int = 2, min_shift: int = 5) -> None:
-        super().__init__(source, num_windows, min_shift, (*expert.NEEDS, "landmarks"))
+    def __init__(
+        self, source: SampleSource, num_windows: int = 2, min_shift: int = 5, antialias: bool = False
+    ) -> None:
+        super().__init__(source, num_windows, min_shift, antialias, (*expert.NEEDS, "landmarks"))
 
     def describe(self, index: int, views: Sequence[Mapping[int, Crop]], flip: bool) -> dict[str, Any]:
         """``mouth`` [W, 5, 20, 2] of :func:`mouth_points` and ``gestures`` [W, 5, 3] of :func:`mouth_gestures`."""

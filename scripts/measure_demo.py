@@ -35,7 +35,7 @@ from videoretalking.core.constants import (
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
-from videoretalking.datasets.crops import cut, face_crop
+from videoretalking.datasets.crops import cut, cut_low, face_crop
 from videoretalking.datasets.manifest import read_manifest
 from videoretalking.datasets.mouths import aligned_crop, inner_lip_gap, replace_lower_half
 from videoretalking.evaluation.tables import Table
@@ -161,7 +161,7 @@ class HeldOutClip:
     @cached_property
     def faces(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]."""
-        return np.stack([to_image(cut(self.clip, index, view)) for index, view in enumerate(self.views)])
+        return np.stack([self._see(index, face_crop(self.clip, index)) for index in range(len(self.clip))])
 
     @cached_property
     def references(self) -> Floats32:
@@ -169,9 +169,13 @@ class HeldOutClip:
         points = self.clip.landmarks
         closed = int(inner_lip_gap(points).argmin())
         views = [
-            aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
+            aligned_crop(face_crop(self.clip, index), mine, points[closed])
+            for index, mine in enumerate(points)
         ]
-        return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
+        return np.stack([self._see(closed, view) for view in views])
+
+    def _see(self, index: int, view: Crop) -> Floats32:
+        return to_image(cut_low(self.clip, index, view, antialias=True))  # as the bundled networks do
 
     @property
     def resting(self) -> Floats32:

@@ -34,6 +34,13 @@ def load_frozen(config: FrozenConfig, network: str, device: torch.device) -> nn.
     return _load(config.weights, config.config, network, device)
 
 
+def load_expert(config: FrozenConfig, device: torch.device) -> LipSyncExpert:
+    """The frozen judge of the sync loss; errors as in :func:`load_frozen`."""
+    expert = load_frozen(config, "lipsync_expert", device)
+    assert isinstance(expert, LipSyncExpert)
+    return expert
+
+
 def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
     """The feature network of the perceptual loss: image [B, 3, H, W] in [0, 1] -> list of maps.
 

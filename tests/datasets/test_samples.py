@@ -13,7 +13,7 @@ from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.base import SampleSource
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import DataConfig
-from videoretalking.datasets.crops import cut, face_crop
+from videoretalking.datasets.crops import cut, cut_low, face_crop
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.datasets.enet import ENetClips
 from videoretalking.datasets.expert import SyncWindows
@@ -135,7 +135,7 @@ def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
 def test_lnet_silence_leaves_the_upper_half_as_it_is(data: DataConfig) -> None:
     silent = build_silent(data)
     clip = silent.clips.clip(0)
-    eyes = [cut(clip, frame, face_crop(clip, frame, 96))[:48] for frame in range(len(clip))]
+    eyes = [cut_low(clip, frame, face_crop(clip, frame), antialias=False)[:48] for frame in range(len(clip))]
     upper = np.rint(255 * silent[(0, 0)]["target"][:, :, :48].transpose(1, 2, 3, 0))
     shown = [next(frame for frame, half in enumerate(eyes) if np.array_equal(half, seen)) for seen in upper]
     assert shown == list(range(shown[0], shown[0] + 5))  # consecutive

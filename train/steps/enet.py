@@ -16,12 +16,12 @@ from videoretalking.datasets.enet import ENetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.identity import IdentityLoss
 from videoretalking.losses.perceptual import l1_loss
-from videoretalking.models.blocks import resize, roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
 from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.enet import ENet, ENetConfig
-from videoretalking.models.lnet import lnet_input
+from videoretalking.models.lnet import LNet, lnet_input
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, PerceptualConfig, TrainingConfig
-from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.frozen import load_expert, load_features, load_frozen, make_perceptual_loss
 from videoretalking.train.steps.base import StepOutput, as_tensors, image_metrics
 from videoretalking.train.steps.sync import SyncStep, judge_sync
 
@@ -92,9 +92,11 @@ class ENetStep(SyncStep):
         self.loss_weights = dataclasses.asdict(weights)
         self.network = ENet(config.model).to(device)
         self.lnet = load_frozen(config.lnet, "lnet", device)
+        assert isinstance(self.lnet, LNet)
+        self.antialias = self.lnet.config.antialias
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
-        self.expert = load_frozen(config.expert, "lipsync_expert", device) if weights.sync else None
+        self.expert = load_expert(config.expert, device) if weights.sync else None
         self.identity = (
             IdentityLoss(load_frozen(config.arcface, "arcface", device)) if weights.identity else None
         )
@@ -124,7 +126,8 @@ class ENetStep(SyncStep):
         if self.identity is not None:
             losses["identity"] = self.identity(output, target)
         if self.expert is not None:
-            clip = roll_clip(resize(output, LNET_SIZE), self.config.num_frames)
+            view = shrink(output, LNET_SIZE, self.expert.config.antialias)
+            clip = roll_clip(view, self.config.num_frames)
             losses["sync"], metrics["sync_probability"] = judge_sync(self.expert, clip, batch["sync_audio"])
         first = slice(0, len(batch["target"]))  # time-major: the first frame of every clip
         images = {
@@ -174,7 +177,7 @@ class ENetStep(SyncStep):
         """Degrade the target and pass it through L-Net with its own speech: [T * B, 3, 96, 96]."""
         target = unroll_clip(batch["target"])
         quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
-        low = degrade(target, quality, self.config.model.low_size)
+        low = degrade(target, quality, self.config.model.low_size, self.antialias)
         # the frame itself is L-Net's reference, so that L-Net should give it back (section 3.3)
         image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), lnet_input(low, low))
         return image

@@ -78,8 +78,13 @@ class ExpertStep(SyncStep):
         self.network: nn.Module = LipSyncExpert(config.model).to(device)
 
     def sample_options(self) -> dict[str, Any]:
-        """Number and distance of the windows."""
-        return {"num_windows": self.config.num_windows, "min_shift": self.config.min_shift}
+        """Number and distance of the windows, and how faces are reduced."""
+        config = self.config
+        return {
+            "num_windows": config.num_windows,
+            "min_shift": config.min_shift,
+            "antialias": config.model.antialias,
+        }
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Loss ``bce``; the metric ``accuracy`` is 0.5 by chance."""

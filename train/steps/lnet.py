@@ -15,7 +15,7 @@ from videoretalking.losses.perceptual import l1_loss
 from videoretalking.models.blocks import unroll_clip
 from videoretalking.models.lnet import LNet, LNetConfig
 from videoretalking.train.config import FrozenConfig, PerceptualConfig, TrainingConfig
-from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.frozen import load_expert, load_features, make_perceptual_loss
 from videoretalking.train.steps.base import StepOutput, image_metrics
 from videoretalking.train.steps.sync import SyncStep, judge_sync
 from videoretalking.train.steps.talking import dub_clip, paint, show_clips
@@ -70,9 +70,11 @@ class LNetStep(SyncStep):
         self.loss_weights = dataclasses.asdict(config.loss_weights)
         self.network: LNet = LNet(config.model).to(device)
         self.perceptual = make_perceptual_loss(config.perceptual, load_features(config.perceptual, device))
-        self.expert: nn.Module | None = None
-        if config.loss_weights.sync:
-            self.expert = load_frozen(config.expert, "lipsync_expert", device)
+        self.expert = load_expert(config.expert, device) if config.loss_weights.sync else None
+
+    def sample_options(self) -> dict[str, Any]:
+        """How faces are reduced."""
+        return {"antialias": self.config.model.antialias}
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``l1``, ``perceptual`` and ``sync``."""

@@ -21,7 +21,7 @@ from videoretalking.models.discriminators import QualityDiscriminator, QualityDi
 from videoretalking.models.lipsync_expert import stack_lower_half
 from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, TrainingConfig
-from videoretalking.train.frozen import load_frozen
+from videoretalking.train.frozen import load_expert
 from videoretalking.train.steps.base import StepOutput, image_metrics
 from videoretalking.train.steps.sync import SyncStep
 from videoretalking.train.steps.talking import dub_clip, paint, show_clips
@@ -81,10 +81,14 @@ class Wav2LipStep(SyncStep):
         super().__init__(config, device)
         self.gate_open = False
         self.network: Wav2Lip = Wav2Lip(config.model).to(device)
-        self.expert = load_frozen(config.expert, "lipsync_expert", device)
+        self.expert = load_expert(config.expert, device)
         if config.loss_weights.adversarial:
             self.discriminator = QualityDiscriminator(config.discriminator).to(device)
             self.discriminator_loss_weights = {"discriminator": 1.0}
+
+    def sample_options(self) -> dict[str, Any]:
+        """How faces are reduced."""
+        return {"antialias": self.config.model.antialias}
 
     @property
     def loss_weights(self) -> Mapping[str, float]:  # type: ignore[override]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from videoretalking.core.constants import LNET_SIZE
 from videoretalking.core.devices import autocast
-from videoretalking.models.blocks import resize
+from videoretalking.models.blocks import shrink
 from videoretalking.models.int8 import Int8Trial
 from videoretalking.models.lnet import lnet_input
 from videoretalking.pipeline.batching import BatchRunner
@@ -28,6 +30,8 @@ class LipSyncer:
         self.dtype = dtype
         self.trial = Int8Trial(lnet, dtype == torch.int8)
         self.device = next(lnet.parameters()).device
+        config: Any = lnet.config
+        self.antialias: bool = config.antialias
 
     def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Run L-Net.
@@ -40,7 +44,7 @@ class LipSyncer:
         Returns:
             [N, 3, 96, 96] in [0, 1].
         """
-        low = resize(lnet_input(original, reference), LNET_SIZE)
+        low = shrink(lnet_input(original, reference), LNET_SIZE, self.antialias)
         return self.runner(self._run, audio[:, None].to(self.device), low)
 
     def _run(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
