@@ -21,11 +21,13 @@ from videoretalking.datasets.small_data import MouthWindows, NearDNetPairs, Near
 from videoretalking.losses.landmarks import LandmarkLoss, cut_mouths, flow_loss, movement_loss
 from videoretalking.losses.perceptual import l1_loss
 from videoretalking.losses.sync import contrastive_sync_loss
+from videoretalking.models.audio_encoder import AudioEncoder
 from videoretalking.models.blocks import unroll_clip
+from videoretalking.models.catalog import load_network
 from videoretalking.models.dnet import DNetOutput, sampling_grid
 from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.train.config import FrozenConfig
-from videoretalking.train.frozen import load_frozen, start_audio_encoder
+from videoretalking.train.frozen import load_frozen
 from videoretalking.train.steps.base import StepOutput
 from videoretalking.train.steps.dnet import DNetLossWeights, DNetStep, DNetTrainingConfig
 from videoretalking.train.steps.expert import (
@@ -146,6 +148,29 @@ class TalkingAids:
             "align_references": self.align_references,
             "silence": self.silence,
         }
+
+
+def start_audio_encoder(encoder: AudioEncoder, expert: str) -> None:
+    """Copy the trained audio encoder of a lip-sync expert, which already tells the movements of the mouth apart.
+
+    Args:
+        encoder: the encoder to start; changed in place.
+        expert: checkpoint of the expert; "" changes nothing.
+
+    Raises:
+        UserError: no such expert, or its audio encoder has other sizes.
+    """
+    if not expert:
+        return
+    trained = load_network(expert, expected="lipsync_expert", fold=False)
+    assert isinstance(trained, LipSyncExpert)
+    try:
+        encoder.load_state_dict(trained.audio_encoder.state_dict())
+    except RuntimeError:
+        raise UserError(
+            f"the audio encoder of {expert} has other sizes than this network's: make them alike (the expert's "
+            "audio_residual must be [2, 2, 2, 1]), or set audio_encoder=''"
+        ) from None
 
 
 @dataclass(frozen=True)

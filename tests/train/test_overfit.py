@@ -1,4 +1,4 @@
-"""Every network learns a small batch by heart."""
+"""Every network overfits a small batch."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class DNetStep(Step):
 
     samples: ClassVar[type[ClipDataset]] = DNetPairs
     config: DNetTrainingConfig
-    has_unused_parameters = True  # the editing network rests during the first stage
+    has_unused_parameters = True  # the first stage does not run the editing network
 
     def __init__(self, config: DNetTrainingConfig, device: torch.device) -> None:
         super().__init__(config, device)

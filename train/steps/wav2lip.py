@@ -102,7 +102,7 @@ class Wav2LipStep(SyncStep):
         target = batch["target"]
         losses = {"l1": l1_loss(output, target)}
         metrics = image_metrics(network, unroll_clip(output), unroll_clip(target))
-        if self.gate_open or not network.training:  # validation always asks, to open the gate
+        if self.gate_open or not network.training:  # its value in validation opens the gate
             heard, seen = self.expert(batch["sync_audio"], stack_lower_half(output))
             losses["sync"] = sync_bce_loss(heard, seen, seen.new_ones(len(seen)))
             metrics["sync_probability"] = sync_probability(heard, seen).detach().mean()
