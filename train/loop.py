@@ -228,7 +228,7 @@ def _validate(
         logger.info("validation after step %d: %s", step + 1, _list(figures))
         if shown:
             with autocast(world.device, DTYPES[loop.precision]):
-                frames = task.preview(network, val_set, world.device)
+                frames = task.preview(network, val_set)
             if frames is not None:
                 board.video("val", frames, step + 1)
     return figures

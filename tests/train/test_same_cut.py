@@ -28,7 +28,7 @@ from videoretalking.pipeline.stages.lipsync import LipSyncer
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "portrait.jpg"
 FRAMES = 10
-WIDTHS = [90, 128, 150, 194, 260, 340, 450, 600]  # of the face in pixels
+WIDTHS = [90, 150, 260, 450, 600]  # of the face in pixels
 LEAST = 45.0  # dB
 MARGIN = 12  # pixels
 

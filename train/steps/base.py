@@ -41,6 +41,8 @@ class Step(ABC):
 
     Attributes:
         samples: the data set's class.
+        config: the training config.
+        device: where to compute.
         network: the trained module. The loop wraps it for several processes and hands it back to
             :meth:`generate`.
         discriminator: its adversary, or None.
@@ -95,7 +97,7 @@ class Step(ABC):
         """The part of the trained module that is saved as a checkpoint of its own."""
         return network
 
-    def preview(self, network: nn.Module, dataset: ClipDataset, device: torch.device) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """Frames [T, 3, H, W] of a short video made from the first clip of ``dataset(training=False)``, or None."""
         return None
 

@@ -106,10 +106,10 @@ class DNetStep(Step):
         """The loss ``warp``."""
         return {"warp": self.perceptual(rendered.warped, batch["target"])}
 
-    def preview(self, network: nn.Module, dataset: ClipDataset, device: torch.device) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip re-rendered from its first frame: source, output, target side by side."""
         assert isinstance(dataset, DNetPairs)
-        batch = as_tensors(dataset.preview(0, self.config.loop.preview_frames), device)
+        batch = as_tensors(dataset.preview(0, self.config.loop.preview_frames), self.device)
         frames = [
             network(source[None], coefficients[None]).image
             for source, coefficients in zip(batch["source"], batch["coefficients"], strict=True)

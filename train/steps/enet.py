@@ -150,7 +150,7 @@ class ENetStep(SyncStep):
         """The same as the generator's."""
         return self.config.optimizer
 
-    def preview(self, network: nn.Module, dataset: ClipDataset, device: torch.device) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip with its own speech: input, output, target side by side."""
         assert isinstance(dataset, ENetClips)
         sample = dataset.preview(0, self.config.loop.preview_frames)
@@ -161,7 +161,7 @@ class ENetStep(SyncStep):
                 "target": sample["target"][:, :, frame : frame + 1],
                 "reference": sample["reference"][:, :, frame : frame + 1],
             }
-            batch = as_tensors(part, device)
+            batch = as_tensors(part, self.device)
             low_res, target = self._lipsync(batch), unroll_clip(batch["target"])
             output = network(low_res, unroll_clip(batch["reference"]))
             frames.append(torch.cat([resize(low_res, self._size), output, target], dim=3))

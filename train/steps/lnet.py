@@ -92,6 +92,6 @@ class LNetStep(SyncStep):
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
         return losses, image_metrics(network, frames, target_frames)
 
-    def preview(self, network: nn.Module, dataset: ClipDataset, device: torch.device) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip with its own speech: reference, output, target side by side."""
-        return dub_clip(network, dataset, self.config.loop.preview_frames, device)
+        return dub_clip(network, dataset, self.config.loop.preview_frames, self.device)

@@ -122,9 +122,9 @@ class Wav2LipStep(SyncStep):
         """The same as the generator's."""
         return self.config.optimizer
 
-    def preview(self, network: nn.Module, dataset: ClipDataset, device: torch.device) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip with its own speech: reference, output, target side by side."""
-        return dub_clip(network, dataset, self.config.loop.preview_frames, device)
+        return dub_clip(network, dataset, self.config.loop.preview_frames, self.device)
 
     def after_validation(self, values: Mapping[str, float]) -> None:
         """Open the gate of the sync loss for good once its validation value is low enough."""
