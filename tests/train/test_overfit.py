@@ -20,6 +20,7 @@ from videoretalking.models.dnet import DNet
 from videoretalking.train.catalog import step_class
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.steps.base import Step
+from videoretalking.train.steps.talking import paint
 
 DebugConfig = Callable[..., TrainingConfig]
 CPU = torch.device("cpu")
@@ -178,6 +179,24 @@ def test_the_discriminator_learns_to_tell(
 def test_losses_on_lips_need_the_landmarks(debug_config: DebugConfig) -> None:
     with pytest.raises(UserError, match="set loss_weights"):
         make_step(debug_config("lnet", "loss_weights.landmarks=0"))
+
+
+@pytest.mark.parametrize("name", ["lnet", "wav2lip"])
+def test_the_step_hides_the_lower_half(debug_config: DebugConfig, name: str) -> None:
+    step = make_step(debug_config(name))
+    batch = fixed_batch(step)
+    seen: list[torch.Tensor] = []
+
+    def network(audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        seen.append(faces)
+        return faces[:, 3:]
+
+    paint(cast(torch.nn.Module, network), batch)
+    (faces,) = seen
+    assert faces.shape == (2, 6, 5, 96, 96) and (faces[:, :3, :, 48:] == 0).all()
+    assert torch.equal(faces[:, :3, :, :48], batch["frame"][..., :48, :])
+    assert torch.equal(faces[:, 3:], batch["reference"])
+    assert (batch["frame"][..., 48:, :] != 0).any()
 
 
 def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
