@@ -37,7 +37,6 @@ class AugmentConfig:
         occlusion: probability of covering a part of the inputs.
         voice: strength of gain, tilt and band shift of the spectrogram, 0 .. 1: another voice and microphone.
         speaker_mix: probability of adding another clip's speech, 6 to 20 dB below the clip's own.
-        silence: probability of silent sound with a mouth that rests closed (L-Net and Wav2Lip; needs landmarks).
     """
 
     flip: float = 0.0
@@ -49,7 +48,6 @@ class AugmentConfig:
     occlusion: float = 0.0
     voice: float = 0.0
     speaker_mix: float = 0.0
-    silence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,11 @@ class ImageAugment:
             cover=(*place, *extent) if cover < config.occlusion else None,
             cover_color=(int(color[0]), int(color[1]), int(color[2])),
         )
+
+    @staticmethod
+    def none() -> ImageAugment:
+        """Changes that leave every image as it is."""
+        return ImageAugment.draw(AugmentConfig(), np.random.default_rng(0))
 
     def recolor(self, frame: Image8) -> Image8:
         """Change light and color; applied to inputs and targets alike."""

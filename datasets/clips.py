@@ -20,7 +20,7 @@ from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.coefficients import ROW_LENGTH
 from videoretalking.core.config import to_dict
-from videoretalking.core.constants import MEL_BANDS, SAMPLE_RATE, TRAIN_FPS
+from videoretalking.core.constants import MEL_BANDS, TRAIN_FPS
 from videoretalking.core.errors import UserError
 from videoretalking.core.landmarks import NUM_LANDMARKS
 
@@ -186,6 +186,8 @@ class PreparedClip:
             ) from None
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is damaged ({error}); run preprocessing again") from None
+        if "licence" in values:  # the name of the key in clips of version 0.1
+            values["license"] = values.pop("licence")
         if values.get("format_version", 0) > FORMAT_VERSION:
             raise UserError(f"{path} has a newer format than {FORMAT_VERSION}: update the program")
         try:
@@ -252,13 +254,6 @@ class PreparedClip:
     def wave(self) -> Floats32:
         """[samples] mono sound at 16 kHz in [-1, 1)."""
         return (self._array("wave") / np.float32(32768.0)).astype(np.float32)
-
-    @property
-    def num_audio_frames(self) -> int:
-        """Whole video frames that the sound covers; 0 without sound."""
-        if not self.has("wave"):
-            return 0
-        return int(self._array("wave").shape[0] * self.meta.fps / SAMPLE_RATE)
 
     @cached_property
     def _frames_index(self) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32
+from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.constants import MEL_WINDOW, TRAIN_FPS
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
@@ -138,11 +138,11 @@ def mel_start(frame: int) -> int:
     return window_start(frame / TRAIN_FPS)
 
 
-def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random stream of one sample; nothing else may influence what a data set returns."""
-    return np.random.default_rng([seed, epoch, index])
-
-
 def to_image(frame: npt.NDArray[np.uint8]) -> Floats32:
     """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [0, 1]."""
     return np.moveaxis(frame, -1, -3).astype(np.float32) / np.float32(255.0)
+
+
+def to_clip(frames: Sequence[Image8]) -> Floats32:
+    """uint8 frames [S, S, 3] -> float32 [3, T, S, S] in [0, 1]."""
+    return to_image(np.stack(frames)).swapaxes(0, 1)

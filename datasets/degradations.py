@@ -36,18 +36,21 @@ _RGB_TO_YCBCR = (
 _YCBCR_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
-def degrade(image: torch.Tensor, quality: torch.Tensor, size: int) -> torch.Tensor:
-    """Compress at full size, then resize: what E-Net's low-resolution input has gone through.
+def degrade(image: torch.Tensor, quality: torch.Tensor, size: int, antialias: bool) -> torch.Tensor:
+    """Compress at full size, then reduce: what E-Net's low-resolution input has gone through.
 
     Args:
         image: [B, 3, H, W] in [0, 1].
         quality: [B] JPEG quality in [1, 100]; 0 leaves a sample uncompressed.
         size: side of the result in pixels.
+        antialias: reduce as L-Net was trained, by the mean of the pixels that each new one covers, or bilinearly.
 
     Returns:
         [B, 3, size, size] in [0, 1].
     """
     compressed = torch.where((quality > 0)[:, None, None, None], jpeg(image, quality), image)
+    if antialias:
+        return F.interpolate(compressed, size=size, mode="area").clamp(0.0, 1.0)
     return _resize(compressed, (size, size)).clamp(0.0, 1.0)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from videoretalking.core.arrays import Floats32
 from videoretalking.core.constants import LANDMARK_SIZE
 from videoretalking.core.landmarks import MIRRORED
-from videoretalking.datasets.augment import AugmentConfig, ImageAugment
-from videoretalking.datasets.collection import ClipCollection, DataConfig, sample_rng, to_image
+from videoretalking.datasets.augment import ImageAugment
+from videoretalking.datasets.base import ClipDataset, SampleSource
+from videoretalking.datasets.collection import to_image
 from videoretalking.datasets.crops import Jitter, cut, mirror
 from videoretalking.faces.align import box_crop, box_landmark_crop, landmark_crop, landmarks_box
 from videoretalking.faces.types import Crop
@@ -20,50 +20,29 @@ _MAX_OVERLAP = 0.15  # of a crop without a face with the face's box, in parts of
 _NEGATIVE_TRIES = 16
 
 
-class LandmarkCrops(Dataset[dict[str, Any]]):
+class LandmarkCrops(ClipDataset):
     """Crops of one random frame of each clip.
 
+    ``crop_jitter`` and ``rotation`` of the augmentation imitate a tracker that lags behind.
+
     Args:
-        data: prepared data whose ``landmarks`` are the labels.
-        split: split of the manifest.
-        augment: all image changes; ``crop_jitter`` and ``rotation`` imitate a tracker that lags behind.
-        seed: of all random draws.
-        release_only: leave out clips whose weights may not be published.
+        source: where samples come from; the clips' ``landmarks`` are the labels.
         negatives: share of crops without a face.
         size: side of the crops in pixels.
     """
 
-    def __init__(
-        self,
-        data: DataConfig,
-        split: str,
-        augment: AugmentConfig,
-        seed: int,
-        release_only: bool = False,
-        negatives: float = 0.0,
-        size: int = LANDMARK_SIZE,
-    ) -> None:
-        self.clips = ClipCollection(data, split, ("frames_index", "landmarks"), 1, release_only)
-        self.augment = augment
-        self.seed = seed
+    def __init__(self, source: SampleSource, negatives: float = 0.0, size: int = LANDMARK_SIZE) -> None:
+        super().__init__(source, ("frames_index", "landmarks"), min_frames=1)
         self.negatives = negatives
         self.size = size
 
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The crop of one clip.
-
-        Args:
-            key: (epoch, index of the clip).
 
         Returns:
             ``image`` float32 [3, S, S] in [0, 1]; ``points`` float32 [68, 2] in pixels of the crop (zeros
-            without a face); ``is_face`` float32 scalar; ``clip`` the name.
+            without a face); ``is_face`` float32 scalar.
         """
-        epoch, index = key
-        rng = sample_rng(self.seed, epoch, index)
         clip = self.clips.clip(index)
         frame = int(rng.integers(len(clip)))
         landmarks = clip.landmarks[frame]
@@ -86,12 +65,7 @@ class LandmarkCrops(Dataset[dict[str, Any]]):
         if is_face:
             points = crop.to_crop(landmarks[MIRRORED] if changes.flip else landmarks).astype(np.float32)
         image = changes.degrade(changes.recolor(cut(clip, frame, crop)))
-        return {
-            "image": to_image(image),
-            "points": points,
-            "is_face": np.float32(is_face),
-            "clip": self.clips.names[index],
-        }
+        return {"image": to_image(image), "points": points, "is_face": np.float32(is_face)}
 
     def _away_from_face(self, landmarks: Floats32, frame: tuple[int, int], rng: np.random.Generator) -> Crop:
         """A random square that hardly touches the face; a corner of the frame where none is found."""

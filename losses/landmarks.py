@@ -19,8 +19,8 @@ _MOUTH_MARGIN = 1.6  # side of a mouth's crop over the longer side of the lips
 class LandmarkLoss(nn.Module):
     """Distance between the landmarks that a fixed network finds in two images.
 
-    Pixels say little about how far a small mouth is open, and a mean of open and closed lips is what they like
-    best; with little data this loss teaches movement sooner.
+    A small mouth has few pixels, so a pixel loss is nearly minimal for lips halfway between open and closed. With
+    little data this loss makes a network move the lips sooner.
 
     Args:
         network: fixed :class:`models.landmarks.LandmarkNet`.
@@ -76,8 +76,8 @@ def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
 def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Difference between how much each value changes within clips.
 
-    A network that is unsure of the speech moves the lips little, because the mean of all guesses costs least where
-    frames are compared one by one. How much lips move is known even where it is not known when.
+    Where frames are compared one by one, a network that cannot read the speech yet minimizes the loss by painting
+    the mean of all mouths, which does not move. This loss compares how much the lips move, whenever they do.
 
     Args:
         output: [B, T, ...] anything measured in T consecutive frames: landmarks of the lips, pixels of the mouth.
@@ -93,7 +93,8 @@ def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def flow_loss(grid: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """How far a warp misses the landmarks: where those of the target are, it has to fetch those of the source.
 
-    Pixels pull a flow only as far as they resemble their neighbors, so that it takes very long to learn from them.
+    The gradient of a pixel loss reaches only as far as neighboring pixels are alike, so a flow learns slowly from
+    it.
 
     Args:
         grid: [B, 2, H, W] where each pixel of the warped image comes from (:func:`models.dnet.sampling_grid`).

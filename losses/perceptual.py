@@ -1,7 +1,7 @@
-"""Losses on the feature maps of a fixed network: perceptual (eq. 1, 2, 6, 11) and Gram style (eq. 3).
+"""How far an image is from its target: pixels (eq. 5, 10), features (eq. 1, 2, 6, 11), Gram style (eq. 3).
 
-The paper's network is VGG-19. Where its weights are absent, a config has to name a stand-in; nothing is
-replaced silently.
+Features come from a fixed network; the paper's is VGG-19. Where its weights are absent, a config has to name a
+stand-in; nothing is replaced silently.
 """
 
 from __future__ import annotations
@@ -23,6 +23,19 @@ _DISTANCES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "l1": F.l1_loss,
     "squared_l2": F.mse_loss,
 }
+
+
+def l1_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference in RGB (equations 5 and 10).
+
+    Args:
+        output: [B, 3, ...] image or clip in [0, 1].
+        target: the same shape.
+
+    Returns:
+        Scalar in [0, 1] for images in range; 0 for equal images, lower is better.
+    """
+    return F.l1_loss(output.float(), target.float())
 
 
 class PerceptualLoss(nn.Module):

@@ -49,27 +49,22 @@ def sync_loss(
     return loss.mean()
 
 
-def sync_bce_loss(
-    audio: torch.Tensor, video: torch.Tensor, in_sync: torch.Tensor, clamp: bool = True
-) -> torch.Tensor:
+def sync_bce_loss(audio: torch.Tensor, video: torch.Tensor, in_sync: torch.Tensor) -> torch.Tensor:
     """Wav2Lip's loss, which also trains the expert: binary cross-entropy of the cosine.
+
+    A cosine outside [0, 1] (rounding, or embeddings without the final ReLU), where the published code stops with an
+    error, counts as the nearer end.
 
     Args:
         audio: [B, D] embeddings.
         video: [B, D] embeddings.
         in_sync: [B] labels, 1 in sync, 0 not.
-        clamp: bring a cosine outside [0, 1] (rounding, or embeddings without the final ReLU) to the nearer end;
-            False raises a RuntimeError there, as the published code does.
 
     Returns:
         Scalar in [0, 100] (logarithms are limited to -100), ln 2 = 0.693 for an undecided expert, lower is
         better.
     """
-    probability, in_sync = sync_probability(audio, video), in_sync.float()
-    if not clamp:
-        with torch.autocast(probability.device.type, enabled=False):  # binary_cross_entropy refuses autocast
-            return F.binary_cross_entropy(probability, in_sync)
-    probability = probability.clamp(0.0, 1.0)
+    probability, in_sync = sync_probability(audio, video).clamp(0.0, 1.0), in_sync.float()
     return -(in_sync * _limited_log(probability) + (1.0 - in_sync) * _limited_log(1.0 - probability)).mean()
 
 

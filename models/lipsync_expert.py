@@ -23,6 +23,8 @@ class LipSyncExpertConfig:
         audio_residual: residual layers of its stages.
         face_widths: channels of the face encoder at 48, 46, 23, 12 and 6 rows; the last again at 3 and 1.
         face_residual: residual layers at these sizes.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
+            of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     num_frames: int = SYNC_FRAMES
@@ -30,6 +32,7 @@ class LipSyncExpertConfig:
     audio_residual: tuple[int, ...] = (2, 2, 2, 2)
     face_widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     face_residual: tuple[int, ...] = (0, 2, 3, 2, 2)
+    antialias: bool = False
 
 
 class LipSyncExpert(nn.Module):

@@ -54,6 +54,8 @@ class LNetConfig:
         ffc_negative_slope: leaky slope inside the FFC units.
         norm: normalization of the visual encoder and decoder.
         spectral: spectral norm on their convolutions.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
+            of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     channels: int = 64
@@ -77,6 +79,7 @@ class LNetConfig:
     ffc_negative_slope: float = 0.01
     norm: Literal["layer", "batch"] = "layer"
     spectral: bool = True
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not go together."""

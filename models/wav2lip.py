@@ -23,6 +23,8 @@ class Wav2LipConfig:
         decoder_widths: channels of the decoder at 1, 3, 6, 12, 24, 48 and 96 pixels.
         decoder_residual: residual layers at these sizes.
         head_width: channels before the color convolution.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
+            of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     audio_widths: tuple[int, ...] = (32, 64, 128, 256, 512)
@@ -31,6 +33,7 @@ class Wav2LipConfig:
     decoder_widths: tuple[int, ...] = (512, 512, 512, 384, 256, 128, 64)
     decoder_residual: tuple[int, ...] = (0, 1, 2, 2, 2, 2, 2)
     head_width: int = 32
+    antialias: bool = False
 
 
 class UpConvNormAct(nn.Module):

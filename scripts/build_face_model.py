@@ -142,7 +142,7 @@ def mirrored(shapes: Floats64) -> Floats64:
     return shapes[..., MIRRORED, :] * (-1.0, 1.0, 1.0)
 
 
-def mouth_opening(shapes: Floats64) -> Floats64:
+def mean_lip_gap(shapes: Floats64) -> Floats64:
     """Gap between the lips [...], mean of three point pairs, in the unit of the shapes."""
     upper, lower = np.transpose(INNER_LIP_PAIRS)
     return np.linalg.norm(shapes[..., upper, :] - shapes[..., lower, :], axis=-1).mean(axis=-1)
@@ -235,7 +235,7 @@ def _symmetric(shape: Floats64) -> Floats64:
 
 def _rest_shape(shapes: Floats64) -> Floats64:
     """A person's shape [68, 3]: the mean of the frames in which the mouth is most closed."""
-    opening = mouth_opening(shapes)
+    opening = mean_lip_gap(shapes)
     return shapes[opening <= np.quantile(opening, _CLOSED_SHARE)].mean(axis=0)
 
 
@@ -276,7 +276,7 @@ def _templates(
     Both follow from a linear regression of the coefficients on the opening of the mouth and on the smile
     measure: rest is the closed mouth at the mean smile measure of closed mouths, the smile raises it.
     """
-    measures = np.stack([mouth_opening(shapes), smile_measure(shapes)], axis=1)
+    measures = np.stack([mean_lip_gap(shapes), smile_measure(shapes)], axis=1)
     average = np.average(measures, axis=0, weights=weights)
     design = np.concatenate([np.ones((len(measures), 1)), measures - average], axis=1)
     weighted = design * weights[:, None]

@@ -35,7 +35,7 @@ from videoretalking.core.errors import UserError, run_command
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
 from videoretalking.scripts.preprocess import audio, clips, coefficients, sources, splits, tracks
-from videoretalking.train.__main__ import read_training_config
+from videoretalking.train.catalog import read_training_config
 from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ LICENSE = (
 
 # Parts of the corpus that are used: clips in sync, stills, and one video without sound but with strong turns.
 _PATTERNS = ("clips/*", "portraits/*", "inputs/noaudio*")
-# People who may train but validate, beside all who may not.
+# People whose license lets them train, but who validate, as all do whose license does not.
 _VALIDATION = ("id07_may", "id32_gridH", "p_hallo_3", "p_sadtalker_art_5", "p_liveportrait_s10")
 # Data sets: name -> largest face as stored, in pixels.
 _MAX_FACE = {"small": 128.0, "large": 384.0}
-_MAX_SECONDS = 6.0  # long takes become several clips, so that each trains as often as its length deserves
+_MAX_SECONDS = 6.0  # longer takes become several clips, since an epoch takes one sample from each clip
 
 
 def make_labels(media: Path, labels: Path, labeler: str | None, processes: int) -> None:
@@ -176,7 +176,7 @@ def train_in_order(names: Sequence[str], executor: Executor, train_one: Callable
                     name for other, name in running.items() if other is not future and not other.cancel()
                 ]
                 if still:
-                    # said at once: what runs may take an hour
+                    # report it now: the trainings that still run may take an hour
                     logger.error("%s failed (%s); %s goes on", running[future], error, ", ".join(still))
             future.result()
             order.done(running.pop(future))
@@ -189,7 +189,7 @@ def _start_worker(num_threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A training that outlived its command would meet its successor in one folder."""
+    """End this process with its parent: the next start would find a training in its folder."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -6,8 +6,12 @@ Numbers that the paper gives (learning rate, iterations, loss weights) have no d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.collection import DataConfig
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class LoopConfig:
         preview_frames: frames of the validation video.
         plateau_steps: steps after which a sync loss that has not moved draws a warning.
     """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"licence": "license"}
 
     folder: str
     steps: int
@@ -116,3 +122,24 @@ class PerceptualConfig:
     distance: Literal["l1", "squared_l2"] = "l1"
     num_scales: int = 1
     pixels: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What the config of every network's training has.
+
+    Attributes:
+        network: name of the trained network in the catalog.
+        loop: the run.
+        data: prepared data.
+        optimizer: Adam of the network, and of its discriminator where there is one.
+        augment: augmentation of training samples.
+    """
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"weights": "loss_weights"}
+
+    network: str
+    loop: LoopConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)

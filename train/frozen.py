@@ -10,7 +10,6 @@ from torch import nn
 
 from videoretalking.core.errors import UserError
 from videoretalking.losses.perceptual import PerceptualLoss
-from videoretalking.models.audio_encoder import AudioEncoder
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.models.vgg import VGG19Features
@@ -34,6 +33,13 @@ def load_frozen(config: FrozenConfig, network: str, device: torch.device) -> nn.
     return _load(config.weights, config.config, network, device)
 
 
+def load_expert(config: FrozenConfig, device: torch.device) -> LipSyncExpert:
+    """The frozen judge of the sync loss; errors as in :func:`load_frozen`."""
+    expert = load_frozen(config, "lipsync_expert", device)
+    assert isinstance(expert, LipSyncExpert)
+    return expert
+
+
 def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
     """The feature network of the perceptual loss: image [B, 3, H, W] in [0, 1] -> list of maps.
 
@@ -51,31 +57,6 @@ def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
         f"perceptual.features {config.features!r} holds {type(network).__name__}, which has no stages to take "
         "features from; name vgg19, random-vgg19, or a checkpoint of VGG-19, landmarks or arcface"
     )
-
-
-def start_audio_encoder(encoder: AudioEncoder, expert: str) -> None:
-    """Copy the trained audio encoder of a lip-sync expert, which already tells the movements of the mouth apart.
-
-    Not in the paper, where all data is large enough to learn speech from scratch.
-
-    Args:
-        encoder: the encoder to start; changed in place.
-        expert: checkpoint of the expert; "" changes nothing.
-
-    Raises:
-        UserError: no such expert, or its audio encoder has other sizes.
-    """
-    if not expert:
-        return
-    trained = load_network(expert, expected="lipsync_expert", fold=False)
-    assert isinstance(trained, LipSyncExpert)
-    try:
-        encoder.load_state_dict(trained.audio_encoder.state_dict())
-    except RuntimeError:
-        raise UserError(
-            f"the audio encoder of {expert} has other sizes than this network's: make them alike (the expert's "
-            "audio_residual must be [2, 2, 2, 1]), or set audio_encoder=''"
-        ) from None
 
 
 def make_perceptual_loss(config: PerceptualConfig, features: nn.Module) -> PerceptualLoss:

@@ -14,7 +14,6 @@ import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Dataset
 
 from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.config import to_dict
@@ -27,15 +26,16 @@ from videoretalking.core.distributed import (
     wrap_network,
 )
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.base import ClipDataset
 from videoretalking.losses.total import require_finite, weighted_sum
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.train.board import Board
+from videoretalking.train.catalog import step_class
+from videoretalking.train.config import TrainingConfig
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
-from videoretalking.train.plateau import PlateauWatch
 from videoretalking.train.samples import TrainKeys, ValidationKeys, make_loader, step_seed, to_device
 from videoretalking.train.state import hold_folder, load_state, save_state
-from videoretalking.train.steps import STEPS
-from videoretalking.train.steps.base import Step, TrainingConfig
+from videoretalking.train.steps.base import Step
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train(config: TrainingConfig) -> None:
     """Train, or continue the run found in ``config.loop.folder``.
 
     Args:
-        config: one of the configs in :data:`train.steps.STEPS`.
+        config: one of the configs in :data:`train.catalog.STEPS`.
 
     Raises:
         UserError: missing data or weights, a batch that cannot be split, a loss that is not finite, another
@@ -63,8 +63,7 @@ def _train(config: TrainingConfig, world: World) -> None:
 
     # Networks. The same seed everywhere, so all processes start from the same weights.
     torch.manual_seed(loop.seed)
-    _, step_class = STEPS[config.network]
-    task: Step = step_class(config, world.device)  # type: ignore[call-arg]
+    task = step_class(config)(config, world.device)
     if loop.init:
         initial = load_network(loop.init, expected=config.network, device=world.device, fold=False)
         _start_from(initial, task.exported(task.network), loop.init)
@@ -81,7 +80,6 @@ def _train(config: TrainingConfig, world: World) -> None:
         make_optimizer(discriminator, task.discriminator_optimizer()) if discriminator is not None else None
     )
     scaler = torch.amp.GradScaler(world.device.type, enabled=dtype == torch.float16)
-    watch = PlateauWatch(loop.plateau_steps)
 
     # State. Everything random is re-seeded per step, so the step number is the whole random state.
     parts: dict[str, Any] = {
@@ -91,7 +89,6 @@ def _train(config: TrainingConfig, world: World) -> None:
         "discriminator_optimizer": discriminator_optimizer,
         "average": average,
         "scaler": scaler,
-        "watch": watch,
         "task": task,
     }
     settings = to_dict(config)
@@ -101,7 +98,7 @@ def _train(config: TrainingConfig, world: World) -> None:
 
     # Data.
     train_set = task.dataset(training=True)
-    keys = TrainKeys(_length(train_set), loop, world, first_step)
+    keys = TrainKeys(len(train_set), loop, world, first_step)
     batches = iter(make_loader(train_set, keys, loop.workers, world.device))
     val_set = task.dataset(training=False) if config.data.val_split and loop.validate_every else None
 
@@ -112,7 +109,7 @@ def _train(config: TrainingConfig, world: World) -> None:
         parameters = sum(parameter.numel() for parameter in generator.parameters())
         logger.info(
             "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %d in %s",
-            *(config.network, _length(train_set), parameters / 1e6, loop.precision, world.device),
+            *(config.network, len(train_set), parameters / 1e6, loop.precision, world.device),
             *(world.size, first_step, loop.steps, folder),
         )
     figures: dict[str, float] = {}
@@ -137,7 +134,7 @@ def _train(config: TrainingConfig, world: World) -> None:
             with synchronize:
                 with autocast(world.device, dtype):
                     output = task.generate(generator_parallel, batch, step)
-                total = weighted_sum(output.losses, task.weights)
+                total = weighted_sum(output.losses, task.loss_weights)
                 _record(logged, {**output.losses, **output.metrics, "total": total}, loop.accumulation)
                 require_finite(output.losses, step, clips)
                 scaler.scale(total / loop.accumulation).backward()
@@ -158,7 +155,7 @@ def _train(config: TrainingConfig, world: World) -> None:
                 with synchronize:
                     with autocast(world.device, dtype):
                         losses = task.discriminate(discriminator_parallel, output, step)
-                    total = weighted_sum(losses, task.discriminator_weights)
+                    total = weighted_sum(losses, task.discriminator_loss_weights)
                     _record(logged, losses, loop.accumulation)
                     require_finite(losses, step, clips)
                     scaler.scale(total / loop.accumulation).backward()
@@ -172,7 +169,7 @@ def _train(config: TrainingConfig, world: World) -> None:
         scaler.update()
         if average is not None:
             average.update_parameters(generator)
-        watch.update(logged, step)
+        task.after_step(logged, step)
 
         # Reports and state, after ``done`` steps.
         done = step + 1
@@ -205,7 +202,7 @@ def _train(config: TrainingConfig, world: World) -> None:
 def _validate(
     task: Step,
     network: nn.Module,
-    val_set: Dataset[dict[str, Any]],
+    val_set: ClipDataset,
     config: TrainingConfig,
     world: World,
     step: int,
@@ -216,7 +213,7 @@ def _validate(
     network.eval()
     if task.discriminator is not None:
         task.discriminator.eval()
-    keys = ValidationKeys(_length(val_set), loop, world)
+    keys = ValidationKeys(len(val_set), loop, world)
     sums: dict[str, float] = {}
     shown = board is not None and loop.image_every > 0
     for index, batch in enumerate(make_loader(val_set, keys, loop.workers, world.device)):
@@ -231,7 +228,7 @@ def _validate(
         logger.info("validation after step %d: %s", step + 1, _list(figures))
         if shown:
             with autocast(world.device, DTYPES[loop.precision]):
-                frames = task.preview(network, val_set, world.device)
+                frames = task.preview(network, val_set)
             if frames is not None:
                 board.video("val", frames, step + 1)
     return figures
@@ -269,10 +266,6 @@ def _record(logged: dict[str, float], values: Mapping[str, torch.Tensor], count:
     """Add the ``count``-th part of every value, so that ``count`` calls make a mean."""
     for name, value in values.items():
         logged[name] = logged.get(name, 0.0) + float(value.detach()) / count
-
-
-def _length(dataset: Dataset[dict[str, Any]]) -> int:
-    return len(dataset)  # type: ignore[arg-type]
 
 
 def _write_config(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -144,4 +144,4 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _start_worker(_index: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
+    cv2.setNumThreads(0)  # the worker processes already use all cores

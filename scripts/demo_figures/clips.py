@@ -13,9 +13,9 @@ from videoretalking.core.constants import LNET_SIZE
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import to_image
-from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
-from videoretalking.datasets.lnet import replace_lower_half
+from videoretalking.datasets.crops import cut_low, face_crop
 from videoretalking.datasets.manifest import read_manifest
+from videoretalking.datasets.mouths import aligned_crop, inner_lip_gap, replace_lower_half
 from videoretalking.faces.types import Crop
 
 
@@ -40,17 +40,21 @@ class HeldOutClip:
     @cached_property
     def faces(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]."""
-        return np.stack([to_image(cut(self.clip, index, view)) for index, view in enumerate(self.views)])
+        return np.stack([self._see(index, face_crop(self.clip, index)) for index in range(len(self.clip))])
 
     @cached_property
     def references(self) -> Floats32:
         """[N, 3, 96, 96] in [0, 1]: the frame with the most closed mouth, in the pose of each frame."""
         points = self.clip.landmarks
-        closed = int(mouth_opening(points).argmin())
+        closed = int(inner_lip_gap(points).argmin())
         views = [
-            aligned_crop(view, mine, points[closed]) for view, mine in zip(self.views, points, strict=True)
+            aligned_crop(face_crop(self.clip, index), mine, points[closed])
+            for index, mine in enumerate(points)
         ]
-        return np.stack([to_image(cut(self.clip, closed, view)) for view in views])
+        return np.stack([self._see(closed, view) for view in views])
+
+    def _see(self, index: int, view: Crop) -> Floats32:
+        return to_image(cut_low(self.clip, index, view, antialias=True))  # as the bundled networks do
 
     @property
     def resting(self) -> Floats32:

@@ -20,7 +20,7 @@ from videoretalking.core.constants import (
 )
 from videoretalking.core.quality import psnr
 from videoretalking.datasets.collection import mel_start
-from videoretalking.datasets.crops import mouth_opening
+from videoretalking.datasets.mouths import inner_lip_gap
 from videoretalking.media.mel import SILENCE
 from videoretalking.metrics.offset import best_offset, pairwise_accuracy
 from videoretalking.models.blocks import resize
@@ -179,4 +179,4 @@ def opening_of(painted: Floats32, item: HeldOutClip, network: LandmarkNet) -> Fl
     in_frame = [
         item.views[frame].to_image(found) for frame, found in zip(frames, np.concatenate(points), strict=True)
     ]
-    return mouth_opening(np.stack(in_frame).astype(np.float32))
+    return inner_lip_gap(np.stack(in_frame).astype(np.float32))

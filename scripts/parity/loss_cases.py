@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from videoretalking.core.config import load_config
 from videoretalking.losses.sync import sync_bce_loss, sync_loss, sync_probability
@@ -30,7 +31,7 @@ def sync_loss_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
     results = {name: _losses(fields) for name, fields in inputs.items() if "label_mixed" in fields}
     clip = torch.from_numpy(inputs["clip_layout"]["generated_bcthw"])
     results["clip_layout"] = {"expert_input": stack_lower_half(clip).numpy()}
-    weights = load_config(LNetTrainingConfig, _LNET_CONFIG).weights
+    weights = load_config(LNetTrainingConfig, _LNET_CONFIG).loss_weights
     names = [str(name) for name in inputs["total"]["names"]]
     results["total"] = {"paper_lnet_weights": np.array([getattr(weights, name) for name in names])}
     results["negative_cosine"] = {"status": _unclamped_status(inputs["negative_cosine"])}
@@ -38,10 +39,10 @@ def sync_loss_case(inputs: dict[str, Fields]) -> dict[str, Fields]:
 
 
 def _unclamped_status(fields: Fields) -> str:
-    """Name of the error that the published loss ends in, which ours keeps as ``clamp=False``."""
+    """Name of the error that the published loss ends in: it takes the cross-entropy of the cosine as it is."""
     audio, video = (torch.from_numpy(fields[key]) for key in ("audio", "video"))
     try:
-        sync_bce_loss(audio, video, torch.ones(len(audio)), clamp=False)
+        F.binary_cross_entropy(sync_probability(audio, video), torch.ones(len(audio)))
     except RuntimeError as error:
         return type(error).__name__
     return "no error"

@@ -23,7 +23,7 @@ from videoretalking.core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TR
 from videoretalking.core.errors import run_command
 from videoretalking.datasets.clips import ClipWriter, PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
-from videoretalking.datasets.crops import cut, face_crop
+from videoretalking.datasets.crops import cut_low, face_crop
 from videoretalking.media.audio import load_waveform
 from videoretalking.metrics.offset import SyncScore, sync_score
 from videoretalking.models.catalog import load_network
@@ -70,7 +70,7 @@ def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats32, Flo
         if mel_start(start) + MEL_WINDOW <= clip.mel.shape[1]
     ]
     halves = [
-        to_image(cut(clip, index, face_crop(clip, index, LNET_SIZE))[LNET_SIZE // 2 :])
+        to_image(cut_low(clip, index, face_crop(clip, index), expert.config.antialias)[LNET_SIZE // 2 :])
         for index in range(len(clip))
     ]
     seen, heard = [], []

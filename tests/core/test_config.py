@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
-from videoretalking.core.config import from_dict, load_config, to_dict
+from videoretalking.core.config import from_dict, load_config, merge_layers, read_layers, to_dict
 from videoretalking.core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Optimizer:
+    RENAMED: ClassVar[Mapping[str, str]] = {"rate": "lr"}
+
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
 
@@ -70,3 +73,50 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml"):
         load_config(Config, tmp_path / "none.yaml")
+
+
+def test_a_file_holds_what_differs_from_its_base(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", "width: 8\nnames: [x, y]\noptimizer:\n  lr: 3e-4\n  betas: [0.1, 0.2]\n")
+    (tmp_path / "deep").mkdir()
+    write(tmp_path / "deep/b.yaml", "base: ../a.yaml\nnames: [z]\noptimizer:\n  lr: 1.0\n")
+    last = write(tmp_path / "deep/c.yaml", "base: b.yaml\nmode: full\n")
+    config = load_config(Config, last, ["width=9"])
+    assert config == Config(9, "full", Optimizer(1.0, (0.1, 0.2)), ("z",))
+    assert merge_layers(read_layers(last))["optimizer"] == {"lr": 1.0, "betas": [0.1, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("base", "child", "overrides", "message"),
+    [
+        ("widht: 8\n", "", [], r"a\.yaml: unknown key 'widht', did you mean 'width'"),
+        ("", "widht: 8\n", [], r"b\.yaml: unknown key 'widht'"),
+        ("", "", ["widht=8"], "overrides: unknown key 'widht'"),
+        ("width: many\n", "mode: full\n", [], r"a\.yaml: .*width"),
+        ("optimizer: {lr: 1.0}\n", "optimizer: {lr: fast}\n", [], r"b\.yaml: .*optimizer\.lr"),
+        ("width: 1\n", "width: 2\n", ["width=many"], "overrides: .*width"),
+        ("optimizer: {rate: 1.0}\n", "", [], r"a\.yaml: .*'optimizer\.rate': it is called 'optimizer\.lr' now"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_place_that_holds_the_key(
+    tmp_path: Path, base: str, child: str, overrides: list[str], message: str
+) -> None:
+    write(tmp_path / "a.yaml", base)
+    with pytest.raises(UserError, match=message) as error:
+        load_config(Config, write(tmp_path / "b.yaml", "base: a.yaml\n" + child), overrides)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: none.yaml\n", r"c\.yaml: its base none\.yaml does not exist"),
+        ("base: c.yaml\n", r"c\.yaml: its bases lead back to .*c\.yaml"),
+        ("base: d.yaml\n", r"its bases lead back to"),
+        ("base: [a.yaml, b.yaml]\n", "base must be the path of a YAML file"),
+    ],
+)
+def test_bases_that_lead_nowhere(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path / "d.yaml", "base: c.yaml\n")
+    with pytest.raises(UserError, match=message) as error:
+        load_config(Config, write(tmp_path / "c.yaml", text))
+    assert "\n" not in str(error.value)

@@ -35,7 +35,7 @@ def write_clip(folder: Path, num_frames: int = 12, columns: int = 60, identity: 
 def test_a_clip_comes_back_as_written(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip")
     clip = PreparedClip(tmp_path / "clip")
-    assert len(clip) == 12 and clip.meta.identity == "anna" and clip.num_audio_frames == 12
+    assert len(clip) == 12 and clip.meta.identity == "anna"
     for index in (0, 7, 11):
         assert (
             np.abs(clip.frame(index).astype(int) - smooth_frame(index)).mean() < 1.5
@@ -76,6 +76,14 @@ def test_unfinished_damaged_and_future_clips_are_refused(tmp_path: Path) -> None
     (tmp_path / "clip" / META).write_text(json.dumps(meta | {"format_version": 99}))
     with pytest.raises(UserError, match="newer format"):
         PreparedClip(tmp_path / "clip")
+
+
+def test_clips_of_version_0_1_can_be_read(tmp_path: Path) -> None:
+    write_clip(tmp_path)
+    meta = json.loads((tmp_path / META).read_text())
+    meta["licence"] = meta.pop("license")
+    (tmp_path / META).write_text(json.dumps(meta))
+    assert PreparedClip(tmp_path).meta.license == "none"
 
 
 def test_the_writer_refuses_broken_arrays(tmp_path: Path) -> None:

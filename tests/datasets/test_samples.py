@@ -10,40 +10,56 @@ import pytest
 from videoretalking.core.arrays import Image8
 from videoretalking.core.coefficients import motion_window
 from videoretalking.datasets.augment import AugmentConfig
+from videoretalking.datasets.base import SampleSource
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import DataConfig
-from videoretalking.datasets.crops import cut, face_crop, mouth_opening, mouth_points
+from videoretalking.datasets.crops import cut, cut_low, face_crop
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.datasets.enet import ENetClips
 from videoretalking.datasets.expert import SyncWindows
 from videoretalking.datasets.landmarks import LandmarkCrops
-from videoretalking.datasets.lnet import LNetClips, replace_lower_half
+from videoretalking.datasets.lnet import LNetClips
+from videoretalking.datasets.mouths import inner_lip_gap, mouth_points, replace_lower_half
+from videoretalking.datasets.small_data import MouthWindows, NearDNetPairs, NearLNetClips, draw_near
 from videoretalking.faces.types import Crop
 
 NONE = AugmentConfig()
 HARD = AugmentConfig(
     flip=0.5, color=1.0, crop_jitter=0.1, rotation=30.0, blur=0.5, jpeg=0.5, occlusion=0.5, voice=1.0,
-    speaker_mix=0.5, silence=0.3,
+    speaker_mix=0.5,
 )  # fmt: skip
 
 
 def build(kind: str, data: DataConfig, augment: AugmentConfig = NONE, seed: int = 0) -> Any:
+    source = SampleSource(data, augment, seed)
     if kind == "dnet":
-        return DNetPairs(data, "train", augment, seed, size=64)
+        return DNetPairs(source, size=64)
+    if kind == "near dnet":
+        return NearDNetPairs(source, size=64, max_gap=3, align_source=True)
     if kind == "expert":
-        return SyncWindows(data, "train", augment, seed, num_windows=3, with_mouth=True)
+        return SyncWindows(source, num_windows=3)
+    if kind == "mouths":
+        return MouthWindows(source, num_windows=3)
     if kind == "enet":
-        return ENetClips(data, "train", augment, seed, num_frames=2, size=96)
+        return ENetClips(source, num_frames=2, size=96)
     if kind == "landmarks":
-        return LandmarkCrops(data, "train", augment, seed, negatives=0.3)
-    return LNetClips(data, "train", augment, seed)
+        return LandmarkCrops(source, negatives=0.3)
+    if kind == "near lnet":
+        return NearLNetClips(source, reference_gap=(2, 9), align_references=True, silence=0.3)
+    return LNetClips(source)
+
+
+def build_silent(data: DataConfig) -> NearLNetClips:
+    return NearLNetClips(SampleSource(data), silence=1.0)
 
 
 def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return all(np.array_equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("kind", ["dnet", "lnet", "enet", "expert", "landmarks"])
+@pytest.mark.parametrize(
+    "kind", ["dnet", "lnet", "enet", "expert", "landmarks", "near dnet", "near lnet", "mouths"]
+)
 def test_samples_depend_on_seed_epoch_and_index_only(data: DataConfig, kind: str) -> None:
     first, second = build(kind, data, HARD), build(kind, data, HARD)
     sample = first[(3, 1)]
@@ -70,15 +86,15 @@ def test_dnet_pairs(data: DataConfig) -> None:
 
 
 def test_dnet_pairs_keep_to_the_gap(data: DataConfig) -> None:
-    dataset = DNetPairs(data, "train", NONE, 0, size=64, max_gap=2)
-    pairs = [dataset._draw_pair(24, np.random.default_rng(seed)) for seed in range(200)]
+    dataset = NearDNetPairs(SampleSource(data), size=64, max_gap=2)
+    pairs = [dataset.draw_pair(24, np.random.default_rng(seed)) for seed in range(200)]
     assert {abs(source - target) for source, target in pairs} == {1, 2}
     assert {target for _, target in pairs} == set(range(24))
 
 
 def test_dnet_sources_can_be_aligned_with_their_targets(data: DataConfig) -> None:
-    free = DNetPairs(data, "train", NONE, 0, size=64, points=True)
-    aligned = DNetPairs(data, "train", NONE, 0, size=64, points=True, align_source=True)
+    free = NearDNetPairs(SampleSource(data), size=64)
+    aligned = NearDNetPairs(SampleSource(data), size=64, align_source=True)
     still = slice(27, 48)  # nose and eyes
     moved = []
     for index in range(len(free)):
@@ -94,25 +110,19 @@ def test_dnet_sources_can_be_aligned_with_their_targets(data: DataConfig) -> Non
 
 def test_lnet_clips(data: DataConfig) -> None:
     sample = build("lnet", data)[(0, 0)]
-    masked, reference = sample["faces"][:3], sample["faces"][3:]
-    assert sample["audio"].shape == (5, 1, 80, 16) and sample["target"].shape == masked.shape == (
-        3,
-        5,
-        96,
-        96,
-    )
-    assert (masked[:, :, 48:] == 0).all()
-    np.testing.assert_array_equal(masked[:, :, :48], sample["target"][:, :, :48])
-    assert (reference[:, :, 48:] != 0).any() and sample["speech"] == 1.0
+    assert sample["audio"].shape == (5, 1, 80, 16)
+    assert sample["target"].shape == sample["reference"].shape == (3, 5, 96, 96)
+    np.testing.assert_array_equal(sample["frame"], sample["target"])
+    assert (sample["reference"] != sample["target"]).any()
     # the expert hears the window of the first frame, which spans the five frames
     np.testing.assert_array_equal(sample["sync_audio"], sample["audio"][0])
 
 
 def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
-    silent = build("lnet", data, AugmentConfig(silence=1.0))
+    silent = build_silent(data)
     spoken = build("lnet", data)
     clip = silent.clips.clip(0)
-    assert (mouth_opening(clip.landmarks) < 0.06).any() and (mouth_opening(clip.landmarks) > 0.1).any()
+    assert (inner_lip_gap(clip.landmarks) < 0.06).any() and (inner_lip_gap(clip.landmarks) > 0.1).any()
 
     def darkness(sample: dict[str, Any]) -> float:  # the inside of the open mouth is nearly black
         return float((sample["target"][:, :, 48:].max(axis=0) < 0.25).mean())
@@ -123,9 +133,9 @@ def test_lnet_silence_closes_the_mouth(data: DataConfig) -> None:
 
 
 def test_lnet_silence_leaves_the_upper_half_as_it_is(data: DataConfig) -> None:
-    silent = build("lnet", data, AugmentConfig(silence=1.0))
+    silent = build_silent(data)
     clip = silent.clips.clip(0)
-    eyes = [cut(clip, frame, face_crop(clip, frame, 96))[:48] for frame in range(len(clip))]
+    eyes = [cut_low(clip, frame, face_crop(clip, frame), antialias=False)[:48] for frame in range(len(clip))]
     upper = np.rint(255 * silent[(0, 0)]["target"][:, :, :48].transpose(1, 2, 3, 0))
     shown = [next(frame for frame, half in enumerate(eyes) if np.array_equal(half, seen)) for seen in upper]
     assert shown == list(range(shown[0], shown[0] + 5))  # consecutive
@@ -136,12 +146,12 @@ def test_lnet_silence_leaves_the_upper_half_as_it_is(data: DataConfig) -> None:
 
 
 def test_lnet_references_keep_their_distance(data: DataConfig) -> None:
-    dataset = LNetClips(data, "train", NONE, 0, reference_gap=(3, 6))
+    dataset = NearLNetClips(SampleSource(data), reference_gap=(3, 6))
     frames = [4, 5, 20]
-    drawn = np.array([dataset._draw_references(frames, 24, np.random.default_rng(i)) for i in range(200)])
+    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i)) for i in range(200)])
     distances = np.abs(drawn - np.array(frames))
     assert distances.min() == 3 and distances.max() == 6 and drawn.min() == 0 and drawn.max() == 23
-    assert set(dataset._draw_references([1, 1, 1, 1, 1, 1], 3, np.random.default_rng(0))) <= {0, 1, 2}
+    assert set(draw_near([1, 1, 1, 1, 1, 1], 3, (3, 6), np.random.default_rng(0))) <= {0, 1, 2}
 
 
 def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> None:
@@ -156,11 +166,11 @@ def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> No
 
 
 def test_expert_windows_are_in_sync_and_apart(data: DataConfig) -> None:
-    dataset = SyncWindows(data, "train", NONE, 0, num_windows=3, min_shift=6, with_mouth=True)
+    dataset = MouthWindows(SampleSource(data), num_windows=3, min_shift=6)
     clip = dataset.clips.clip(0)
     windows = np.stack([dataset.clips.clip_window(0, start) for start in range(20)])
     lips = np.stack([mouth_points(clip.landmarks[k], face_crop(clip, k, 96)) for k in range(24)])
-    lnet = LNetClips(data, "train", NONE, 0).preview(0, 24)["target"][0]
+    lnet = LNetClips(SampleSource(data)).preview(0, 24)["target"][0]
     for epoch in range(10):
         sample = dataset[(epoch, 0)]
         assert sample["audio"].shape == (3, 1, 80, 16) and sample["faces"].shape == (3, 15, 48, 96)
@@ -176,14 +186,14 @@ def test_enet_clips(data: DataConfig) -> None:
     sample = build("enet", data)[(0, 0)]
     assert sample["target"].shape == sample["reference"].shape == (3, 2, 96, 96)
     assert sample["audio"].shape == (2, 1, 80, 16) and 60 <= sample["jpeg_quality"] <= 100
-    original = ENetClips(data, "train", NONE, 0, targets="original", num_frames=2, size=96)[(0, 0)]
+    original = ENetClips(SampleSource(data), targets="original", num_frames=2, size=96)[(0, 0)]
     difference = np.abs(original["target"] - sample["target"]).mean()
     assert 0.0 < difference < 0.05  # restored frames show the same moment
 
 
 @pytest.mark.parametrize("augment", [NONE, AugmentConfig(flip=1.0, crop_jitter=0.15, rotation=40.0)])
 def test_landmark_points_lie_on_the_features(data: DataConfig, augment: AugmentConfig) -> None:
-    dataset = LandmarkCrops(data, "train", augment, 0)
+    dataset = LandmarkCrops(SampleSource(data, augment))
     for epoch in range(6):
         sample = dataset[(epoch, epoch % 3)]
         points, image = sample["points"], sample["image"]
@@ -203,7 +213,7 @@ def test_landmark_negatives_keep_away_from_the_face(
         return cut(clip, index, crop)
 
     monkeypatch.setattr("videoretalking.datasets.landmarks.cut", recording_cut)
-    dataset = LandmarkCrops(data, "train", NONE, 0, negatives=1.0)
+    dataset = LandmarkCrops(SampleSource(data), negatives=1.0)
     landmarks = dataset.clips.clip(0).landmarks
     for epoch in range(10):
         sample = dataset[(epoch, 0)]

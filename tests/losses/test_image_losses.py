@@ -1,4 +1,4 @@
-"""Reconstruction, perceptual, style and identity losses against values worked out by hand."""
+"""Pixel, perceptual, style and identity losses against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 
 from videoretalking.core.errors import UserError
 from videoretalking.losses.identity import IdentityLoss
-from videoretalking.losses.perceptual import PerceptualLoss, StyleLoss, gram_matrix
-from videoretalking.losses.reconstruction import l1_loss
+from videoretalking.losses.perceptual import PerceptualLoss, StyleLoss, gram_matrix, l1_loss
 
 
 def flat(value: float, size: int = 8) -> torch.Tensor:

@@ -17,6 +17,7 @@ from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.models.lnet import LNetConfig
 from videoretalking.pipeline import Retalker
 from videoretalking.pipeline import schedule as schedule_module
 from videoretalking.pipeline.config import WeightsConfig
@@ -353,6 +354,7 @@ def test_faint_hiss_does_not_move_the_mouth(
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.config = LNetConfig()
 
         def forward(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
             return (audio.mean(dim=(1, 2, 3)) / 8 + 0.5).view(-1, 1, 1, 1).expand(-1, 3, 96, 96)

@@ -74,7 +74,7 @@ def test_build_recovers_a_known_expression_and_orders_components() -> None:
     assert size == pytest.approx(model.expression_std[0])
     neutral = model.mean + np.tensordot(model.neutral[:3], model.expression_basis, axes=1)
     opened = model.mean + 2.0 * model.expression_basis[0] * np.sign(-first @ -wanted)
-    assert bfm.mouth_opening(neutral) < bfm.mouth_opening(opened)
+    assert bfm.mean_lip_gap(neutral) < bfm.mean_lip_gap(opened)
     assert (model.neutral[3:] == 0).all() and model.neutral.shape == (64,)
 
 
@@ -89,7 +89,7 @@ def test_templates_follow_their_measures() -> None:
     def shape(name: str) -> np.ndarray:
         return values["mean"] + np.tensordot(values[name][: len(basis)], basis, axes=1)
 
-    assert bfm.mouth_opening(shape("neutral")) < 0.06
+    assert bfm.mean_lip_gap(shape("neutral")) < 0.06
     assert bfm.smile_measure(shape("smile")) > bfm.smile_measure(shape("neutral")) + 0.1
     assert values["mean"][8, 1] < values["mean"][33, 1] < values["mean"][27, 1]  # y points up
     assert values["mean"][30, 2] > values["mean"][36, 2]  # the nose points to the viewer

@@ -10,7 +10,7 @@ from tiny_weights import SIZES, make_tiny_weights
 
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
-from videoretalking.datasets.crops import mouth_opening
+from videoretalking.datasets.mouths import inner_lip_gap
 from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_clip
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
@@ -54,7 +54,7 @@ def test_redub_shows_the_painter_masked_frames_one_moment_in_their_pose_and_the_
     assert np.array_equal(shown[12, :, :48], before[10, :, :48])
     assert np.array_equal(torch.cat(heard)[10, 0].numpy(), mel[:, 32:48])
     seen = torch.cat(references).numpy()
-    closed = int(mouth_opening(clip.clip.landmarks).argmin())
+    closed = int(inner_lip_gap(clip.clip.landmarks).argmin())
     np.testing.assert_allclose(seen[closed], before[closed], atol=0.01)  # in its own pose
     assert np.array_equal(seen[12], clip.references[10])
     assert np.array_equal(clip.faces, before)
@@ -95,7 +95,7 @@ def test_opening_is_measured_in_the_frame(clip: HeldOutClip) -> None:
         return Landmarks(torch.stack([next(answers) for _ in images]), torch.zeros(len(images)))
 
     opening = sync.opening_of(clip.faces, clip, network)  # type: ignore[arg-type]
-    assert opening == pytest.approx(mouth_opening(clip.clip.landmarks), abs=1e-4)
+    assert opening == pytest.approx(inner_lip_gap(clip.clip.landmarks), abs=1e-4)
 
 
 def test_measure_needs_people_that_no_training_saw(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from videoretalking.datasets.synthetic import write_synthetic
-from videoretalking.train.__main__ import read_training_config
-from videoretalking.train.steps.base import TrainingConfig
+from videoretalking.train.catalog import read_training_config
+from videoretalking.train.config import TrainingConfig
 
 DebugConfig = Callable[..., TrainingConfig]
 

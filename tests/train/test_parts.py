@@ -15,8 +15,8 @@ from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
-from videoretalking.train.__main__ import read_training_config
 from videoretalking.train.board import make_grid
+from videoretalking.train.catalog import STEPS, read_training_config
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
@@ -45,18 +45,19 @@ def test_configs_hold_the_papers_values() -> None:
         and isinstance(enet, ENetTrainingConfig)
     )
     assert (dnet.warp_steps, dnet.loop.steps, dnet.optimizer.lr) == (200_000, 400_000, 1e-4)
-    assert (dnet.weights.warp, dnet.weights.perceptual, dnet.weights.style) == (1.0, 1.0, 250.0)
+    assert (dnet.loss_weights.warp, dnet.loss_weights.perceptual, dnet.loss_weights.style) == (
+        1.0,
+        1.0,
+        250.0,
+    )
     assert (lnet.loop.steps, lnet.optimizer.lr) == (400_000, 1e-4)
-    assert (lnet.weights.l1, lnet.weights.perceptual, lnet.weights.sync) == (1.0, 1.0, 0.3)
+    assert (lnet.loss_weights.l1, lnet.loss_weights.perceptual, lnet.loss_weights.sync) == (1.0, 1.0, 0.3)
     assert (enet.loop.steps, enet.optimizer.lr, enet.targets) == (300_000, 1e-5, "restored")
-    weights = enet.weights
+    weights = enet.loss_weights
     assert (weights.l1, weights.perceptual, weights.adversarial, weights.identity) == (0.2, 1.0, 100.0, 0.4)
     assert {dnet.perceptual.features, lnet.perceptual.features, enet.perceptual.features} == {"vgg19"}
-    assert (
-        dnet.model == type(dnet.model)()
-        and lnet.model == type(lnet.model)()
-        and enet.model == type(enet.model)()
-    )
+    assert dnet.model == type(dnet.model)() and enet.model == type(enet.model)()
+    assert lnet.model == type(lnet.model)(antialias=True)
 
 
 def test_every_config_can_be_read() -> None:
@@ -68,7 +69,7 @@ def test_every_config_can_be_read() -> None:
     )
     for folder in ("configs", "configs/debug"):
         names = {path.stem for path in (ROOT / folder).glob("*.yaml")}
-        for name in names & {"dnet", "lnet", "enet", "lipsync_expert", "wav2lip", "landmarks"}:
+        for name in names & set(STEPS):
             config = read_training_config(ROOT / folder / f"{name}.yaml", ["loop.seed=3"])
             assert config.network == name and config.loop.seed == 3
 
@@ -77,6 +78,37 @@ def test_unknown_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("network: gan\n")
     with pytest.raises(UserError, match="network must be one of dnet, lnet"):
+        read_training_config(path, [])
+
+
+def test_old_keys_name_the_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    paper = ROOT / "configs" / "lnet.yaml"
+    path.write_text(f"base: {paper}\nweights: {{l1: 1.0}}\n")
+    with pytest.raises(UserError, match=r"x.yaml: unknown key 'weights': it is called 'loss_weights' now"):
+        read_training_config(path, [])
+    with pytest.raises(UserError, match=r"'loop.licence': it is called 'loop.license' now"):
+        read_training_config(paper, ["loop.licence=none"])
+
+
+@pytest.mark.parametrize("aid", ["reference_gap=[5, 15]", "loss_weights.mouth=0.5"])
+def test_aids_for_small_data_name_the_step_that_has_them(aid: str) -> None:
+    with pytest.raises(UserError, match="set step: lnet_small_data"):
+        read_training_config(ROOT / "configs" / "lnet.yaml", [aid])
+    with pytest.raises(UserError, match="unknown key"):
+        read_training_config(ROOT / "configs" / "lnet.yaml", [aid, "nothing=1"])
+
+
+def test_a_step_for_small_data_belongs_to_its_network(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"base: {ROOT / 'configs' / 'lnet.yaml'}\nstep: lnet_small_data\npicture_steps: 5\n")
+    assert read_training_config(path, []).network == "lnet"
+    plain = read_training_config(ROOT / "configs" / "lnet.yaml", ["step=lnet_small_data", "picture_steps=5"])
+    assert plain == read_training_config(path, [])
+    with pytest.raises(UserError, match=r"network.*dnet"):
+        read_training_config(path, ["network=dnet"])
+    path.write_text("network: lnet\nstep: lnet_smal_data\n")
+    with pytest.raises(UserError, match=r"step must be one of .*lnet_small_data.*found 'lnet_smal_data'"):
         read_training_config(path, [])
 
 
@@ -188,12 +220,12 @@ def test_grid_has_a_row_per_name() -> None:
 
 @pytest.mark.parametrize(("last", "warned"), [(0.69, True), (0.60, False)])
 def test_plateau_is_noticed(caplog: pytest.LogCaptureFixture, last: float, warned: bool) -> None:
-    watch = PlateauWatch(window=10)
+    watch = PlateauWatch("bce", window=10)
     values = np.linspace(0.693, last, 20)
     with caplog.at_level(logging.WARNING):
         for step, value in enumerate(values[:15]):
             watch.update({"bce": float(value), "l1": 0.5}, step)
-        resumed = PlateauWatch(window=10)
+        resumed = PlateauWatch("bce", window=10)
         resumed.load_state_dict(watch.state_dict())
         for step, value in enumerate(values[15:], start=15):
             resumed.update({"bce": float(value), "l1": 0.5}, step)

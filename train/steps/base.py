@@ -4,41 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from videoretalking.core.quality import psnr
-from videoretalking.datasets.augment import AugmentConfig
-from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.base import ClipDataset, SampleSource
 from videoretalking.metrics.ssim import ssim
-from videoretalking.train.config import LoopConfig, OptimizerConfig
-
-
-class TrainingConfig(Protocol):
-    """The groups that the config of every network has."""
-
-    @property
-    def network(self) -> str:
-        """Name of the trained network in the catalog."""
-
-    @property
-    def loop(self) -> LoopConfig:
-        """The run."""
-
-    @property
-    def data(self) -> DataConfig:
-        """Prepared data."""
-
-    @property
-    def augment(self) -> AugmentConfig:
-        """Augmentation of training samples."""
-
-    @property
-    def optimizer(self) -> OptimizerConfig:
-        """Optimizer of the network."""
+from videoretalking.train.config import OptimizerConfig, TrainingConfig
 
 
 class StepOutput(NamedTuple):
@@ -62,25 +36,43 @@ class StepOutput(NamedTuple):
 class Step(ABC):
     """Training of one network.
 
+    Args:
+        config: the training config.
+        device: where to compute.
+
     Attributes:
+        samples: the data set's class.
+        config: the training config.
+        device: where to compute.
         network: the trained module. The loop wraps it for several processes and hands it back to
             :meth:`generate`.
-        exported: the part of ``network`` that is saved as a checkpoint of its own.
         discriminator: its adversary, or None.
-        weights: factor of each loss of :meth:`generate`.
-        discriminator_weights: factor of each loss of :meth:`discriminate`.
+        loss_weights: factor of each loss of :meth:`generate`.
+        discriminator_loss_weights: factor of each loss of :meth:`discriminate`.
         has_unused_parameters: whether some parameters get no gradient in some steps.
     """
 
+    samples: ClassVar[type[ClipDataset]]
+    config: TrainingConfig
     network: nn.Module
     discriminator: nn.Module | None = None
-    weights: Mapping[str, float]
-    discriminator_weights: Mapping[str, float] = {}
+    loss_weights: Mapping[str, float]
+    discriminator_loss_weights: Mapping[str, float] = {}
     has_unused_parameters = False
 
-    @abstractmethod
-    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+
+    def dataset(self, training: bool) -> ClipDataset:
         """Samples with augmentation for training, or plain ones of the validation split."""
+        config = self.config
+        source = SampleSource(config.data, config.augment, config.loop.seed, training)
+        return self.samples(source, **self.sample_options())
+
+    def sample_options(self) -> dict[str, Any]:
+        """Arguments of :attr:`samples` beside the source."""
+        return {}
 
     @abstractmethod
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
@@ -106,11 +98,12 @@ class Step(ABC):
         """The part of the trained module that is saved as a checkpoint of its own."""
         return network
 
-    def preview(
-        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
-    ) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """Frames [T, 3, H, W] of a short video made from the first clip of ``dataset(training=False)``, or None."""
         return None
+
+    def after_step(self, losses: Mapping[str, float], step: int) -> None:  # noqa: B027 - optional
+        """React to the losses of one training step, from 0."""
 
     def after_validation(self, values: Mapping[str, float]) -> None:  # noqa: B027 - optional
         """React to validation losses and metrics."""

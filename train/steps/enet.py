@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
-from videoretalking.datasets.augment import AugmentConfig
-from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.degradations import degrade
 from videoretalking.datasets.enet import ENetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.identity import IdentityLoss
-from videoretalking.losses.reconstruction import l1_loss
-from videoretalking.models.blocks import resize, roll_clip, unroll_audio, unroll_clip
+from videoretalking.losses.perceptual import l1_loss
+from videoretalking.models.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
 from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.enet import ENet, ENetConfig
-from videoretalking.models.lnet import lnet_input
-from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
-from videoretalking.train.frozen import load_features, load_frozen, make_perceptual_loss
-from videoretalking.train.steps.base import Step, StepOutput, as_tensors, image_metrics
-from videoretalking.train.steps.lnet import judge_sync
+from videoretalking.models.lnet import LNet, lnet_input
+from videoretalking.train.config import FrozenConfig, OptimizerConfig, PerceptualConfig, TrainingConfig
+from videoretalking.train.frozen import load_expert, load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.steps.base import StepOutput, as_tensors, image_metrics
+from videoretalking.train.steps.sync import SyncStep, judge_sync
 
 
 @dataclass(frozen=True)
-class ENetWeights:
+class ENetLossWeights:
     """Factors of the losses (eq. 14).
 
     Attributes:
@@ -47,32 +45,25 @@ class ENetWeights:
     sync: float
 
 
-@dataclass(frozen=True)
-class ENetTrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class ENetTrainingConfig(TrainingConfig):
     """Config of E-Net's training.
 
     Attributes:
-        loop: the run.
-        data: prepared data.
-        optimizer: Adam of generator and discriminator.
-        weights: loss weights.
+        loss_weights: factors of the losses.
         perceptual: feature network.
         lnet: the frozen L-Net.
-        expert: the frozen lip-sync expert (with ``weights.sync``).
-        arcface: the frozen recognition network (with ``weights.identity``).
+        expert: the frozen lip-sync expert (with ``loss_weights.sync``).
+        arcface: the frozen recognition network (with ``loss_weights.identity``).
         targets: ``restored`` for the restored set of the paper, ``original`` for the stored frames.
         num_frames: frames of a window; five with the sync loss.
         jpeg_quality: range of the quality of the inputs' compression.
         model: sizes.
         discriminator: sizes.
-        augment: augmentation.
-        network: name in the catalog.
     """
 
-    loop: LoopConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    weights: ENetWeights
+    network: Literal["enet"] = "enet"
+    loss_weights: ENetLossWeights
     perceptual: PerceptualConfig
     lnet: FrozenConfig
     expert: FrozenConfig
@@ -82,11 +73,9 @@ class ENetTrainingConfig:
     jpeg_quality: tuple[int, int] = (60, 100)
     model: ENetConfig = field(default_factory=ENetConfig)
     discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    network: Literal["enet"] = "enet"
 
 
-class ENetStep(Step):
+class ENetStep(SyncStep):
     """Bring degraded frames, passed through the frozen L-Net, back to the high-resolution target.
 
     Args:
@@ -94,35 +83,36 @@ class ENetStep(Step):
         device: where to compute.
     """
 
+    samples: ClassVar[type[ClipDataset]] = ENetClips
+    config: ENetTrainingConfig
+
     def __init__(self, config: ENetTrainingConfig, device: torch.device) -> None:
-        self.config = config
-        self.weights = dataclasses.asdict(config.weights)
+        super().__init__(config, device)
+        weights = config.loss_weights
+        self.loss_weights = dataclasses.asdict(weights)
         self.network = ENet(config.model).to(device)
         self.lnet = load_frozen(config.lnet, "lnet", device)
+        assert isinstance(self.lnet, LNet)
+        self.antialias = self.lnet.config.antialias
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
-        self.expert = load_frozen(config.expert, "lipsync_expert", device) if config.weights.sync else None
+        self.expert = load_expert(config.expert, device) if weights.sync else None
         self.identity = (
-            IdentityLoss(load_frozen(config.arcface, "arcface", device)) if config.weights.identity else None
+            IdentityLoss(load_frozen(config.arcface, "arcface", device)) if weights.identity else None
         )
-        if config.weights.adversarial:
+        if weights.adversarial:
             self.discriminator = ENetDiscriminator(config.discriminator).to(device)
-            self.discriminator_weights = {"discriminator": 1.0}
+            self.discriminator_loss_weights = {"discriminator": 1.0}
 
-    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
-        """:class:`ENetClips`."""
-        data = self.config.data
-        return ENetClips(
-            data,
-            data.train_split if training else data.val_split,
-            self.config.augment if training else AugmentConfig(),
-            self.config.loop.seed,
-            data.release_only and training,
-            self.config.targets,
-            self.config.num_frames,
-            self.config.jpeg_quality,
-            self._size,
-        )
+    def sample_options(self) -> dict[str, Any]:
+        """Targets, length, compression and size."""
+        config = self.config
+        return {
+            "targets": config.targets,
+            "num_frames": config.num_frames,
+            "jpeg_quality": config.jpeg_quality,
+            "size": self._size,
+        }
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``l1``, ``perceptual``, ``adversarial``, ``identity`` and ``sync``."""
@@ -136,7 +126,8 @@ class ENetStep(Step):
         if self.identity is not None:
             losses["identity"] = self.identity(output, target)
         if self.expert is not None:
-            clip = roll_clip(resize(output, LNET_SIZE), self.config.num_frames)
+            view = shrink(output, LNET_SIZE, self.expert.config.antialias)
+            clip = roll_clip(view, self.config.num_frames)
             losses["sync"], metrics["sync_probability"] = judge_sync(self.expert, clip, batch["sync_audio"])
         first = slice(0, len(batch["target"]))  # time-major: the first frame of every clip
         images = {
@@ -159,9 +150,7 @@ class ENetStep(Step):
         """The same as the generator's."""
         return self.config.optimizer
 
-    def preview(
-        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
-    ) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip with its own speech: input, output, target side by side."""
         assert isinstance(dataset, ENetClips)
         sample = dataset.preview(0, self.config.loop.preview_frames)
@@ -172,7 +161,7 @@ class ENetStep(Step):
                 "target": sample["target"][:, :, frame : frame + 1],
                 "reference": sample["reference"][:, :, frame : frame + 1],
             }
-            batch = as_tensors(part, device)
+            batch = as_tensors(part, self.device)
             low_res, target = self._lipsync(batch), unroll_clip(batch["target"])
             output = network(low_res, unroll_clip(batch["reference"]))
             frames.append(torch.cat([resize(low_res, self._size), output, target], dim=3))
@@ -188,7 +177,7 @@ class ENetStep(Step):
         """Degrade the target and pass it through L-Net with its own speech: [T * B, 3, 96, 96]."""
         target = unroll_clip(batch["target"])
         quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
-        low = degrade(target, quality, self.config.model.low_size)
+        low = degrade(target, quality, self.config.model.low_size, self.antialias)
         # the frame itself is L-Net's reference, so that L-Net should give it back (section 3.3)
         image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), lnet_input(low, low))
         return image

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from videoretalking.core.constants import LANDMARK_SIZE
 from videoretalking.core.landmarks import LIPS
-from videoretalking.datasets.augment import AugmentConfig
-from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.landmarks import LandmarkCrops
 from videoretalking.losses.landmarks import confidence_loss, normalized_mean_error, wing_loss
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
-from videoretalking.train.config import LoopConfig, OptimizerConfig
+from videoretalking.train.config import TrainingConfig
 from videoretalking.train.steps.base import Step, StepOutput
 
 
 @dataclass(frozen=True)
-class LandmarkWeights:
+class LandmarkLossWeights:
     """Factors of the losses.
 
     Attributes:
         points: wing loss of the points.
         confidence: cross-entropy of face or no face.
-        lips: wing loss of the lips' shape, their points from their common middle: lips open by little, so among all
-            points nearly nothing is lost where they stay shut.
+        lips: wing loss of the lips' shape, their points from their common middle. Lips open by little, so the loss
+            over all points hardly notices lips that are found shut.
     """
 
     points: float
@@ -37,29 +35,20 @@ class LandmarkWeights:
     lips: float = 0.0
 
 
-@dataclass(frozen=True)
-class LandmarkTrainingConfig:
-    """Config of the landmark network's training.
+@dataclass(frozen=True, kw_only=True)
+class LandmarkTrainingConfig(TrainingConfig):
+    """Config of the landmark network's training; the landmarks of the data are the labels.
 
     Attributes:
-        loop: the run.
-        data: prepared data whose landmarks are the labels.
-        optimizer: Adam.
-        weights: loss weights.
+        loss_weights: factors of the losses.
         negatives: share of crops without a face.
         model: sizes.
-        augment: augmentation.
-        network: name in the catalog.
     """
 
-    loop: LoopConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    weights: LandmarkWeights
+    network: Literal["landmarks"] = "landmarks"
+    loss_weights: LandmarkLossWeights
     negatives: float = 0.0
     model: LandmarkNetConfig = field(default_factory=LandmarkNetConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    network: Literal["landmarks"] = "landmarks"
 
 
 class LandmarkStep(Step):
@@ -70,22 +59,17 @@ class LandmarkStep(Step):
         device: where to compute.
     """
 
+    samples: ClassVar[type[ClipDataset]] = LandmarkCrops
+    config: LandmarkTrainingConfig
+
     def __init__(self, config: LandmarkTrainingConfig, device: torch.device) -> None:
-        self.config = config
-        self.weights = dataclasses.asdict(config.weights)
+        super().__init__(config, device)
+        self.loss_weights = dataclasses.asdict(config.loss_weights)
         self.network = LandmarkNet(config.model).to(device)
 
-    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
-        """:class:`LandmarkCrops`."""
-        data = self.config.data
-        return LandmarkCrops(
-            data,
-            data.train_split if training else data.val_split,
-            self.config.augment if training else AugmentConfig(),
-            self.config.loop.seed,
-            data.release_only and training,
-            self.config.negatives,
-        )
+    def sample_options(self) -> dict[str, Any]:
+        """The share of negatives."""
+        return {"negatives": self.config.negatives}
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``points``, ``lips`` and ``confidence``; metrics ``nme`` (of faces) and ``accuracy``."""

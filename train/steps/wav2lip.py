@@ -6,26 +6,25 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
-from videoretalking.datasets.augment import AugmentConfig
-from videoretalking.datasets.collection import DataConfig
+from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
-from videoretalking.losses.reconstruction import l1_loss
+from videoretalking.losses.perceptual import l1_loss
 from videoretalking.losses.sync import sync_bce_loss, sync_probability
 from videoretalking.models.blocks import unroll_clip
 from videoretalking.models.discriminators import QualityDiscriminator, QualityDiscriminatorConfig
 from videoretalking.models.lipsync_expert import stack_lower_half
 from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
-from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig
-from videoretalking.train.frozen import load_frozen, start_audio_encoder
-from videoretalking.train.steps.base import Step, StepOutput, image_metrics
-from videoretalking.train.steps.lnet import clip_images, dub_clip
+from videoretalking.train.config import FrozenConfig, OptimizerConfig, TrainingConfig
+from videoretalking.train.frozen import load_expert
+from videoretalking.train.steps.base import StepOutput, image_metrics
+from videoretalking.train.steps.sync import SyncStep
+from videoretalking.train.steps.talking import dub_clip, paint, show_clips
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ _PROBABILITY_EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class Wav2LipWeights:
+class Wav2LipLossWeights:
     """Factors of the losses.
 
     Attributes:
@@ -47,42 +46,27 @@ class Wav2LipWeights:
     adversarial: float
 
 
-@dataclass(frozen=True)
-class Wav2LipTrainingConfig:
+@dataclass(frozen=True, kw_only=True)
+class Wav2LipTrainingConfig(TrainingConfig):
     """Config of Wav2Lip's training.
 
     Attributes:
-        loop: the run.
-        data: prepared data.
-        optimizer: Adam of generator and discriminator.
-        weights: loss weights.
+        loss_weights: factors of the losses.
         expert: the frozen lip-sync expert.
         sync_gate: the sync loss counts once its validation value has fallen below this (published: 0.75).
         model: sizes.
         discriminator: sizes of the quality discriminator.
-        augment: augmentation, silence among it.
-        audio_encoder: checkpoint of an expert whose audio encoder starts this one's; "" for a fresh one.
-        reference_gap: distances of references from their frames, or None for any (:class:`LNetClips`).
-        align_references: show references in the pose of their frames, in the plane (:class:`LNetClips`).
-        network: name in the catalog.
     """
 
-    loop: LoopConfig
-    data: DataConfig
-    optimizer: OptimizerConfig
-    weights: Wav2LipWeights
+    network: Literal["wav2lip"] = "wav2lip"
+    loss_weights: Wav2LipLossWeights
     expert: FrozenConfig
     sync_gate: float
     model: Wav2LipConfig = field(default_factory=Wav2LipConfig)
     discriminator: QualityDiscriminatorConfig = field(default_factory=QualityDiscriminatorConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    audio_encoder: str = ""
-    reference_gap: tuple[int, int] | None = None
-    align_references: bool = False
-    network: Literal["wav2lip"] = "wav2lip"
 
 
-class Wav2LipStep(Step):
+class Wav2LipStep(SyncStep):
     """Paint the masked lower half, under the expert and the quality discriminator.
 
     Args:
@@ -90,48 +74,41 @@ class Wav2LipStep(Step):
         device: where to compute.
     """
 
+    samples: ClassVar[type[ClipDataset]] = LNetClips
+    config: Wav2LipTrainingConfig
+
     def __init__(self, config: Wav2LipTrainingConfig, device: torch.device) -> None:
-        self.config = config
+        super().__init__(config, device)
         self.gate_open = False
-        self.network = Wav2Lip(config.model).to(device)
-        start_audio_encoder(self.network.audio_encoder, config.audio_encoder)
-        self.expert = load_frozen(config.expert, "lipsync_expert", device)
-        if config.weights.adversarial:
+        self.network: Wav2Lip = Wav2Lip(config.model).to(device)
+        self.expert = load_expert(config.expert, device)
+        if config.loss_weights.adversarial:
             self.discriminator = QualityDiscriminator(config.discriminator).to(device)
-            self.discriminator_weights = {"discriminator": 1.0}
+            self.discriminator_loss_weights = {"discriminator": 1.0}
+
+    def sample_options(self) -> dict[str, Any]:
+        """How faces are reduced."""
+        return {"antialias": self.config.model.antialias}
 
     @property
-    def weights(self) -> Mapping[str, float]:  # type: ignore[override]
+    def loss_weights(self) -> Mapping[str, float]:  # type: ignore[override]
         """Loss weights; the sync loss counts once the gate has opened."""
-        weights = dataclasses.asdict(self.config.weights)
+        weights = dataclasses.asdict(self.config.loss_weights)
         return weights if self.gate_open else weights | {"sync": 0.0}
-
-    def dataset(self, training: bool) -> Dataset[dict[str, Any]]:
-        """:class:`LNetClips`."""
-        data = self.config.data
-        return LNetClips(
-            data,
-            data.train_split if training else data.val_split,
-            self.config.augment if training else AugmentConfig(),
-            self.config.loop.seed,
-            data.release_only and training,
-            reference_gap=self.config.reference_gap,
-            align_references=self.config.align_references,
-        )
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``l1``, ``sync`` and ``adversarial``."""
-        output = network(batch["audio"], batch["faces"])
+        output = paint(network, batch)
         target = batch["target"]
         losses = {"l1": l1_loss(output, target)}
         metrics = image_metrics(network, unroll_clip(output), unroll_clip(target))
-        if self.gate_open or not network.training:  # validation always asks, to open the gate
+        if self.gate_open or not network.training:  # its value in validation opens the gate
             heard, seen = self.expert(batch["sync_audio"], stack_lower_half(output))
             losses["sync"] = sync_bce_loss(heard, seen, seen.new_ones(len(seen)))
             metrics["sync_probability"] = sync_probability(heard, seen).detach().mean()
         if self.discriminator is not None:
             losses["adversarial"] = generator_loss(_logits(self.discriminator, output))
-        return StepOutput(losses, clip_images(batch["faces"], output, target), metrics, output, target)
+        return StepOutput(losses, show_clips(batch, output), metrics, output, target)
 
     def discriminate(
         self, discriminator: nn.Module, output: StepOutput, step: int
@@ -145,11 +122,9 @@ class Wav2LipStep(Step):
         """The same as the generator's."""
         return self.config.optimizer
 
-    def preview(
-        self, network: nn.Module, dataset: Dataset[dict[str, Any]], device: torch.device
-    ) -> torch.Tensor | None:
+    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
         """A clip with its own speech: reference, output, target side by side."""
-        return dub_clip(network, dataset, self.config.loop.preview_frames, device)
+        return dub_clip(network, dataset, self.config.loop.preview_frames, self.device)
 
     def after_validation(self, values: Mapping[str, float]) -> None:
         """Open the gate of the sync loss for good once its validation value is low enough."""
@@ -158,11 +133,12 @@ class Wav2LipStep(Step):
             logger.info("validation sync loss %.3f: from now on the sync loss counts", values["sync"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Whether the gate is open."""
-        return {"gate_open": self.gate_open}
+        """Whether the gate is open, and what the watch has seen."""
+        return super().state_dict() | {"gate_open": self.gate_open}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the gate."""
+        """Restore gate and watch."""
+        super().load_state_dict(state)
         self.gate_open = bool(state["gate_open"])
 
 

@@ -1,7 +1,11 @@
-"""Strict configuration: YAML file plus ``key=value`` overrides -> frozen dataclass.
+"""Strict configuration: YAML files plus ``key=value`` overrides -> frozen dataclass.
 
-The dataclass beside its owner holds every default; a YAML file holds only what differs. Types are
-checked by jsonargparse; unknown keys are caught first, so that the message can name the nearest valid one.
+The dataclass beside its owner holds every default; a YAML file holds only what differs, from the defaults or from
+the file that its key ``base`` names. Types are checked by jsonargparse; unknown keys are caught first, so that the
+message can name the nearest valid one.
+
+A class may list keys that were renamed, ``RENAMED: ClassVar[Mapping[str, str]]`` from old to new name; the error
+then names the new one.
 """
 
 from __future__ import annotations
@@ -9,10 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jsonargparse
 import yaml
@@ -22,10 +27,24 @@ from videoretalking.core.errors import UserError
 Config = TypeVar("Config")
 
 _ROOT = "config"
+_BASE = "base"
+_OVERRIDES = "overrides"
+
+
+class Layer(NamedTuple):
+    """Settings from one place; later layers outrank earlier ones.
+
+    Attributes:
+        where: the file, or what errors call the place.
+        values: nested mapping of keys to values.
+    """
+
+    where: str
+    values: dict[str, Any]
 
 
 def load_config(cls: type[Config], path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Build ``cls`` from a YAML file and ``key=value`` overrides (dots reach into nested groups).
+    """Build ``cls`` from a YAML file with its bases and ``key=value`` overrides (dots reach into nested groups).
 
     Args:
         cls: a frozen dataclass whose fields all have defaults or are given.
@@ -33,19 +52,58 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: It
         overrides: strings like ``"optimizer.lr=1e-4"``; values are read as YAML.
 
     Raises:
-        UserError: missing or malformed file, unknown key (with the nearest valid one), wrong type.
+        UserError: missing or malformed file, bases in a circle, unknown key (with the nearest valid one), wrong
+            type; the message names the file that holds the key.
     """
-    values: dict[str, Any] = {}
-    where = "overrides"
-    if path is not None:
-        where = str(path)
-        values = read_yaml(Path(path))
+    layers = read_layers(path) if path is not None else []
+    given: dict[str, Any] = {}
     for item in overrides:
         key, separator, text = item.partition("=")
         if not separator or not key:
             raise UserError(f"override {item!r} is not of the form key=value")
-        _assign(values, key.split("."), _parse_value(text, item), item)
-    return from_dict(cls, values, where)
+        _assign(given, key.split("."), _parse_value(text, item), item)
+    layers.append(Layer(_OVERRIDES, given))
+    for layer in layers:
+        _reject_unknown(cls, layer.values, layer.where, prefix="")
+    return _build(cls, layers)
+
+
+def read_layers(path: str | Path) -> list[Layer]:
+    """A YAML file and the files below it, the lowest first.
+
+    The key ``base`` names the file below, relative to the file that names it. A group of keys is merged with the
+    same group below; any other value replaces the one below.
+
+    Raises:
+        UserError: a file that cannot be read, or bases in a circle.
+    """
+    layers: list[Layer] = []
+    seen: set[Path] = set()
+    place = Path(path)
+    while True:
+        if place.resolve() in seen:
+            raise UserError(f"config {path}: its bases lead back to {place}; remove one 'base'")
+        seen.add(place.resolve())
+        values = read_yaml(place)
+        base = values.pop(_BASE, None)
+        layers.insert(0, Layer(str(place), values))
+        if base is None:
+            return layers
+        if not isinstance(base, str):
+            raise UserError(f"config {place}: base must be the path of a YAML file, found {base!r}")
+        if not (place.parent / base).is_file():
+            raise UserError(
+                f"config {place}: its base {base} does not exist (looked for {place.parent / base})"
+            )
+        place = place.parent / base
+
+
+def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:
+    """The settings of all layers together."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer.values)
+    return merged
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "config") -> Config:
@@ -60,14 +118,7 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "config
         UserError: unknown key or wrong type; the message names the key.
     """
     _reject_unknown(cls, values, where, prefix="")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{_ROOT}", type=cls)
-    try:
-        namespace = parser.parse_object({_ROOT: dict(values)})
-        return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
-        raise UserError(f"{where}: {text}") from None
+    return _build(cls, [Layer(where, dict(values))])
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -136,6 +187,46 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
+    """The config of layers without unknown keys; an error names the layer that holds the value."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{_ROOT}", type=cls)
+    try:
+        namespace = parser.parse_object({_ROOT: merge_layers(layers)})
+        return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
+        raise UserError(f"{_origin(text, layers)}: {text}") from None
+
+
+def _origin(text: str, layers: Sequence[Layer]) -> str:
+    """The uppermost layer that holds the key named in an error; the uppermost file where none is named."""
+    named = re.search(r'key "([\w.]+)"', text)
+    if named:
+        for layer in reversed(layers):
+            if _holds(layer.values, named.group(1).split(".")):
+                return layer.where
+    return next((layer.where for layer in reversed(layers) if layer.where != _OVERRIDES), _OVERRIDES)
+
+
+def _holds(values: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = (
+            _merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
 def _parse_value(text: str, item: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -157,6 +248,11 @@ def _reject_unknown(cls: Any, values: Mapping[str, Any], where: str, prefix: str
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls) if field.init]
     for key, value in values.items():
+        renamed = getattr(cls, "RENAMED", {}).get(key)
+        if renamed is not None:
+            raise UserError(
+                f"{where}: unknown key {prefix + str(key)!r}: it is called {prefix + renamed!r} now"
+            )
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
             raise UserError(f"{where}: unknown key {prefix + str(key)!r}, did you mean {prefix + near[0]!r}?")

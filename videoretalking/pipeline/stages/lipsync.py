@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from videoretalking.core.constants import LNET_SIZE
-from videoretalking.models.blocks import resize
+from videoretalking.models.blocks import shrink
 from videoretalking.models.lnet import lnet_input
 from videoretalking.pipeline.engine import Runner
 
@@ -20,6 +22,8 @@ class LipSyncer:
 
     def __init__(self, lnet: Runner[nn.Module]) -> None:
         self.lnet = lnet
+        config: Any = lnet.network.config
+        self.antialias: bool = config.antialias
 
     def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Run L-Net.
@@ -32,4 +36,4 @@ class LipSyncer:
         Returns:
             [N, 3, 96, 96] in [0, 1].
         """
-        return self.lnet(audio[:, None], resize(lnet_input(original, reference), LNET_SIZE))
+        return self.lnet(audio[:, None], shrink(lnet_input(original, reference), LNET_SIZE, self.antialias))
