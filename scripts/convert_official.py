@@ -7,7 +7,6 @@ safetensors file per network. Pickles are read without running code.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from videoretalking.core.checkpoint import read_foreign, save_checkpoint
 from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES
@@ -139,7 +139,7 @@ def sha256(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = CommandParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--src", type=Path, required=True, help="folder with the released files")
     parser.add_argument("--dst", type=Path, default=Path("checkpoints/official"), help="target folder")
     options = parser.parse_args(arguments)

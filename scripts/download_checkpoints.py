@@ -7,7 +7,6 @@ cannot be fetched by a program are listed with where to get them.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import urllib.error
 import urllib.request
@@ -17,8 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.scripts.convert_official import sha256
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def download(folder: Path, sources: Mapping[str, str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Fetch the released checkpoints.")
+    parser = CommandParser(description="Fetch the released checkpoints.")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"files (default: all): {', '.join(SOURCES)}"
     )

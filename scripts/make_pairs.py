@@ -7,7 +7,6 @@ the videos as they are (LRS2: ``--group folder``, so that picture and sound come
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.evaluation.methods import SUFFIXES
 from videoretalking.evaluation.pairs import Pair, draw_pairs, write_pairs
@@ -105,7 +105,7 @@ def make_pair_list(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m scripts.make_pairs", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=Path, required=True, help="folder of videos with sound")
     parser.add_argument("--out", type=Path, required=True, help="folder for pairs.csv and the clips")
     parser.add_argument("--num", type=int, required=True, help="number of pairs")

@@ -8,7 +8,6 @@ L-Net and Wav2Lip is the bundled expert, to which their training listened as wel
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -23,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from videoretalking.core.arrays import Floats32, Image8
-from videoretalking.core.checkpoint import atomic_path, read_metadata
+from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import (
     LANDMARK_SIZE,
     LNET_SIZE,
@@ -33,6 +33,7 @@ from videoretalking.core.constants import (
     TRAIN_FPS,
 )
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
 from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
@@ -482,7 +483,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Measure the bundled weights")
+    parser = CommandParser(description="Measure the bundled weights")
     parser.add_argument("--root", type=Path, default=Path("data/demo/small"), help="prepared clips")
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints/demo"))
     parser.add_argument("--output", type=Path, default=Path("runs/demo/figures.json"))

@@ -16,7 +16,6 @@ The labels come before everything else. Their tool needs an environment of its o
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 import os
@@ -31,6 +30,7 @@ from threading import Thread
 import torch
 
 from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
@@ -198,7 +198,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the bundled weights from raw clips")
+    parser = CommandParser(description="Train the bundled weights from raw clips")
     parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--labels", type=Path, default=Path("data/labels"), help="of label_landmarks")
     parser.add_argument(

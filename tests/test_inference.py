@@ -44,6 +44,10 @@ def test_a_mistake_is_one_line_and_status_2() -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_in_pass_2_it_starts_there_again(tmp_path: Path) -> None:
     results = tmp_path / "results"
@@ -55,8 +59,8 @@ def test_killed_in_pass_2_it_starts_there_again(tmp_path: Path) -> None:
     command = [sys.executable, "inference.py", *arguments, "--audio", str(long)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 100
-        while not any(results.iterdir()) and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)  # pass 2 opens its temporary file
+        while not _bytes_in(results) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)  # until pass 2 writes into its temporary file
         time.sleep(0.5)
         process.kill()
     assert process.returncode == -9

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.config import to_dict
 from videoretalking.core.devices import DTYPES, autocast
 from videoretalking.core.distributed import (
@@ -27,6 +26,7 @@ from videoretalking.core.distributed import (
     wrap_network,
 )
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.losses.total import require_finite, weighted_sum
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.train.board import Board

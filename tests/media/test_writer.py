@@ -28,7 +28,8 @@ except ImportError:  # Windows
 from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info, load_waveform
 from videoretalking.media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
-from videoretalking.media.video import CODECS, VideoInfo, VideoReader, VideoWriter
+from videoretalking.media.formats import CODECS
+from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 
 UNTAGGED = ColorTags(UNSPECIFIED, LIMITED_RANGE, UNSPECIFIED, UNSPECIFIED)
 
