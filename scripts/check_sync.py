@@ -25,6 +25,7 @@ from videoretalking.evaluation.config import EvaluationConfig, build_measures
 from videoretalking.evaluation.tables import ABSENT, Table
 from videoretalking.metrics.lse import LipSync
 from videoretalking.metrics.offset import MAX_SHIFT, sync_score
+from videoretalking.scripts.evaluate import default_cache
 from videoretalking.scripts.make_pairs import find_videos
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of metrics.config"
     )
     parser.add_argument(
-        "--cache", type=Path, default=Path("results/cache"), help="face tracks of videos seen before"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks of videos seen before (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
     config = load_config(EvaluationConfig, None, [*ONLY_SYNC, *options.set])

@@ -1,8 +1,8 @@
 """Convert released checkpoints into this project's format.
 
-``python -m scripts.convert_official --src DIR --dst checkpoints/official`` looks through DIR for every released
-file it knows, maps the keys strictly by the tables in ``models/official``, and writes one self-describing
-safetensors file per network. Pickles are read without running code.
+``python -m scripts.convert_official [--src DIR]`` looks through DIR for every released file it knows, maps
+the keys strictly by the tables in ``models/official``, and writes one self-describing safetensors file per network.
+Pickles are read without running code.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.models.catalog import build_network
 from videoretalking.models.official.layout import Layout, rename, unwrap
 from videoretalking.models.official.tables import BY_FILE, converted_name
@@ -140,8 +141,15 @@ def sha256(path: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = CommandParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--src", type=Path, required=True, help="folder with the released files")
-    parser.add_argument("--dst", type=Path, default=Path("checkpoints/official"), help="target folder")
+    parser.add_argument(
+        "--src",
+        type=Path,
+        default=checkpoint_folder("released"),
+        help="folder with the released files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dst", type=Path, default=checkpoint_folder("official"), help="target folder (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     convert_folder(options.src, options.dst)
 

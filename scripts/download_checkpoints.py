@@ -19,6 +19,7 @@ from tqdm import tqdm
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.scripts.convert_official import sha256
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"files (default: all): {', '.join(SOURCES)}"
     )
-    parser.add_argument("--dst", type=Path, default=Path("checkpoints/released"), help="target folder")
+    parser.add_argument(
+        "--dst", type=Path, default=checkpoint_folder("released"), help="target folder (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     for name in options.names:
         if name in BY_HAND:

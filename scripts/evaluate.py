@@ -22,6 +22,7 @@ from tqdm import tqdm
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.locations import bundled, user_folder
 from videoretalking.evaluation.cluster import run_on_ray
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
 from videoretalking.evaluation.methods import make_method
@@ -30,8 +31,7 @@ from videoretalking.evaluation.run import Evaluation
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CONFIG = Path("configs/evaluation.yaml")
-CACHE = Path("results/cache")
+DEFAULT_CONFIG = bundled("configs/evaluation.yaml")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Plan:
         measures = build_measures(self.config, self.cache / "faces")
         reference = self.cache / "fid"
         return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)
+
+
+def default_cache() -> Path:
+    """Where evaluations keep what they know about source videos."""
+    return user_folder() / "evaluation"
 
 
 def run_locally(plan: Plan, pairs: Sequence[Pair]) -> Evaluation:
@@ -129,7 +134,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--gpus-per-worker", type=float, default=0.0)
     parser.add_argument("--retry-failed", action="store_true", help="try pairs again that failed before")
     parser.add_argument(
-        "--cache", type=Path, default=CACHE, help="face tracks and FID features of source videos"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        help="face tracks and FID features of source videos (default: %(default)s)",
     )
     return parser.parse_args(arguments)
 
@@ -152,12 +160,11 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if pairs failed or are still missing."""
     options = parse_arguments(arguments)
-    config_file = options.config if options.config != DEFAULT_CONFIG or DEFAULT_CONFIG.is_file() else None
     plan = Plan(
         method=options.method,
         name=options.name,
         settings=parse_settings(options.job),
-        config=load_config(EvaluationConfig, config_file, options.set),
+        config=load_config(EvaluationConfig, options.config, options.set),
         folder=options.out or Path("results/evaluation") / Path(options.method).name,
         cache=options.cache,
         retry_failed=options.retry_failed,

@@ -34,6 +34,7 @@ from videoretalking.core.constants import (
 )
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
 from videoretalking.datasets.crops import aligned_crop, cut, face_crop, mouth_opening
@@ -485,7 +486,7 @@ def main() -> None:
     """Command line."""
     parser = CommandParser(description="Measure the bundled weights")
     parser.add_argument("--root", type=Path, default=Path("data/demo/small"), help="prepared clips")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints/demo"))
+    parser.add_argument("--checkpoints", type=Path, default=checkpoint_folder("demo"))
     parser.add_argument("--output", type=Path, default=Path("runs/demo/figures.json"))
     arguments = parser.parse_args()
     figures = measure(arguments.root, arguments.checkpoints)

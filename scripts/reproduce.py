@@ -31,7 +31,7 @@ from videoretalking.evaluation.methods import (
 from videoretalking.evaluation.pairs import Pair, read_pairs
 from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4, Figures
 from videoretalking.evaluation.tables import UNAVAILABLE, Table, figure, heading
-from videoretalking.scripts.evaluate import CACHE, DEFAULT_CONFIG, Plan, parse_settings, run_locally
+from videoretalking.scripts.evaluate import DEFAULT_CONFIG, Plan, parse_settings, run_locally
 from videoretalking.scripts.make_pairs import make_pair_list
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Reproduction:
             settings={**job.settings, **self.job_settings},
             config=self._config(dataset),
             folder=self.out / dataset.lower() / job.folder,
-            cache=self.out / CACHE.name,
+            cache=self.out / "cache",
         )
         try:
             evaluation = run_locally(plan, pairs)
@@ -342,11 +342,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def make_reproduction(options: argparse.Namespace) -> Reproduction:
     """What runs the jobs of a command line."""
-    config_file = options.config if options.config != DEFAULT_CONFIG or DEFAULT_CONFIG.is_file() else None
     return Reproduction(
         out=options.out or Path("results/reproduce") / options.preset,
         preset=PRESETS[options.preset],
-        config=load_config(EvaluationConfig, config_file, options.set),
+        config=load_config(EvaluationConfig, options.config, options.set),
         seed=options.seed,
         job_settings=parse_settings(options.job),
         limit=options.limit,

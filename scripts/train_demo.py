@@ -32,6 +32,7 @@ import torch
 from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.locations import bundled, checkpoint_folder
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
 from videoretalking.scripts.preprocess import audio, clips, coefficients, manifest, sources, tracks
@@ -40,9 +41,9 @@ from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)
 
-CONFIGS = Path("configs/demo")
+CONFIGS = bundled("configs/demo")
 RUNS = Path("runs/demo")
-CHECKPOINTS = Path("checkpoints/demo")
+CHECKPOINTS = checkpoint_folder("demo")
 DATA = Path("data/demo")
 
 # Network -> those whose finished weights its training reads; in an order that can be followed one by one.
