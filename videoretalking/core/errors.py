@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -50,8 +51,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         print("error: interrupted", file=sys.stderr)
         status = INTERRUPTED
     except Terminated:
-        print("error: terminated", file=sys.stderr)
-        status = TERMINATED
+        _end_at_once()
     sys.exit(status)
 
 
@@ -64,34 +64,60 @@ def before_forced_exit(cleanup: Callable[[], None]) -> Callable[[], None]:
 @contextmanager
 def _termination_raises() -> Iterator[None]:
     """Turn SIGTERM into :class:`Terminated`, in this process only and not where somebody handles the signal."""
-    owner = os.getpid()
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked worker, which has nothing to clean up
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleaning up
-        # A worker thread inside a long call of a network can hold up the unwinding, which waits for it.
-        watchdog = threading.Timer(_GRACE, _force_exit)
-        watchdog.daemon = True
-        watchdog.start()
-        raise Terminated
-
     in_main_thread = threading.current_thread() is threading.main_thread()
     if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is terminate:
+        if signal.getsignal(signal.SIGTERM) is _terminate:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleaning up
+    # A worker thread inside a long call of a network can hold up the unwinding, which waits for it.
+    watchdog = threading.Timer(_GRACE, _force_exit)
+    watchdog.daemon = True
+    watchdog.start()
+    raise Terminated
+
+
+def _hold_signal() -> None:
+    """Before a fork: Python forgets signals that reach the child before it is set up, who would then never end."""
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_signal() -> None:
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _forget_signal() -> None:
+    """In a forked worker, which has nothing to clean up."""
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+if hasattr(os, "register_at_fork"):  # all but Windows
+    os.register_at_fork(before=_hold_signal, after_in_parent=_release_signal, after_in_child=_forget_signal)
 
 
 def _force_exit() -> None:
     for cleanup in _before_forced_exit:
         cleanup()
-    print("error: terminated", file=sys.stderr, flush=True)
+    _end_at_once()
+
+
+def _end_at_once() -> NoReturn:
+    """Say so and end, without the seconds that the interpreter takes to put large libraries away."""
+    print("error: terminated", file=sys.stderr)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(TERMINATED)

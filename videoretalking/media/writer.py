@@ -263,7 +263,8 @@ def _create(path: Path, time_base: Fraction) -> OutputContainer:
         # starts late is delayed in ticks of the movie's clock, so the clock holds the frames' times exactly.
         ticks = time_base.denominator * math.ceil(_MIN_MOVIE_CLOCK / time_base.denominator)
         options = {"movflags": "+faststart", "movie_timescale": str(ticks)}
-    return av.open(str(path), "w", format=file_format, container_options=options)
+    # absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol
+    return av.open(str(path.absolute()), "w", format=file_format, container_options=options)
 
 
 def _is_odd(info: VideoInfo) -> bool:

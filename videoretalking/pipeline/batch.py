@@ -98,8 +98,8 @@ def run_jobs(retalker: Retalker, jobs: Sequence[BatchJob], report_dir: Path | No
             failures.append(f"{job.outfile}: {error}")
         except Exception as error:  # whatever it is, the other jobs have nothing to do with it
             logger.debug("%s failed", job.outfile, exc_info=True)
-            reason = " ".join(str(error).split())
-            failures.append(f"{job.outfile}: unexpected {type(error).__name__}{reason and f': {reason}'}")
+            reason = " ".join(str(error).split()) or "no reason given"
+            failures.append(f"{job.outfile}: unexpected {type(error).__name__}: {reason}")
         else:
             continue
         logger.error("%s", failures[-1])
