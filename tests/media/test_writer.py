@@ -117,6 +117,17 @@ def test_color_tags_are_passed_on(tmp_path: Path, tags: ColorTags) -> None:
         assert psnr(next(iter(video)).image, image) > 38
 
 
+@pytest.mark.parametrize(
+    "name", ["2024-05-01T12:30:05.mp4", "file:x.mp4", "-dash.mp4", "take%03d.mp4", "a#b?c=d.mp4"]
+)
+def test_names_that_look_like_something_else_to_the_library(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path(name), [picture(64, 48)] * 2, [0.0, 0.04])
+    assert [path.name for path in tmp_path.iterdir()] == [name] and len(read(Path(name))) == 2
+
+
 def test_output_shows_the_input_s_own_numbers(tmp_path: Path) -> None:
     """Planes of input and output agree, so any player, right or wrong about colors, shows both alike."""
     image = picture(96, 64, 5, grain=0.0)
