@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types clean
+.PHONY: setup demo test lint types lock audit clean
 
 setup: $(STAMP)
 
@@ -15,8 +15,7 @@ $(STAMP): requirements.txt setup.py
 	touch $@
 
 demo: setup
-	$(BIN)/python inference.py --face examples/portrait.jpg --audio examples/speech.wav --outfile results/demo.mp4
-	$(BIN)/python -m scripts.make_contact_sheet results/demo.mp4
+	$(BIN)/python -m scripts.demo
 
 test: setup
 	$(BIN)/python -m pytest -q -n auto --dist worksteal
@@ -27,6 +26,14 @@ lint: setup
 
 types: setup
 	$(BIN)/python -m mypy
+
+# The versions that the tests ran with: run `make test` first, then this, and commit the result.
+lock: setup
+	{ sed '/^#/!d' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable; } > $(VENV)/requirements.lock
+	mv $(VENV)/requirements.lock requirements.lock
+
+audit: setup
+	.ci/audit $(BIN)/python
 
 clean:
 	rm -rf results .pytest_cache .mypy_cache .ruff_cache

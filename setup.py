@@ -63,6 +63,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "build>=1.2",
+            "setuptools>=70.1",  # builds the packages that the tests install
             "ruff>=0.6",
             "mypy>=1.11",
             "types-PyYAML",

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32, Image8
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.coefficients import ROW_LENGTH
 from videoretalking.core.config import to_dict
 from videoretalking.core.constants import MEL_BANDS, TRAIN_FPS
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.core.landmarks import NUM_LANDMARKS
 
 FORMAT_VERSION = 1

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "val", "test")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import cv2
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.coefficients import ANGLES, CROP, EXPRESSION, ROW_LENGTH, TRANSLATION
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import MEL_BANDS, MEL_COLUMNS_PER_SECOND, SAMPLE_RATE, TRAIN_FPS
 from videoretalking.core.errors import run_command
 from videoretalking.core.landmarks import INNER_LIPS, LEFT_EYE, OUTER_LIPS, RIGHT_EYE
@@ -158,7 +158,7 @@ def _ellipse(frame: Image8, center: npt.ArrayLike, axes: npt.ArrayLike, color: n
 
 def main() -> None:
     """Command line: write the data set to the given folder."""
-    parser = argparse.ArgumentParser(description="write a tiny prepared data set of drawn faces")
+    parser = CommandParser(description="write a tiny prepared data set of drawn faces")
     parser.add_argument("root", type=Path, help="target folder, for example data/debug")
     write_synthetic(parser.parse_args().root)
 

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from videoretalking.core.checkpoint import read_checkpoint, save_checkpoint
 from videoretalking.core.config import from_dict, to_dict
 from videoretalking.core.errors import UserError
-from videoretalking.core.locations import checkpoint_folders, find_weights
+from videoretalking.core.locations import checkpoint_folders, find_file, find_weights
 from videoretalking.models.blocks import fold_spectral_norm
 from videoretalking.models.official.layout import Layout
 
@@ -167,7 +167,7 @@ def load_network(
 def find_checkpoint(name_or_path: str | Path, folders: tuple[Path, ...] | None = None) -> Path:
     """The file behind a name or path; errors as in :func:`load_network`."""
     if str(name_or_path) not in NETWORKS:
-        return Path(name_or_path)
+        return find_file(name_or_path)
     folders = checkpoint_folders() if folders is None else folders
     path = find_weights(f"{name_or_path}.safetensors", folders)
     if path is not None:

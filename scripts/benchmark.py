@@ -11,7 +11,6 @@ drawn video. Machines are noisy: the best of ``--repeats`` counts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
@@ -33,6 +32,7 @@ from torch import nn
 from tqdm import tqdm
 
 from videoretalking.core.arrays import AnyImage
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, LNET_SIZE, RECON_SIZE, RESTORER_SIZE
 from videoretalking.core.devices import DTYPES, keep_freed_memory
 from videoretalking.core.errors import run_command
@@ -310,7 +310,7 @@ def _print_row(timing: Timing) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = CommandParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPES])

@@ -31,7 +31,6 @@ the eyes (points 36 and 45) of the mean face is 1; its origin is the middle of t
 
 from __future__ import annotations
 
-import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ import torch
 from videoretalking.core.arrays import Floats64
 from videoretalking.core.checkpoint import save_checkpoint
 from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.landmarks import (
     INNER_LIP_PAIRS,
@@ -342,7 +342,7 @@ def read_shapes(media: Path, labels: Path) -> tuple[dict[str, Floats64], dict[st
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Build the linear face model from labels")
+    parser = CommandParser(description="Build the linear face model from labels")
     parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--labels", type=Path, required=True, help="folder written by label_landmarks")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")

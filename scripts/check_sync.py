@@ -9,7 +9,6 @@ shifts beyond the search on LSE-D and LSE-C too; the offset that the search find
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from videoretalking.core.arrays import Floats32
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
@@ -123,7 +123,7 @@ def _share(answers: Sequence[bool | None]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m scripts.check_sync", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--videos", type=Path, required=True, help="folder of talking clips with their own speech"
     )

@@ -7,7 +7,6 @@ safetensors file per network to ``checkpoints/official``. Pickles are read witho
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from videoretalking.core.checkpoint import read_foreign, save_checkpoint
 from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES
@@ -140,7 +140,7 @@ def convert_folder(src: Path, dst: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = CommandParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--src",
         type=Path,

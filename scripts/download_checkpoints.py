@@ -9,7 +9,6 @@ Files that cannot be fetched by a program are listed with where to get them.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import re
@@ -21,8 +20,9 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folder
 from videoretalking.scripts.released_files import BY_HAND, FILES, GROUPS, ReleasedFile, check_content
@@ -290,7 +290,7 @@ def _listing() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Fetch the released checkpoints.")
+    parser = CommandParser(description="Fetch the released checkpoints.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="single files instead of a group")
     parser.add_argument("--for", dest="group", choices=(*GROUPS, _ALL), default="dub", help="default: dub")
     parser.add_argument(

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.locations import bundled
@@ -53,7 +54,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--pairs", type=Path, required=True, help="CSV of pairs, or one of Wav2Lip's file lists"
     )

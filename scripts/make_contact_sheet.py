@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
@@ -53,7 +53,7 @@ def contact_sheet(video: Path, rows: int, columns: int, width: int) -> Image8:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Lay frames of a video out in one picture.")
+    parser = CommandParser(description="Lay frames of a video out in one picture.")
     parser.add_argument("video", type=Path)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--columns", type=int, default=6)

@@ -9,7 +9,6 @@ this script is only needed to make them anew::
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import SAMPLE_RATE
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.media.audio import load_waveform
@@ -79,7 +79,7 @@ def write_wav(path: Path, samples: Floats32) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts.make_example", description="Make the bundled example.")
+    parser = CommandParser(description="Make the bundled example.")
     parser.add_argument("--out", type=Path, default=Path("examples"), help="folder for the two files")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ the videos as they are (LRS2: ``--group folder``, so that picture and sound come
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.evaluation.draw import GROUPS, make_pair_list
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m scripts.make_pairs", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=Path, required=True, help="folder of videos with sound")
     parser.add_argument("--out", type=Path, required=True, help="folder for pairs.csv and the clips")
     parser.add_argument("--num", type=int, required=True, help="number of pairs")

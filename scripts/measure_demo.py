@@ -8,7 +8,6 @@ L-Net and Wav2Lip is the bundled expert, to which their training listened as wel
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ from typing import Any
 
 import torch
 
-from videoretalking.core.checkpoint import atomic_path, read_metadata
+from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.core.errors import run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.core.locations import checkpoint_folder
 from videoretalking.evaluation.tables import ABSENT, Table
 from videoretalking.models.catalog import load_network
@@ -182,7 +183,7 @@ def _cell(value: float | None, unit: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Measure the bundled weights")
+    parser = CommandParser(description="Measure the bundled weights")
     parser.add_argument("--root", type=Path, default=Path("data/demo/small"), help="prepared clips")
     parser.add_argument("--checkpoints", type=Path, default=checkpoint_folder("demo"))
     parser.add_argument("--output", type=Path, default=Path("runs/demo/figures.json"))

@@ -12,9 +12,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.evaluation.config import EvaluationConfig
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.paper import TABLE_1
@@ -44,7 +45,7 @@ def _results_folder(text: str) -> tuple[str, Path]:
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line."""
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m scripts.reproduce", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=("table1", "table3", "table4"))
     parser.add_argument("--lrs2", type=Path, help="folder of LRS2's videos (mvlrs_v1/main)")
     parser.add_argument(

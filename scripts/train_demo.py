@@ -16,7 +16,6 @@ The labels come before everything else. Their tool needs an environment of its o
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 import os
@@ -31,7 +30,9 @@ from threading import Thread
 import torch
 
 from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.locations import bundled, checkpoint_folder
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
 from videoretalking.scripts.preprocess import audio, clips, coefficients, sources, splits, tracks
@@ -40,9 +41,9 @@ from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)
 
-CONFIGS = Path("configs/demo")
+CONFIGS = bundled("configs/demo")
 RUNS = Path("runs/demo")
-CHECKPOINTS = Path("checkpoints/demo")
+CHECKPOINTS = checkpoint_folder("demo")
 DATA = Path("data/demo")
 
 # Network -> those whose finished weights its training reads; in an order that can be followed one by one.
@@ -198,7 +199,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Train the bundled weights from raw clips")
+    parser = CommandParser(description="Train the bundled weights from raw clips")
     parser.add_argument("--media", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--labels", type=Path, default=Path("data/labels"), help="of label_landmarks")
     parser.add_argument(

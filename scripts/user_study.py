@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.evaluation.paper import COLUMNS, TABLE_2
 from videoretalking.evaluation.provenance import fingerprint, read_json, write_json
 from videoretalking.evaluation.tables import ABSENT, Table, figure, heading
@@ -246,7 +247,7 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line of both steps."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.user_study", description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     steps = parser.add_subparsers(dest="step", required=True)
     make = steps.add_parser("make", help="build the page and its key")
     make.add_argument(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.train.catalog import read_training_config
 from videoretalking.train.loop import train
@@ -12,8 +12,7 @@ from videoretalking.train.loop import train
 
 def main() -> None:
     """Read the config and train."""
-    parser = argparse.ArgumentParser(
-        prog="python -m train",
+    parser = CommandParser(
         description="Train one network; the same command continues an interrupted run.",
     )
     parser.add_argument("config", type=Path, help="YAML file, for example configs/lnet.yaml")

@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.config import to_dict
 from videoretalking.core.devices import DTYPES, autocast
 from videoretalking.core.distributed import (
@@ -26,6 +25,7 @@ from videoretalking.core.distributed import (
     wrap_network,
 )
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.losses.total import require_finite, weighted_sum
 from videoretalking.models.catalog import load_network, save_network

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from videoretalking.core.checkpoint import atomic_path, read_foreign
+from videoretalking.core.checkpoint import read_foreign
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 
 try:
     import fcntl

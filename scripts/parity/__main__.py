@@ -6,10 +6,10 @@ status is 0 only when everything is.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.scripts.parity.algorithms import CASES, complaints, load_reader
 from videoretalking.scripts.parity.kit import Kit
@@ -52,7 +52,7 @@ def check_algorithms(folder: Path) -> Iterator[bool]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="scripts.parity", description="Check exactness against a kit.")
+    parser = CommandParser(description="Check exactness against a kit.")
     parser.add_argument("--kit", type=Path, required=True, help="kit folder, or its algorithms folder")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds to run (default: all the kit has)")
     parser.add_argument("--networks", nargs="+", help="networks to run (default: all the kit has)")

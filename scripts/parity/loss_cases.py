@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from videoretalking.core.config import load_config
+from videoretalking.core.locations import bundled
 from videoretalking.losses.sync import sync_bce_loss, sync_loss, sync_probability
 from videoretalking.models.lipsync_expert import stack_lower_half
 from videoretalking.train.steps.lnet import LNetTrainingConfig
 
 Fields = dict[str, Any]
 
-_LNET_CONFIG = "configs/lnet.yaml"
+_LNET_CONFIG = bundled("configs/lnet.yaml")
 
 
 def sync_loss_case(inputs: dict[str, Fields]) -> dict[str, Fields]:

@@ -6,10 +6,10 @@ own with more options (docs/data.md).
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.faces.detect import AUTO, backend_names
 from videoretalking.scripts.preprocess import (
@@ -26,7 +26,7 @@ from videoretalking.scripts.preprocess import (
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.preprocess", description="Prepare videos")
+    parser = CommandParser(description="Prepare videos")
     parser.add_argument("--layout", choices=sorted(sources.LAYOUTS), default="folder")
     parser.add_argument("--root", type=Path, required=True, help="root of the data set")
     parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")

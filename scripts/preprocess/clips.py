@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats64, Image8
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, TRAIN_FPS
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.datasets.clips import ClipMeta, ClipWriter
 from videoretalking.faces.align import anchor_crop, box_crop, extract
 from videoretalking.faces.types import FaceTrack

@@ -23,7 +23,6 @@ already are left alone, so an interrupted run continues. Keys (T frames in prese
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -188,7 +188,7 @@ def _label_one(job: tuple[Path, Path]) -> tuple[Path, int, str]:
 
 def main() -> None:
     """Command line: label every video and picture below ``--root``."""
-    parser = argparse.ArgumentParser(description="Label faces with MediaPipe (see the module's text)")
+    parser = CommandParser(description="Label faces with MediaPipe (see the module's text)")
     parser.add_argument("--root", type=Path, required=True, help="folder of the media")
     parser.add_argument("--folders", nargs="*", default=["."], help="subfolders of it to label")
     parser.add_argument("--files", nargs="*", help="files of it to label instead of folders")

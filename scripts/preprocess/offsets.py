@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from videoretalking.core.arrays import Floats32
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
 from videoretalking.core.errors import run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.datasets.clips import ClipWriter, PreparedClip
 from videoretalking.datasets.collection import mel_start, to_image
 from videoretalking.datasets.crops import cut_low, face_crop

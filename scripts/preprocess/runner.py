@@ -8,7 +8,6 @@ continues where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 import multiprocessing
@@ -21,8 +20,9 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -118,16 +118,16 @@ def read_rejects(folder: Path, step: str) -> dict[str, str]:
         return {row["name"]: row["reason"] for row in csv.DictReader(handle)}
 
 
-def step_parser(description: str) -> argparse.ArgumentParser:
+def step_parser(description: str) -> CommandParser:
     """Options that the steps on prepared clips have: ``--work``, ``--root`` and ``--processes``."""
     parser = work_parser(description)
     parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     return parser
 
 
-def work_parser(description: str) -> argparse.ArgumentParser:
+def work_parser(description: str) -> CommandParser:
     """Options that every step has: ``--work`` and ``--processes``."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = CommandParser(description=description)
     parser.add_argument("--work", type=Path, required=True, help="folder for what the steps hand on")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     return parser

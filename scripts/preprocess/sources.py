@@ -21,7 +21,6 @@ Layouts (``--layout``):
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 import re
@@ -30,8 +29,9 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from pathlib import Path
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _seconds(text: str) -> float:
 
 def main() -> None:
     """Command line of step 1."""
-    parser = argparse.ArgumentParser(description="Step 1: list the videos of a data set")
+    parser = CommandParser(description="Step 1: list the videos of a data set")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="folder")
     parser.add_argument("--root", type=Path, required=True, help="root of the data set")
     parser.add_argument("--work", type=Path, required=True, help="folder for what the steps hand on")

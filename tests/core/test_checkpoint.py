@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from videoretalking.core.checkpoint import (
     FORMAT,
     FORMAT_VERSION,
-    atomic_path,
     read_checkpoint,
     read_foreign,
     read_metadata,
@@ -50,16 +49,6 @@ def test_round_trip_with_metadata(tmp_path: Path) -> None:
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     assert save(tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
-    target = tmp_path / "x.bin"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert target.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["x.bin"]
 
 
 def test_bad_files_give_one_clear_line(tmp_path: Path) -> None:

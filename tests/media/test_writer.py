@@ -28,7 +28,8 @@ except ImportError:  # Windows
 from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info, load_waveform
 from videoretalking.media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
-from videoretalking.media.video import CODECS, VideoInfo, VideoReader, VideoWriter
+from videoretalking.media.formats import CODECS
+from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 
 UNTAGGED = ColorTags(UNSPECIFIED, LIMITED_RANGE, UNSPECIFIED, UNSPECIFIED)
 
@@ -114,6 +115,17 @@ def test_color_tags_are_passed_on(tmp_path: Path, tags: ColorTags) -> None:
     with VideoReader(tmp_path / "a.mp4") as video:
         assert video.info.color == tags
         assert psnr(next(iter(video)).image, image) > 38
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-05-01T12:30:05.mp4", "file:x.mp4", "-dash.mp4", "take%03d.mp4", "a#b?c=d.mp4"]
+)
+def test_names_that_look_like_something_else_to_the_library(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(Path(name), [picture(64, 48)] * 2, [0.0, 0.04])
+    assert [path.name for path in tmp_path.iterdir()] == [name] and len(read(Path(name))) == 2
 
 
 def test_output_shows_the_input_s_own_numbers(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.pipeline.batch import BatchJob, read_jobs, run_jobs
+from videoretalking.pipeline.batch import BatchJob, read_jobs, report_names, run_jobs
 
 
 def _write(path: Path, text: str) -> Path:
@@ -29,25 +31,58 @@ def test_reading_a_list(tmp_path: Path) -> None:
         ("face,audio,outfile\na,,c\n", "line 2"),
         ("face,audio,outfile\na,b\n", "line 2"),
         ("face,audio,outfile\na,b,o\nc,d,o\n", "several jobs write o"),
+        ("face,audio,outfile\na,b,o\nc,d,./x/../o\n", "several jobs write ./x/../o"),
+        ("face,audio,outfile\na,b,./a\n", "./a is an input and a result"),
+        ("face,audio,outfile\na,b,o\nc,o,p\n", "o is an input and a result"),
     ],
 )
 def test_mistakes_in_lists(text: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=re.escape(words)):
         read_jobs(_write(tmp_path / "jobs.csv", text))
     with pytest.raises(UserError, match="cannot be read"):
         read_jobs(tmp_path / "absent.csv")
 
 
-def test_one_bad_job_does_not_stop_the_others(tmp_path: Path) -> None:
-    class Dubber:
+class Dubber:
+    """Stands in for the main job; faces whose names are errors raise them."""
+
+    errors: ClassVar[dict[str, Exception]] = {
+        "user": UserError("no face"),
+        "defect": AttributeError("no such thing"),
+        "name": OSError(36, "File name too long"),
+        "memory": MemoryError(),
+    }
+
+    def dub(self, face: str, audio: str, outfile: str) -> Dubber:
+        if face in self.errors:
+            raise self.errors[face]
+        return self
+
+    def save(self, path: Path) -> None:
+        path.write_text("{}")
+
+
+def test_one_bad_job_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    jobs = [BatchJob(face, "a", f"{face}.mp4") for face in ("first", *Dubber.errors, "last")]
+    failures = run_jobs(Dubber(), jobs, tmp_path)  # type: ignore[arg-type]
+    assert failures[:2] == ["user.mp4: no face", "defect.mp4: unexpected AttributeError: no such thing"]
+    assert [line.partition(":")[0] for line in failures] == [f"{face}.mp4" for face in Dubber.errors]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "last.json"]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == failures and not any("\n" in line for line in errors)
+
+
+def test_an_interrupt_stops_all(tmp_path: Path) -> None:
+    class Interrupted(Dubber):
         def dub(self, face: str, audio: str, outfile: str) -> Dubber:
-            if face == "bad":
-                raise UserError("no face")
-            return self
+            raise KeyboardInterrupt
 
-        def save(self, path: Path) -> None:
-            path.write_text("{}")
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(Interrupted(), [BatchJob("a", "b", "c")], tmp_path)  # type: ignore[arg-type]
 
-    jobs = [BatchJob("good", "a", "1.mp4"), BatchJob("bad", "a", "2.mp4"), BatchJob("good", "a", "3.mp4")]
-    assert run_jobs(Dubber(), jobs, tmp_path) == ["2.mp4: no face"]  # type: ignore[arg-type]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.json", "3.json"]
+
+def test_reports_of_one_name_are_numbered() -> None:
+    results = ["p/x.mp4", "q/x.mp4", "x-2.mp4", "r/X.mkv", "y.mp4"]
+    names = report_names([BatchJob("a", "b", result) for result in results])
+    assert names == ["x.json", "x-2.json", "x-2-2.json", "X-3.json", "y.json"]
+    assert len({name.casefold() for name in names}) == len(results)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
+from videoretalking.core.devices import DTYPES
 from videoretalking.core.errors import UserError
+from videoretalking.media.formats import CODECS
 from videoretalking.pipeline.config import PRESETS, InferenceConfig
-from videoretalking.pipeline.flags import FLAGS, REPLACED, parse
+from videoretalking.pipeline.flags import FLAGS, GROUPS, REPLACED, parse
 
 NEEDED = ["--face", "v.mp4", "--audio", "a.wav"]
 
@@ -86,19 +89,71 @@ def test_single_flags_outrank_preset_and_preset_outranks_file(tmp_path: Path) ->
         ([], "--face and --audio"),
         (["--face", "v.mp4"], "--face and --audio"),
         ([*NEEDED, "--batch", "x.csv"], "leave --face"),
-        ([*NEEDED, "--no-such-flag", "1"], "--no-such-flag"),
-        ([*NEEDED, "--fps", "fast"], "--fps"),
-        ([*NEEDED, "--pad", "sideways"], "pad"),
+        ([*NEEDED, "--no-such-flag", "1"], "unknown flag --no-such-flag"),
+        ([*NEEDED, "--face_idx", "1"], "unknown flag --face-idx, did you mean --face-index?"),
+        ([*NEEDED, "--pad=hold", "more"], "unexpected more"),
+        ([*NEEDED, "--pad", "sideways"], "--pad cannot be sideways, choose loop, pingpong, hold, cut"),
         ([*NEEDED, "--preset", "ultra"], "fast, balanced, best"),
         ([*NEEDED, "--static", "maybe"], "maybe"),
-        ([*NEEDED, "--up-face", "happy"], "upper_face"),
+        ([*NEEDED, "--up-face", "happy"], "--up-face cannot be happy, choose original"),
         ([*NEEDED, "--config", "absent.yaml"], "absent.yaml"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
         parse(arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        *("--fps fast", "--fps 0", "--fps -1", "--fps nan", "--fps inf", "--fps 1e-9", "--fps 1e9"),
+        *("--batch-size -5", "--batch-size 1.5", "--batch-size 99999999999999999999"),
+        *("--restore 1.1", "--restore nan", "--color-match -0.1", "--color-match nan", "--exp-blend nan"),
+        *("--quality -5", "--quality 64", "--quality 99999999999999999999"),
+        *("--face-index ²", "--face-index -1", "--face-index first", "--crop 0 -2 0 -1"),
+        *("--device meta", "--device cpu:7", "--device cuda:x", "--dtype float8", "--codec divx"),
+        *("--face-backend s3fd", "--up-face glad"),
+    ],
+)
+def test_values_out_of_range_are_one_line_that_names_the_flag(mistake: str) -> None:
+    with pytest.raises(UserError, match=mistake.split()[0]) as caught:
+        parse([*NEEDED, *mistake.split()])
+    text = str(caught.value)
+    assert "\n" not in text and "Parser" not in text and "typing" not in text
+
+
+def test_settings_files_follow_the_same_rules(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("render: {restore: 7.0}\n")
+    with pytest.raises(UserError, match=r"settings\.yaml: render\.restore cannot be 7\.0, choose 0 to 1"):
+        parse([*NEEDED, "--config", str(path)])
+    assert parse([*NEEDED, "--config", str(path), "--restore", "0.5"]).config.render.restore == 0.5
+
+
+def test_the_choices_are_those_of_what_reads_them() -> None:
+    rules = {flag.key: flag.rule for flag in FLAGS}
+    for key, words in {"runtime.dtype": ["auto", *DTYPES], "output.codec": list(CODECS)}.items():
+        rule = rules[key]
+        assert rule is not None and rule.words == ", ".join(words)
+
+
+def test_help_shows_defaults_and_choices_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    for words in (
+        *(f"{group}: --" for group in GROUPS),
+        "loop, pingpong, hold, cut (default: pingpong)",
+        "original, sad, angry, surprise (default: original)",
+        "0 to 1 (default: 1.0)",
+        "(default: visually lossless)",
+        "examples:",
+    ):
+        assert words in text
+    assert "--pads" not in text  # has nothing to do here
 
 
 def test_every_flag_sets_an_existing_key_once() -> None:

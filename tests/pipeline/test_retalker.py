@@ -430,3 +430,27 @@ def test_mistakes_are_found_before_the_long_work(
             make_retalker().dub(*arguments)
     assert tools.loads == 0
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_result_that_is_an_input_is_refused(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    tmp_path: Path,
+) -> None:
+    retalker, video, speech = make_retalker(), make_video(talking_frames), make_speech(0.2)
+    (tmp_path / "link.mp4").symlink_to(video)
+    (tmp_path / "sound.mp4").hardlink_to(speech)
+    before = video.read_bytes(), speech.read_bytes()
+    places = {video: "the video", tmp_path / "link.mp4": "the video", tmp_path / "sound.mp4": "the sound"}
+    for outfile, name in places.items():
+        with pytest.raises(UserError, match=f"is the same file as {name}"):
+            retalker.dub(video, speech, outfile)
+        with pytest.raises(UserError, match=f"is the same file as {name}"):
+            retalker.render(retalker.analyze(video), speech, outfile)
+    report = retalker.dub(video, speech, tmp_path / "new.mp4")
+    for path in (video, speech, tmp_path / "new.mp4"):
+        with pytest.raises(UserError, match=r"the report .* is the same file as"):
+            report.save(path)
+    assert (video.read_bytes(), speech.read_bytes()) == before

@@ -7,7 +7,6 @@ Foreign pickles are read with ``weights_only=True`` only and never run code.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,25 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 
 FORMAT = "videoretalking"
 FORMAT_VERSION = 1
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success move it into place, on failure remove it.
-
-    The temporary name keeps the suffix of ``path``, for writers that choose a format by it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(

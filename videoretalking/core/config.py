@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import difflib
 import re
+import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +24,20 @@ import jsonargparse
 import yaml
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.locations import find_file
 
 Config = TypeVar("Config")
 
 _ROOT = "config"
 _BASE = "base"
 _OVERRIDES = "overrides"
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text (in quotes if it looks like a number)",
+    type(None): "null",
+}
 
 
 class Layer(NamedTuple):
@@ -79,7 +88,7 @@ def read_layers(path: str | Path) -> list[Layer]:
     """
     layers: list[Layer] = []
     seen: set[Path] = set()
-    place = Path(path)
+    place = find_file(Path(path))
     while True:
         if place.resolve() in seen:
             raise UserError(f"config {path}: its bases lead back to {place}; remove one 'base'")
@@ -150,13 +159,13 @@ def _plain(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, empty for an empty file.
+    """The mapping in a YAML file, empty for an empty file; ``configs/lnet.yaml`` is found from any folder.
 
     Raises:
         UserError: unreadable, not YAML, not a mapping, or a key given twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = find_file(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read config {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -196,7 +205,7 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
         return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
-        raise UserError(f"{_origin(text, layers)}: {text}") from None
+        raise UserError(f"{_origin(text, layers)}: {_explain(cls, merge_layers(layers), text)}") from None
 
 
 def _origin(text: str, layers: Sequence[Layer]) -> str:
@@ -257,6 +266,8 @@ def _reject_unknown(cls: Any, values: Mapping[str, Any], where: str, prefix: str
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
             raise UserError(f"{where}: unknown key {prefix + str(key)!r}, did you mean {prefix + near[0]!r}?")
         nested = _dataclass_in(hints[key])
+        if nested is hints[key] and not isinstance(value, Mapping):
+            raise UserError(f"{where}: {prefix}{key} must be {_describe(nested)}, found {value!r}")
         if nested is not None and isinstance(value, Mapping):
             _reject_unknown(nested, value, where, prefix=f"{prefix}{key}.")
 
@@ -265,3 +276,37 @@ def _dataclass_in(hint: Any) -> Any | None:
     """The dataclass in ``Group``, ``Group | None``; None for anything else."""
     candidates = [hint, *typing.get_args(hint)]
     return next((item for item in candidates if dataclasses.is_dataclass(item)), None)
+
+
+def _explain(cls: Any, values: Mapping[str, Any], text: str) -> str:
+    """What is wrong with a value, in words of the config instead of those of jsonargparse."""
+    found = re.match(r'Parser key "([^"]+)": (.*)', text)
+    if found is None:
+        return text
+    path, reason = found.groups()
+    hint, value = cls, values
+    for name in path.split("."):
+        group = _dataclass_in(hint)
+        if group is None or not isinstance(value, Mapping) or name not in value:
+            return f"{path}: {reason}"
+        hint, value = typing.get_type_hints(group)[name], value[name]
+    if _dataclass_in(hint) is not None and isinstance(value, Mapping):
+        return f"{path}: {reason}"  # a rule of the group itself
+    return f"{path} cannot be {value!r}, it must be {_describe(hint)}"
+
+
+def _describe(hint: Any) -> str:
+    """The values that a type hint allows, in words."""
+    parts = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(part) for part in parts)
+    if origin is tuple:
+        return f"a list of {'' if Ellipsis in parts else f'{len(parts)} values, each '}{_describe(parts[0])}"
+    if origin in (list, set, frozenset, Sequence):
+        return f"a list, each {_describe(parts[0])}"
+    if dataclasses.is_dataclass(hint) or origin in (dict, Mapping):
+        return "a group of key: value lines"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

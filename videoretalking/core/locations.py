@@ -16,12 +16,28 @@ HOME_VARIABLE = "VIDEORETALKING_HOME"
 
 # The last folder of the package's path: the root of the checkout, or in a wheel the package itself.
 ROOT = Path(videoretalking.__path__[-1])
+_SHIPPED = ("configs", "examples", "checkpoints")
 IS_CHECKOUT = len(videoretalking.__path__) > 1
 
 
 def bundled(name: str) -> Path:
     """A file or folder that ships with the program, such as ``"configs/lnet.yaml"`` or ``"examples"``."""
     return ROOT / name
+
+
+def find_file(path: str | Path) -> Path:
+    """The file that a path in a config or on a command line means, from any current folder.
+
+    A file below the current folder comes first. Paths as they are written in the checkout then lead to what ships
+    (``configs/lnet.yaml``, ``examples/portrait.jpg``) or to the folder of those weights (``checkpoints/demo/...``,
+    ``checkpoints/official/...``). A path that leads nowhere comes back as it is.
+    """
+    path = Path(path)
+    if path.is_absolute() or len(path.parts) < 2 or path.parts[0] not in _SHIPPED or path.exists():
+        return path
+    top, second, *rest = path.parts
+    found = checkpoint_folder(second).joinpath(*rest) if top == "checkpoints" else bundled(str(path))
+    return found if found.exists() else path
 
 
 def user_folder() -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.files import atomic_path
 from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation.video import VideoFaces
 from videoretalking.faces.align import detector_box

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 
 COLUMNS = ("name", "video", "audio")
 SILENCE = "silence"  # in the audio column: dub with digital silence, to measure leakage

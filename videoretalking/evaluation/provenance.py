@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.core.locations import ROOT
 
 PACKAGES = (

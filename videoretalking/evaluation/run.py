@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.core.hashing import file_hash
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.provenance import (

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Flags, Floats32, Floats64, Ints64
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.coefficients import ROW_LENGTH
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.core.landmarks import NUM_LANDMARKS
 
 FORMAT_VERSION = 1

@@ -42,7 +42,8 @@ def open_media(path: str | Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty")
     try:
-        return av.open(str(path), **_OPEN_OPTIONS)
+        # absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol
+        return av.open(str(path.absolute()), **_OPEN_OPTIONS)
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None
     except (av.FFmpegError, OSError, ValueError) as error:

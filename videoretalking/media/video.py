@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from videoretalking.media.reader import Frame, VideoInfo, VideoReader
-from videoretalking.media.writer import CODECS, VideoWriter
+from videoretalking.media.writer import VideoWriter
 
-__all__ = ["CODECS", "Frame", "VideoInfo", "VideoReader", "VideoWriter"]
+__all__ = ["Frame", "VideoInfo", "VideoReader", "VideoWriter"]

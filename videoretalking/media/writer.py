@@ -18,14 +18,13 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from videoretalking.core.arrays import Image8
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.media.color import Chroma, rgb_to_planes
+from videoretalking.media.formats import CONTAINERS, SPEEDS, check_format
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.soundtrack import WHOLE, Soundtrack, Span
 
-_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _MIN_MOVIE_CLOCK = 1000  # ticks a second of an MP4's clock
 
 
@@ -34,11 +33,10 @@ class _Codec:
     """An encoder of FFmpeg and how it is asked for a quality."""
 
     encoder: str
-    formats: frozenset[str]
     crf: int | None = None  # default constant rate factor; None: the codec loses nothing
     options: dict[str, str] = field(default_factory=dict)
     speed_option: str = "preset"
-    speeds: tuple[str, ...] = _PRESETS  # its words for our presets
+    speeds: tuple[str, ...] = SPEEDS  # its words for our presets
     full_chroma: bool = True  # whether it can keep color at full resolution
     half_chroma: Chroma = "left"  # where decoders take subsampled color to lie
 
@@ -50,19 +48,16 @@ class _Codec:
 _CODECS = {
     "h264": _Codec(
         encoder="libx264",
-        formats=frozenset({"mp4", "mov", "matroska"}),
         crf=12,
         options={"x264-params": "mbtree=0:psy=0:aq-mode=0:chroma-qp-offset=-4"},
     ),
     "hevc": _Codec(
         encoder="libx265",
-        formats=frozenset({"mp4", "mov", "matroska"}),
         crf=12,
         options={"x265-params": "log-level=error:cutree=0:psy-rd=0:aq-mode=0:cbqpoffs=-4:crqpoffs=-4"},
     ),
     "vp9": _Codec(
         encoder="libvpx-vp9",
-        formats=frozenset({"webm", "matroska", "mp4"}),
         crf=6,
         options={"b:v": "0", "row-mt": "1"},
         speed_option="cpu-used",
@@ -71,15 +66,13 @@ _CODECS = {
     ),
     "av1": _Codec(
         encoder="libsvtav1",
-        formats=frozenset({"mp4", "matroska", "webm"}),
         crf=5,
         speeds=("12", "11", "10", "9", "8", "7", "5", "4", "3"),
         full_chroma=False,
         half_chroma="center",
     ),
-    "ffv1": _Codec(encoder="ffv1", formats=frozenset({"matroska"}), speed_option="", speeds=("",) * 9),
+    "ffv1": _Codec(encoder="ffv1", speed_option="", speeds=("",) * 9),
 }
-CODECS = tuple(_CODECS)
 
 
 class VideoWriter:
@@ -128,7 +121,7 @@ class VideoWriter:
         self._last_pts = -1
         self._closed = False
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by time stamp
-        settings = _settings(codec, preset, self.path, like)
+        settings = _settings(codec, crf, preset, self.path, like)
         full_chroma = settings.full_chroma and (like.full_chroma or _is_odd(like))
         self._chroma: Chroma = "full" if full_chroma else settings.half_chroma
         self._pixel_format = "bgr0" if settings.crf is None else "yuv444p" if full_chroma else "yuv420p"
@@ -206,7 +199,7 @@ class VideoWriter:
         if crf is not None:
             options["crf"] = str(crf)
         if settings.speed_option:
-            options[settings.speed_option] = settings.speeds[_PRESETS.index(preset)]
+            options[settings.speed_option] = settings.speeds[SPEEDS.index(preset)]
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its whole configuration otherwise
         stream = self._container.add_stream(settings.encoder, rate=info.fps, options=options)
         assert isinstance(stream, VideoStream)
@@ -248,36 +241,30 @@ class VideoWriter:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from None
 
 
-def _settings(codec: str, preset: str, path: Path, like: VideoInfo) -> _Codec:
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise UserError(f"{path}: unknown container {suffix!r}, choose {', '.join(_FORMATS)}")
-    if codec not in _CODECS:
-        raise UserError(f"unknown video codec {codec!r}, choose {', '.join(_CODECS)}")
-    if preset not in _PRESETS:
-        raise UserError(f"unknown encoder preset {preset!r}, choose {', '.join(_PRESETS)}")
+def _settings(codec: str, crf: int | None, preset: str, path: Path, like: VideoInfo) -> _Codec:
+    check_format(path, codec, crf)
+    if preset not in SPEEDS:
+        raise UserError(f"unknown encoder preset {preset!r}, choose {', '.join(SPEEDS)}")
     settings = _CODECS[codec]
     if settings.encoder not in av.codecs_available:
         raise UserError(
             f"the installed PyAV has no {codec} encoder ({settings.encoder}); choose another codec"
         )
-    if _FORMATS[suffix] not in settings.formats:
-        suffixes = [name for name, file_format in _FORMATS.items() if file_format in settings.formats]
-        raise UserError(f"{path}: {codec} video goes into {', '.join(suffixes)}, not into {suffix}")
     if _is_odd(like) and not settings.full_chroma:
         raise UserError(f"{codec} needs even sizes, the picture has {like.width}x{like.height}: choose h264")
     return settings
 
 
 def _create(path: Path, time_base: Fraction) -> OutputContainer:
-    file_format = _FORMATS[path.suffix.lower()]
+    file_format = CONTAINERS[path.suffix.lower()]
     options = {}
     if file_format in {"mp4", "mov"}:
         # The index goes to the front, so that players can start before they have the whole file. A picture that
         # starts late is delayed in ticks of the movie's clock, so the clock holds the frames' times exactly.
         ticks = time_base.denominator * math.ceil(_MIN_MOVIE_CLOCK / time_base.denominator)
         options = {"movflags": "+faststart", "movie_timescale": str(ticks)}
-    return av.open(str(path), "w", format=file_format, container_options=options)
+    # absolute, because FFmpeg takes what stands before a colon in a relative name for a protocol
+    return av.open(str(path.absolute()), "w", format=file_format, container_options=options)
 
 
 def _is_odd(info: VideoInfo) -> bool:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from videoretalking.core.arrays import AnyImage
-from videoretalking.core.checkpoint import atomic_path
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.faces.detect import FaceDetector
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.faces.track import FaceTracker, TrackerConfig

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from videoretalking.core.checkpoint import atomic_path
+from videoretalking.core.files import atomic_path, check_output
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,14 @@ class Report:
         return {**plain, "summary": self.summary(), "frames": frames}
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON, atomically."""
+        """Write as JSON, atomically.
+
+        Raises:
+            UserError: the place cannot be written to, or is one of the files that the report is about.
+        """
+        check_output(
+            path, "the report", {"the video": self.face, "the sound": self.audio, "the result": self.outfile}
+        )
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 

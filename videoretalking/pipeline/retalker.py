@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from videoretalking.core.config import to_dict
+from videoretalking.core.files import check_output
 from videoretalking.core.locations import user_folder
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
@@ -110,6 +111,8 @@ class Retalker:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
         started = time.monotonic()
+        sound = audio.path if isinstance(audio, Speech) else audio
+        check_output(outfile, "the result", {"the video": analysis.path, "the sound": sound})
         speech = audio if isinstance(audio, Speech) else self._speech(audio)
         renderer = self._renderer(analysis, speech)
         report = self._new_report(analysis, speech.path, outfile)
@@ -148,7 +151,7 @@ class Retalker:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
         speech = self._speech(audio)
-        self._check(video, outfile)
+        self._check(video, audio, outfile)
         started = time.monotonic()
         analysis = self.analyze(video)
         seconds = time.monotonic() - started
@@ -181,8 +184,9 @@ class Retalker:
             self.weights.window,
         )
 
-    def _check(self, video: str | Path, outfile: str | Path) -> None:
+    def _check(self, video: str | Path, audio: str | Path, outfile: str | Path) -> None:
         """Find mistakes in files and settings before the long work begins."""
+        check_output(outfile, "the result", {"the video": video, "the sound": audio})
         with VideoReader(video) as reader:
             info = self._output_info(reader.info)
         output = self.config.output

@@ -1,0 +1,1 @@
+../../videoretalking/__main__.py

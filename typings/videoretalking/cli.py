@@ -1,0 +1,1 @@
+../../videoretalking/cli.py
