@@ -46,7 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "preprocess coefficients": Command("scripts.preprocess.coefficients", "step 5: 3DMM coefficients"),
     "preprocess offsets": Command("scripts.preprocess.offsets", "step 6: reject clips out of sync"),
     "preprocess restore": Command("scripts.preprocess.restore", "step 7: restored targets for E-Net"),
-    "preprocess manifest": Command("scripts.preprocess.manifest", "step 8: list clips, split by person"),
+    "preprocess splits": Command("scripts.preprocess.splits", "step 8: list clips, split by person"),
     "preprocess label": Command("scripts.preprocess.label_landmarks", "label faces by another tool"),
     "synthetic-data": Command("datasets.synthetic", "a tiny prepared data set, for configs/debug"),
     "download": Command("scripts.download_checkpoints", "fetch the released checkpoints"),

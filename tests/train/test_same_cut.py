@@ -24,6 +24,7 @@ from videoretalking.datasets.lnet import LNetClips
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.models.blocks import shrink
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "portrait.jpg"
@@ -75,7 +76,8 @@ def seen_in_use(clip: PreparedClip, antialias: bool) -> tuple[torch.Tensor, torc
     crop = to_image(extract(clip.frame(0), box_crop(clip.boxes[0], (ENET_SIZE, ENET_SIZE))))
     large = torch.from_numpy(crop)[None]
     lnet = Recorder(antialias)
-    LipSyncer(lnet, 1, torch.float32)(torch.zeros(1, MEL_BANDS, MEL_WINDOW), large, large)
+    engine = Engine(torch.device("cpu"), torch.float32, batch_size=1)
+    LipSyncer(engine.prepare(lnet))(torch.zeros(1, MEL_BANDS, MEL_WINDOW), large, large)
     return large, lnet.seen[:, 3:]
 
 

@@ -150,7 +150,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             ("face-backend",),
             "analysis.backend",
             "detector and landmarks",
-            rule=_one_of(*backend_names()),
+            rule=Rule(", ".join(backend_names()), lambda name: name in backend_names()),
         ),
         Flag(
             ("crop",),
