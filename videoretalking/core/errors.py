@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -78,10 +80,9 @@ def _termination_raises() -> Iterator[None]:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the cleaning up
-    # A worker thread inside a long call of a network can hold up the unwinding, which waits for it.
-    watchdog = threading.Timer(_GRACE, _force_exit)
-    watchdog.daemon = True
-    watchdog.start()
+    # A worker thread inside a long call of a network can hold up the unwinding, which waits for it. The watchdog is
+    # started without the threading module, whose locks the interrupted code may hold.
+    _thread.start_new_thread(_force_exit, ())
     raise Terminated
 
 
@@ -108,6 +109,7 @@ if hasattr(os, "register_at_fork"):  # all but Windows
 
 
 def _force_exit() -> None:
+    time.sleep(_GRACE)
     for cleanup in _before_forced_exit:
         cleanup()
     _end_at_once()
@@ -115,9 +117,8 @@ def _force_exit() -> None:
 
 def _end_at_once() -> NoReturn:
     """Say so and end, without the seconds that the interpreter takes to put large libraries away."""
-    print("error: terminated", file=sys.stderr)
+    with suppress(OSError, ValueError):  # closed streams
+        print("error: terminated", file=sys.stderr, flush=True)
+        sys.stdout.flush()
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
     os._exit(TERMINATED)
