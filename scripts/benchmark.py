@@ -197,7 +197,7 @@ def time_chain(engine: Engine, repeats: int, num_frames: int) -> Timing:
                 part = slice(start, start + engine.batch_size)
                 edited = neutralize(sources[part], windows[part]).clamp(0.0, 1.0)
                 reference = resize(edited, ENET_SIZE)
-                low_res = syncer(audio[part], crops[part], reference)
+                low_res = syncer(audio[part], crops[part], reference).image
                 jobs = [_job(index) for index in range(start, start + len(low_res))]
                 images.append(enhancer(jobs, low_res, crops[part]))
             return torch.cat(images)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -172,14 +172,15 @@ class Renderer:
                 reference = to_tensor(self._neutralize(faces, crops), self._engine.device)
         with self.stopwatch("lipsync"):
             audio = self.speech.windows([face.time for face in faces])
-            low_res = self._lipsync(audio, original, reference)
+            painting = self._lipsync(audio, original, reference)
         if self._score_sync:
             with self.stopwatch("sync score"):
-                self._score_sync(faces, low_res, audio)
+                self._score_sync(faces, painting.image, audio)
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
-            patches = to_images(self._enhance(faces, low_res, original))
+            enhanced = replace(painting, image=self._enhance(faces, painting.image, original))
+            patches = to_images(enhanced.over(original, reference))
         if self._restore:
             with self.stopwatch("restore"):
                 patches = self._restore(faces, patches)

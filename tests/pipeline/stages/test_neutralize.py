@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.core.coefficients import CROP, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
+from videoretalking.core.landmarks import LIPS
 from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, rows_in_view
 from videoretalking.faces.types import FaceTrack
@@ -70,7 +72,7 @@ def test_one_shot_keeps_the_driving_pose_and_corrects_the_scale(track: FaceTrack
 
 
 class _Painter(torch.nn.Module):
-    """A D-Net that paints a color and counts how much it was asked."""
+    """A D-Net that paints green stripes and counts how much it was asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,8 +81,9 @@ class _Painter(torch.nn.Module):
 
     def forward(self, image: torch.Tensor, coefficients: torch.Tensor) -> DNetOutput:
         self.sources += list(image)
-        color = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand_as(image)
-        return DNetOutput(image, image, color)
+        green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand_as(image).clone()
+        green[:, 1, :, torch.arange(image.shape[3]) // 8 % 2 == 0] = 0.7
+        return DNetOutput(image, image, green)
 
 
 def _neutralizer(track: FaceTrack, one_shot: bool = False) -> tuple[Neutralizer, _Painter]:
@@ -95,8 +98,33 @@ def test_the_reference_is_the_edited_face_within_the_original_crop(track: FaceTr
     job = face_job(frame, track.landmarks[3], size=128, index=3)
     (reference,) = neutralizer([job], [extract(frame, job.crop)])
     assert reference.shape == (128, 128, 3)
-    center = job.crop.to_crop(track.landmarks[3][33]).astype(int)
-    np.testing.assert_allclose(reference[center[1], center[0]], [0, 1, 0], atol=1e-3)
+    x, y = job.crop.to_crop(track.landmarks[3][33]).astype(int)
+    row = np.s_[y - 8, x - 16 : x + 16, 1]  # below the eyes, where the frame is smooth
+    assert np.ptp(extract(frame, job.crop)[row]) < 10 and np.ptp(reference[row]) > 0.15  # D-Net's stripes
+
+
+def test_the_edited_face_has_the_colors_of_the_frame(track: FaceTrack) -> None:
+    neutralizer, _ = _neutralizer(track)
+    frame = face_frame(track.landmarks[3])
+    job = face_job(frame, track.landmarks[3], size=128, index=3)
+    (reference,) = neutralizer([job], [extract(frame, job.crop)])
+    x, y = job.crop.to_crop(track.landmarks[3][30]).astype(int)
+    area = np.s_[y - 12 : y + 12, x - 12 : x + 12]
+    skin = extract(frame, job.crop)[area].mean(axis=(0, 1)) / 255
+    np.testing.assert_allclose(reference[area].mean(axis=(0, 1)), skin, atol=0.04)  # D-Net painted green
+
+
+def test_the_colors_of_the_mouth_do_not_leak(track: FaceTrack) -> None:
+    neutralizer, _ = _neutralizer(track)
+    frame = face_frame(track.landmarks[3])
+    job = face_job(frame, track.landmarks[3], size=128, index=3)
+    painted = frame.copy()
+    cv2.fillPoly(painted, [track.landmarks[3][LIPS].round().astype(np.int32)], (0, 0, 0))
+    (reference,) = neutralizer([job], [extract(frame, job.crop)])
+    other, _ = _neutralizer(track)
+    (leaked,) = other([replace(job, frame=painted)], [extract(painted, job.crop)])
+    x, y = job.crop.to_crop(track.landmarks[3][62]).astype(int)
+    assert np.abs(leaked[y, x] - reference[y, x]).max() < 0.03
 
 
 def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:

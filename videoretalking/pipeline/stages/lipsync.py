@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from videoretalking.core.constants import LNET_SIZE
 from videoretalking.models.blocks import shrink
-from videoretalking.models.lnet import lnet_input
+from videoretalking.models.lnet import LNet, Painting, lnet_input
 from videoretalking.pipeline.engine import Runner
 
 
@@ -21,11 +22,13 @@ class LipSyncer:
     """
 
     def __init__(self, lnet: Runner[nn.Module]) -> None:
-        self.lnet = lnet
-        config: Any = lnet.network.config
+        network = lnet.network
+        config: Any = network.config
         self.antialias: bool = config.antialias
+        self.blends = isinstance(network, LNet) and network.config.blend_reference
+        self.lnet = lnet.using(_layers(network)) if isinstance(network, LNet) and self.blends else lnet
 
-    def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    def __call__(self, audio: torch.Tensor, original: torch.Tensor, reference: torch.Tensor) -> Painting:
         """Run L-Net.
 
         Args:
@@ -34,6 +37,23 @@ class LipSyncer:
             reference: [N, 3, S, S] the same faces with the canonical expression.
 
         Returns:
-            [N, 3, 96, 96] in [0, 1].
+            The faces at 96x96; from an L-Net that paints a share of each pixel, with share and flow.
         """
-        return self.lnet(audio[:, None], shrink(lnet_input(original, reference), LNET_SIZE, self.antialias))
+        faces = shrink(lnet_input(original, reference), LNET_SIZE, self.antialias)
+        layers = self.lnet(audio[:, None], faces)
+        if not self.blends:
+            return Painting(layers)
+        return Painting(*layers.split((3, 1, 2), dim=1))
+
+
+def _layers(network: LNet) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """L-Net as a function with one output [N, 6, 96, 96]: the face, the share of the painting, the flow."""
+
+    def run(audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+        painting = network.paint(audio, faces)
+        image = painting.over(*faces.split(3, dim=1))
+        assert painting.share is not None
+        flow = image.new_zeros(len(image), 2, *image.shape[2:]) if painting.flow is None else painting.flow
+        return torch.cat([image, painting.share, flow], dim=1)
+
+    return run

@@ -21,6 +21,7 @@ from videoretalking.core.coefficients import (
 )
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.faces.align import anchor_crop, extract
+from videoretalking.faces.masks import mouth_polygon_mask, soften
 from videoretalking.faces.reconstruct import rows_in_view
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.pipeline.engine import Runner
@@ -28,6 +29,9 @@ from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
 from videoretalking.pipeline.stages.blend import fade_window
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
+_COLOR_BLUR = 0.05  # of the crop's side: colors that vary over a longer way are those of the frame
+_LEAST_SEEN = 1e-3  # keeps the mean finite where nothing is seen
+_MOUTH_MARGIN = 0.2  # eye distances around the lips that are not measured
 
 
 class DrivingWindows:
@@ -129,7 +133,7 @@ class Neutralizer:
         edited = self.dnet(to_tensor(sources, self.dnet.device), torch.from_numpy(windows))
         images = to_images(edited.clamp(0.0, 1.0))
         return [
-            _insert(image, crop, face.crop, original)
+            _insert(image, crop, face, original)
             for image, crop, face, original in zip(images, crops, faces, originals, strict=True)
         ]
 
@@ -143,9 +147,22 @@ class Neutralizer:
         return self._sources[key]
 
 
-def _insert(image: AnyImage, source: Crop, target: Crop, original: AnyImage) -> AnyImage:
-    """Put D-Net's image into L-Net's crop of the same frame, faded at its border."""
+def _insert(image: AnyImage, source: Crop, face: FaceJob, original: AnyImage) -> AnyImage:
+    """Put D-Net's image into L-Net's crop of the same frame, in the frame's colors, faded at its border.
+
+    Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the
+    border of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth, which
+    must not leak.
+    """
+    target = face.crop
     view = target.after(source)
-    weight = extract(fade_window(*source.size, _FADE), view, edge=False)[..., None]
+    weight = extract(fade_window(*source.size, _FADE), view, edge=False)
+    frame = original.astype(np.float32) / 255.0
     inserted = extract(image, view)
-    return weight * inserted + (1.0 - weight) * (original.astype(np.float32) / 255.0)
+    blur = _COLOR_BLUR * max(target.size)
+    seen = weight * (
+        1.0 - mouth_polygon_mask(target.to_crop(face.landmarks), target.size, grow=_MOUTH_MARGIN)
+    )
+    drift = soften(seen[..., None] * (frame - inserted), blur) / (soften(seen, blur)[..., None] + _LEAST_SEEN)
+    inserted = np.clip(inserted + drift, 0.0, 1.0)
+    return weight[..., None] * inserted + (1.0 - weight[..., None]) * frame
