@@ -93,7 +93,7 @@ def cut_low(clip: PreparedClip, index: int, view: Crop, antialias: bool) -> Imag
         clip: the clip.
         index: frame number.
         view: the crop, 384 x 384.
-        antialias: the mean of the pixels that each new one covers, or bilinear (:func:`models.blocks.shrink`).
+        antialias: the mean of the pixels that each new one covers, or bilinear, as the networks' ``shrink`` does.
 
     Returns:
         uint8 RGB [96, 96, 3].

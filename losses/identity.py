@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import resize
+from videoretalking.models.layers.blocks import resize
 
 
 class IdentityLoss(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from videoretalking.core.constants import LANDMARK_SIZE
 from videoretalking.core.landmarks import OUTER_EYE_CORNERS
-from videoretalking.models.blocks import resize
+from videoretalking.models.layers.blocks import resize
 
 # A standard deviation, of landmarks in parts of the image's side or of pixels in parts of white, that counts as
 # none; it keeps the gradient of the root finite.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.errors import UserError
-from videoretalking.models.blocks import scale_by
+from videoretalking.models.layers.blocks import scale_by
 
 FeatureExtractor = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 

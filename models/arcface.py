@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from videoretalking.models.blocks import to_signed
+from videoretalking.models.layers.blocks import to_signed
 
 
 @dataclass(frozen=True)

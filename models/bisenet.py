@@ -16,7 +16,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
 from videoretalking.core.config import require_positive
-from videoretalking.models.resnet import ResNetBody, require_four_stages
+from videoretalking.models.layers.resnet import ResNetBody, require_four_stages
 
 # Meaning of each logit, by index; the order differs from ParseNet's.
 CLASSES = (

@@ -16,7 +16,7 @@ from videoretalking.core.checkpoint import read_checkpoint, save_checkpoint
 from videoretalking.core.config import from_dict, to_dict
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folders, find_file, find_weights
-from videoretalking.models.blocks import fold_spectral_norm
+from videoretalking.models.layers.blocks import fold_spectral_norm
 from videoretalking.models.official.layout import Layout
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from videoretalking.models.blocks import ResDown, to_signed, unroll_clip
+from videoretalking.models.layers.blocks import ResDown, to_signed, unroll_clip
 
 # Kernel and stride of the first convolution of each size of Wav2Lip's discriminator, after 48x96.
 _QUALITY_STEPS: tuple[tuple[int, int | tuple[int, int]], ...] = ((5, (1, 2)), (5, 2), (5, 2), (3, 2), (3, 2))

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.coefficients import NUM_MOTION
-from videoretalking.models.adain import AdaIN
-from videoretalking.models.blocks import ChannelLayerNorm, from_signed, resize, to_signed
-from videoretalking.models.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
+from videoretalking.models.layers.adain import AdaIN
+from videoretalking.models.layers.blocks import ChannelLayerNorm, from_signed, resize, to_signed
+from videoretalking.models.layers.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
 
 _CONSTANT = 1e-5  # standard deviation of a coefficient that does not change
 

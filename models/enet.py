@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import ResDown, resize
-from videoretalking.models.style import StyleConv, ToRGB
+from videoretalking.models.layers.blocks import ResDown, resize
+from videoretalking.models.layers.style import StyleConv, ToRGB
 
 # L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
 # up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.

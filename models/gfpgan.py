@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.config import require_positive
-from videoretalking.models.blocks import ResDown, from_signed, to_signed
-from videoretalking.models.style import StyleConv, ToRGB
+from videoretalking.models.layers.blocks import ResDown, from_signed, to_signed
+from videoretalking.models.layers.style import StyleConv, ToRGB
 
 _CONSTANT_SIZE = 4  # side of the decoder's learned constant, and of the coarsest level
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.config import require_positive
-from videoretalking.models.blocks import from_signed, to_signed
+from videoretalking.models.layers.blocks import from_signed, to_signed
 
 _CONSTANT_SIZE = 4  # side of the generator's learned constant, and of the coarsest level
 _MAPPING_LR_MULTIPLIER = 0.01
@@ -199,7 +199,7 @@ class EqualizedModulatedConv(nn.Module):
     """Equalized convolution whose kernel is scaled per sample by the latent code.
 
     Up-sampling is a strided transposed convolution followed by the low-pass filter (Karras et al. 2020),
-    unlike :class:`models.style.ModulatedConv`, which is also not equalized.
+    unlike :class:`models.layers.style.ModulatedConv`, which is also not equalized.
 
     Args:
         in_channels: channels of the input.

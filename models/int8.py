@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.style import ModulatedConv
+from videoretalking.models.layers.style import ModulatedConv
 
 _MIN_CHANNELS = 64  # with fewer, rounding the map costs as much time as the convolution saves
 _MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.constants import SYNC_FRAMES
-from videoretalking.models.audio_encoder import AudioEncoder
-from videoretalking.models.blocks import ConvNormAct
+from videoretalking.models.layers.audio_encoder import AudioEncoder
+from videoretalking.models.layers.blocks import ConvNormAct
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class LipSyncExpertConfig:
         audio_residual: residual layers of its stages.
         face_widths: channels of the face encoder at 48, 46, 23, 12 and 6 rows; the last again at 3 and 1.
         face_residual: residual layers at these sizes.
-        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
-            of the pixels that each new one covers, or bilinearly as the released weights were trained.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.layers.blocks.shrink`): as
+            the mean of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     num_frames: int = SYNC_FRAMES

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.attention import CrossAttentionBlocks
-from videoretalking.models.audio_encoder import AudioEncoder
-from videoretalking.models.blocks import resize, roll_clip, scale_by, unroll_audio, unroll_clip
-from videoretalking.models.editing_blocks import FinalConv, PlainBlock
-from videoretalking.models.ffc import FFCResBlock
+from videoretalking.models.layers.attention import CrossAttentionBlocks
+from videoretalking.models.layers.audio_encoder import AudioEncoder
+from videoretalking.models.layers.blocks import resize, roll_clip, scale_by, unroll_audio, unroll_clip
+from videoretalking.models.layers.editing_blocks import FinalConv, PlainBlock
+from videoretalking.models.layers.ffc import FFCResBlock
 
 _MAX_FLOW = 16.0  # pixels of the 96: a jaw moves less
 _FIRST_SHARE = -1.0  # logit of the share before training: the reference shows first, where it can be moved
@@ -54,8 +54,8 @@ class LNetConfig:
         ffc_negative_slope: leaky slope inside the FFC units.
         norm: normalization of the visual encoder and decoder.
         spectral: spectral norm on their convolutions.
-        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
-            of the pixels that each new one covers, or bilinearly as the released weights were trained.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.layers.blocks.shrink`): as
+            the mean of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     channels: int = 64

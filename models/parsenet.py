@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.config import require_positive
-from videoretalking.models.blocks import from_signed, to_signed
+from videoretalking.models.layers.blocks import from_signed, to_signed
 
 # Meaning of each logit, by index.
 CLASSES = (

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck
 
 from videoretalking.core.coefficients import ANGLES, EXPRESSION, IDENTITY, LIGHTING, TEXTURE
-from videoretalking.models.resnet import ResNetBody, require_four_stages
+from videoretalking.models.layers.resnet import ResNetBody, require_four_stages
 
 _FEATURES = 512 * Bottleneck.expansion
 # One linear head per group, in the order of the coefficient vector; translation has two: (tx, ty) and tz.

@@ -17,7 +17,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from videoretalking.core.colors import IMAGENET_MEAN_LEVELS
 from videoretalking.core.config import require_positive
-from videoretalking.models.resnet import ResNetBody, require_four_stages
+from videoretalking.models.layers.resnet import ResNetBody, require_four_stages
 
 STRIDES = (8, 16, 32)  # input pixels per cell of each level
 _RESNET50_CHANNELS = (512, 1024, 2048)  # at those strides

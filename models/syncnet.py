@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import ConvNormAct
+from videoretalking.models.layers.blocks import ConvNormAct
 
 _CLIP_FRAMES = 5  # video frames of one window, 0.2 s at 25 frames a second
 

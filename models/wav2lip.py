@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.audio_encoder import AudioEncoder
-from videoretalking.models.blocks import ConvNormAct, roll_clip, unroll_audio, unroll_clip
+from videoretalking.models.layers.audio_encoder import AudioEncoder
+from videoretalking.models.layers.blocks import ConvNormAct, roll_clip, unroll_audio, unroll_clip
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Wav2LipConfig:
         decoder_widths: channels of the decoder at 1, 3, 6, 12, 24, 48 and 96 pixels.
         decoder_residual: residual layers at these sizes.
         head_width: channels before the color convolution.
-        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.blocks.shrink`): as the mean
-            of the pixels that each new one covers, or bilinearly as the released weights were trained.
+        antialias: how a face comes to 96 pixels, in training and in use (:func:`models.layers.blocks.shrink`): as
+            the mean of the pixels that each new one covers, or bilinearly as the released weights were trained.
     """
 
     audio_widths: tuple[int, ...] = (32, 64, 128, 256, 512)

@@ -43,9 +43,9 @@ from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.video import VideoInfo, VideoWriter
 from videoretalking.models.bisenet import BiSeNet
-from videoretalking.models.blocks import fold_spectral_norm, resize
 from videoretalking.models.catalog import build_network
 from videoretalking.models.enet import ENet
+from videoretalking.models.layers.blocks import fold_spectral_norm, resize
 from videoretalking.models.lnet import lnet_input
 from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.analyze import Analysis

@@ -21,10 +21,10 @@ from videoretalking.datasets.small_data import MouthWindows, NearDNetPairs, Near
 from videoretalking.losses.landmarks import LandmarkLoss, cut_mouths, flow_loss, movement_loss
 from videoretalking.losses.perceptual import l1_loss
 from videoretalking.losses.sync import contrastive_sync_loss
-from videoretalking.models.audio_encoder import AudioEncoder
-from videoretalking.models.blocks import unroll_clip
 from videoretalking.models.catalog import load_network
 from videoretalking.models.dnet import DNetOutput, sampling_grid
+from videoretalking.models.layers.audio_encoder import AudioEncoder
+from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.train.config import FrozenConfig
 from videoretalking.train.frozen import load_frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-# Last parts of the keys of Wav2Lip's conv block -> ``models.blocks.ConvNormAct``; pass as ``Layout.leaves``.
+# Last parts of the keys of Wav2Lip's conv block -> ``models.layers.blocks.ConvNormAct``; pass as ``Layout.leaves``.
 CONV_NORM_ACT_LEAVES = {
     "conv_block.0.weight": "conv.weight",
     "conv_block.0.bias": "conv.bias",

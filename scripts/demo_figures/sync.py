@@ -23,8 +23,8 @@ from videoretalking.datasets.collection import mel_start
 from videoretalking.datasets.mouths import inner_lip_gap
 from videoretalking.media.mel import SILENCE
 from videoretalking.metrics.offset import best_offset, pairwise_accuracy
-from videoretalking.models.blocks import resize
 from videoretalking.models.landmarks import LandmarkNet
+from videoretalking.models.layers.blocks import resize
 from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.models.lnet import lnet_input
 from videoretalking.scripts.demo_figures.clips import HeldOutClip, mean

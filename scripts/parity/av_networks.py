@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from videoretalking.models.blocks import from_signed
+from videoretalking.models.layers.blocks import from_signed
 from videoretalking.models.official.layout import flip_triples
 from videoretalking.models.syncnet import SyncNet
 

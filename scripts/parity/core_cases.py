@@ -9,7 +9,7 @@ import torch
 
 from videoretalking.core import coefficients
 from videoretalking.core.expressions import EXPRESSION_TEMPLATES, UPPER_FACE_EMOTIONS, action_units
-from videoretalking.models.blocks import from_signed
+from videoretalking.models.layers.blocks import from_signed
 
 Case = dict[str, dict[str, Any]]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from videoretalking.core.colors import IMAGENET_MEAN, IMAGENET_STD
-from videoretalking.models.blocks import from_signed, to_signed
+from videoretalking.models.layers.blocks import from_signed, to_signed
 
 Tensors = Mapping[str, torch.Tensor]
 Adapter = Callable[[nn.Module, Tensors], dict[str, torch.Tensor]]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from videoretalking.models.blocks import from_signed, to_signed
 from videoretalking.models.dnet import DNet
 from videoretalking.models.enet import ENet
+from videoretalking.models.layers.blocks import from_signed, to_signed
 from videoretalking.models.lnet import LNet
 from videoretalking.models.official.layout import flip_triples
 from videoretalking.scripts.parity.published.enet import enhance_from_audio

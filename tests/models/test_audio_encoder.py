@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from videoretalking.models.audio_encoder import AudioEncoder
+from videoretalking.models.layers.audio_encoder import AudioEncoder
 
 
 def test_released_sizes() -> None:

@@ -14,7 +14,7 @@ from videoretalking.core.devices import has_fast_int8
 from videoretalking.models import int8
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d, int8_conv2d, quantize, to_int8
-from videoretalking.models.style import StyleConv
+from videoretalking.models.layers.style import StyleConv
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import fold_spectral_norm
 from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
 from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.models.layers.blocks import fold_spectral_norm
 from videoretalking.models.lnet import LNet, LNetConfig, Painting
 
 DNET = DNetConfig(descriptor_size=16, adain_hidden=32, warp_channels=4, warp_max_channels=8, edit_channels=4)

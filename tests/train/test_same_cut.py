@@ -23,7 +23,7 @@ from videoretalking.datasets.expert import SyncWindows
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.faces.align import box_crop, extract
-from videoretalking.models.blocks import shrink
+from videoretalking.models.layers.blocks import shrink
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 

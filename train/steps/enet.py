@@ -16,9 +16,9 @@ from videoretalking.datasets.enet import ENetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.identity import IdentityLoss
 from videoretalking.losses.perceptual import l1_loss
-from videoretalking.models.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
 from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.models.layers.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
 from videoretalking.models.lnet import LNet, lnet_input
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, PerceptualConfig, TrainingConfig
 from videoretalking.train.frozen import load_expert, load_features, load_frozen, make_perceptual_loss

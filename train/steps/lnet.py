@@ -12,7 +12,7 @@ from torch import nn
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.losses.perceptual import l1_loss
-from videoretalking.models.blocks import unroll_clip
+from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.models.lnet import LNet, LNetConfig
 from videoretalking.train.config import FrozenConfig, PerceptualConfig, TrainingConfig
 from videoretalking.train.frozen import load_expert, load_features, make_perceptual_loss

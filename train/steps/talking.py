@@ -9,7 +9,7 @@ from torch import nn
 
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.lnet import LNetClips
-from videoretalking.models.blocks import unroll_clip
+from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.models.lnet import lnet_input
 from videoretalking.train.steps.base import as_tensors
 

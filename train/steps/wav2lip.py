@@ -16,8 +16,8 @@ from videoretalking.datasets.lnet import LNetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.perceptual import l1_loss
 from videoretalking.losses.sync import sync_bce_loss, sync_probability
-from videoretalking.models.blocks import unroll_clip
 from videoretalking.models.discriminators import QualityDiscriminator, QualityDiscriminatorConfig
+from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.models.lipsync_expert import stack_lower_half
 from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, TrainingConfig

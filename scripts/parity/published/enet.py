@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from videoretalking.models.blocks import resize, roll_clip, unroll_audio, unroll_clip
 from videoretalking.models.enet import ENet
+from videoretalking.models.layers.blocks import resize, roll_clip, unroll_audio, unroll_clip
 from videoretalking.models.lnet import LNet
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from videoretalking.core.constants import ENET_SIZE
-from videoretalking.models.blocks import resize
 from videoretalking.models.enet import ENet
+from videoretalking.models.layers.blocks import resize
 from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from videoretalking.core.constants import LNET_SIZE
-from videoretalking.models.blocks import shrink
+from videoretalking.models.layers.blocks import shrink
 from videoretalking.models.lnet import LNet, Painting, lnet_input
 from videoretalking.pipeline.engine import Runner
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from videoretalking.core.expressions import action_units
-from videoretalking.models.blocks import resize
+from videoretalking.models.layers.blocks import resize
 from videoretalking.pipeline.config import UpperFace
 from videoretalking.pipeline.engine import Runner
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import ChannelLayerNorm, maybe_spectral_norm
+from videoretalking.models.layers.blocks import ChannelLayerNorm, maybe_spectral_norm
 
 Norm = Literal["layer", "batch"]
 NEGATIVE_SLOPE = 0.1

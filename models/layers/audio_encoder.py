@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from videoretalking.models.blocks import ConvNormAct
+from videoretalking.models.layers.blocks import ConvNormAct
 
 # One stage of the encoder per stride; an 80x16 window shrinks to 80x16, 27x16, 9x6 and 3x3.
 _STRIDES: tuple[int | tuple[int, int], ...] = (1, (3, 1), 3, (3, 2))

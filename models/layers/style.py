@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.blocks import scale_by
+from videoretalking.models.layers.blocks import scale_by
 
 _DEMODULATION_EPS = 1e-8
 

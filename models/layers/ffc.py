@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.adain import AdaIN
+from videoretalking.models.layers.adain import AdaIN
 
 
 class FourierUnit(nn.Module):
