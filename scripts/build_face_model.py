@@ -85,7 +85,7 @@ class FaceModelConfig:
 
 
 @dataclass(frozen=True)
-class FaceModel:
+class FaceModelTensors:
     """The tensors of the file, in float64; see the module's text."""
 
     mean: Floats64
@@ -156,7 +156,9 @@ def smile_measure(shapes: Floats64) -> Floats64:
     return width + 2.0 * lift
 
 
-def build(people: dict[str, Floats64], stills: dict[str, Floats64], config: FaceModelConfig) -> FaceModel:
+def build(
+    people: dict[str, Floats64], stills: dict[str, Floats64], config: FaceModelConfig
+) -> FaceModelTensors:
     """Build the model.
 
     Args:
@@ -192,7 +194,7 @@ def build(people: dict[str, Floats64], stills: dict[str, Floats64], config: Face
 
     unit = float(np.linalg.norm(mean[RIGHT] - mean[LEFT]))
     origin = (mean[RIGHT] + mean[LEFT]) / 2.0
-    return FaceModel(
+    return FaceModelTensors(
         mean=(mean - origin) / unit,
         identity_basis=identity_basis / unit,
         expression_basis=expression_basis / unit,
@@ -295,7 +297,7 @@ def _padded(values: Floats64) -> Floats64:
     return np.pad(values, (0, NUM_EXPRESSION - len(values)))
 
 
-def save(model: FaceModel, path: Path, num_people: int, num_stills: int) -> None:
+def save(model: FaceModelTensors, path: Path, num_people: int, num_stills: int) -> None:
     """Write the model, made from so many people, as a checkpoint of the network name ``face_model``."""
     state = {name: torch.tensor(values, dtype=torch.float32) for name, values in vars(model).items()}
     described = {

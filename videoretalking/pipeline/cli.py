@@ -18,7 +18,7 @@ from videoretalking.core.files import check_output
 from videoretalking.core.locations import find_file, find_weights
 from videoretalking.media.formats import check_format
 from videoretalking.pipeline.batch import read_jobs, run_jobs
-from videoretalking.pipeline.flags import FLAGS, Job, make_job, read_flags
+from videoretalking.pipeline.flags import FLAGS, CommandLine, make_job, read_flags
 
 _INPUTS = ("face", "audio", "batch", "config")
 _FILE_FLAGS = tuple(flag for flag in FLAGS if flag.metavar == "FILE")
@@ -66,7 +66,7 @@ def require_inputs(files: Mapping[str, str], family: str) -> None:
         raise UserError("; ".join(missing))
 
 
-def check_outputs(job: Job, inputs: Mapping[str, str]) -> None:
+def check_outputs(job: CommandLine, inputs: Mapping[str, str]) -> None:
     """Make sure that result and report can be written and replace nothing that is needed.
 
     Raises:
@@ -80,7 +80,7 @@ def check_outputs(job: Job, inputs: Mapping[str, str]) -> None:
         check_output(job.report, "--report", {**inputs, "--outfile": job.outfile})
 
 
-def _dub(job: Job) -> None:
+def _dub(job: CommandLine) -> None:
     from videoretalking.pipeline.retalker import Retalker
 
     assert job.face is not None and job.audio is not None
@@ -89,7 +89,7 @@ def _dub(job: Job) -> None:
         report.save(job.report)
 
 
-def _dub_many(job: Job, batch: str) -> None:
+def _dub_many(job: CommandLine, batch: str) -> None:
     jobs = read_jobs(batch)
     report_dir = None if job.report is None else Path(job.report)
     if report_dir is not None and report_dir.exists() and not report_dir.is_dir():
@@ -111,7 +111,7 @@ def _given_files(values: Mapping[str, Any]) -> dict[str, str]:
     return files
 
 
-def _config_files(job: Job) -> dict[str, str]:
+def _config_files(job: CommandLine) -> dict[str, str]:
     """Config key -> file that must exist, wherever the value comes from."""
     values = to_dict(job.config)
     keys = {flag.key: flag.key.split(".") for flag in _FILE_FLAGS}

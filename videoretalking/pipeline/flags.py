@@ -40,7 +40,7 @@ Flags may be written with dashes or underscores; those of the published program 
 
 
 @dataclass(frozen=True)
-class Job:
+class CommandLine:
     """One parsed command line.
 
     Attributes:
@@ -271,7 +271,7 @@ REPLACED: Mapping[str, tuple[int | None, str]] = {
 }
 
 
-def parse(arguments: Sequence[str] | None = None) -> Job:
+def parse(arguments: Sequence[str] | None = None) -> CommandLine:
     """Read a command line.
 
     Defaults are outranked by the file of ``--config``, that by ``--preset``, and that by single flags.
@@ -295,14 +295,14 @@ def read_flags(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return values
 
 
-def make_job(values: Mapping[str, Any]) -> Job:
+def make_job(values: Mapping[str, Any]) -> CommandLine:
     """The job that flags describe; see :func:`parse`."""
     face, audio, batch = (values.get(key) for key in ("face", "audio", "batch"))
     if batch is None and (face is None or audio is None):
         raise UserError("--face and --audio are needed (or --batch list.csv); see --help")
     if batch is not None and (face is not None or audio is not None):
         raise UserError("--batch takes face and audio from its list; leave --face and --audio out")
-    return Job(
+    return CommandLine(
         face and str(find_file(face)),
         audio and str(find_file(audio)),
         values.get("outfile", DEFAULT_OUTFILE),
