@@ -122,20 +122,25 @@ def test_mistakes_of_any_program_are_one_line() -> None:
             parser.parse_args(arguments)
 
 
-def test_demo_dubs_the_bundled_example_into_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_dubs_the_bundled_examples_into_results(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
+    sheets: list[list[str]] = []
     demo = import_module("videoretalking.scripts.demo")
     monkeypatch.setattr(demo.cli, "main", calls.append)
-    monkeypatch.setattr(demo.make_contact_sheet, "main", calls.append)
+    monkeypatch.setattr(
+        "videoretalking.scripts.compare.compare", lambda report, outfile: sheets.append([report, outfile])
+    )
+    monkeypatch.setattr("videoretalking.scripts.make_contact_sheet.main", sheets.append)
     monkeypatch.setattr(sys, "argv", ["videoretalking", "demo", "--device", "cpu"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 0
-    (dub, sheet) = calls
-    files = dict(zip(dub[::2], dub[1::2], strict=True))
-    assert Path(files["--face"]).is_file() and Path(files["--audio"]).is_file()
-    assert (
-        files["--outfile"] == "results/demo.mp4"
-        and files["--device"] == "cpu"
-        and sheet == ["results/demo.mp4"]
-    )
+    results = []
+    for call in calls:
+        files = dict(zip(call[::2], call[1::2], strict=True))
+        assert Path(files["--face"]).is_file() and Path(files["--audio"]).is_file()
+        assert files["--device"] == "cpu"
+        results.append(files["--outfile"])
+    assert results == ["results/demo.mp4", "results/portrait.mp4"]
+    comparison = Path("results/demo_comparison.mp4")
+    assert sheets[0] == [Path("results/demo.json"), comparison] and sheets[1][0] == str(comparison)

@@ -31,7 +31,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "dub": Command("pipeline.cli", "make the face of a video speak the words of an audio file"),
-    "demo": Command("scripts.demo", "dub the bundled example into ./results"),
+    "demo": Command("scripts.demo", "dub the bundled examples into ./results"),
     "train": Command("train.__main__", "train one network from a config"),
     "evaluate": Command("scripts.evaluate", "score a method over a list of pairs"),
     "reproduce": Command("scripts.reproduce", "reproduce the tables of the paper"),
@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, Command] = {
     "convert": Command("scripts.convert_official", "convert the released checkpoints"),
     "parity": Command("scripts.parity.__main__", "check exactness against a kit of golden values"),
     "benchmark": Command("scripts.benchmark", "measure speed and memory"),
+    "compare": Command("scripts.compare", "source and result side by side, from a report"),
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),
     "train-demo": Command("scripts.train_demo", "train the bundled weights from raw clips"),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
