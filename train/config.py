@@ -102,6 +102,11 @@ class FrozenConfig:
     weights: str
     config: dict[str, Any] = field(default_factory=dict)
 
+    @staticmethod
+    def none() -> FrozenConfig:
+        """No network: to load it is an error."""
+        return FrozenConfig("")
+
 
 @dataclass(frozen=True)
 class PerceptualConfig:
