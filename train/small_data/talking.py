@@ -20,12 +20,17 @@ class TalkingAids:
         reference_gap: distances of references from their frames, or None for any (:class:`NearLNetClips`).
         align_references: show references in the pose of their frames, in the plane.
         silence: probability of silent sound with a mouth that rests closed.
+        far_references: share of samples whose references have mouths unlike those of their frames.
+        gray_judges: show expert and landmark network the output in the colors of the target, so that they push no
+            colors (:func:`losses.judges.with_colors_of`).
     """
 
     audio_encoder: str = ""
     reference_gap: tuple[int, int] | None = None
     align_references: bool = False
     silence: float = 0.0
+    far_references: float = 0.0
+    gray_judges: bool = False
 
     def sample_options(self) -> dict[str, Any]:
         """Arguments of :class:`NearLNetClips`."""
@@ -33,6 +38,7 @@ class TalkingAids:
             "reference_gap": self.reference_gap,
             "align_references": self.align_references,
             "silence": self.silence,
+            "far_references": self.far_references,
         }
 
 

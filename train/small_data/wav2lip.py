@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from videoretalking.datasets.small_data import NearLNetClips
+from videoretalking.losses.judges import with_colors_of
 from videoretalking.train.small_data.talking import TalkingAids, start_audio_encoder
 from videoretalking.train.steps.wav2lip import Wav2LipStep, Wav2LipTrainingConfig
 
@@ -37,3 +38,7 @@ class Wav2LipSmallDataStep(Wav2LipStep):
     def sample_options(self) -> dict[str, Any]:
         """References and silence."""
         return super().sample_options() | self.config.sample_options()
+
+    def judged(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The output, in the colors of the target where the config says so."""
+        return with_colors_of(output, target) if self.config.gray_judges else output
