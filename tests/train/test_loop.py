@@ -187,14 +187,15 @@ for index, (path, overrides) in enumerate(eval(sys.argv[1])):
 
 
 def test_two_processes_equal_one(debug_config: DebugConfig, prepared_root: Path, tmp_path: Path) -> None:
-    """E-Net with its adversary, and the expert, whose batch norms must span both processes.
+    """E-Net with its adversary, L-Net with its parts, and the expert, whose batch norms must span both processes.
 
-    The expert gets a small rate: Adam turns rounding noise into steps of the size of the rate wherever a
-    gradient is nearly zero.
+    Small rates: Adam turns rounding noise into steps of the size of the rate wherever a gradient is nearly zero.
     """
     quiet = ["loop.steps=10", "loop.save_every=10", "loop.log_every=10", *QUIET]
     jobs = {
         "enet": [*quiet, "loop.batch_size=2", "num_frames=1", "loss_weights.sync=0", "optimizer.lr=1e-4"],
+        # the limit is taken in each process
+        "lnet": [*quiet, "loop.accumulation=1", "judge_limit=0", "optimizer.lr=1e-5", "optimizer.eps=1e-6"],
         "lipsync_expert": [
             *(*quiet, "loop.batch_size=8", "optimizer.lr=1e-5", "optimizer.eps=1e-6"),
             # no teacher: its dropout draws anew in each process
