@@ -116,6 +116,14 @@ def test_the_moving_average_is_what_a_run_leaves(debug_config: DebugConfig) -> N
     assert not any(torch.equal(left.get_parameter(name), raw[name]) for name in names)
 
 
+def test_the_adversary_waits_for_its_step(debug_config: DebugConfig) -> None:
+    config = debug_config("lnet", *QUIET, "loop.steps=3", "loop.log_every=1", "adversarial_from=2")
+    train(config)
+    events = EventAccumulator(str(Path(config.loop.folder) / "events")).Reload()
+    for name, steps in (("total", [1, 2, 3]), ("adversarial", [3]), ("discriminator", [3])):
+        assert [event.step for event in events.Scalars(f"train/{name}")] == steps
+
+
 def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
     config = debug_config("landmarks", "loop.precision=bfloat16", "loop.ema_decay=0.5")
     train(config)

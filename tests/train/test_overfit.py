@@ -85,7 +85,7 @@ def test_dnet_standardizes_by_its_training_data(debug_config: DebugConfig) -> No
 
 def test_lnet(debug_config: DebugConfig) -> None:
     # a random expert cannot be satisfied by any lips
-    step = make_step(debug_config("lnet", "loss_weights.sync=0"))
+    step = make_step(debug_config("lnet", "loss_weights.sync=0", "loss_weights.adversarial=0"))
     overfit(step, first_frames(fixed_batch(step)), most_steps=120, lr=5e-3)
 
 
@@ -160,13 +160,15 @@ def test_landmarks(debug_config: DebugConfig) -> None:
     overfit(step, fixed_batch(step), most_steps=80, lr=1e-2)
 
 
-@pytest.mark.parametrize(("name", "most_steps", "lr"), [("enet", 20, 1e-2), ("wav2lip", 120, 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "most_steps", "lr"), [("enet", 20, 1e-2), ("wav2lip", 120, 1e-3), ("lnet", 60, 1e-2)]
+)
 def test_the_discriminator_learns_to_tell(
     debug_config: DebugConfig, name: str, most_steps: int, lr: float
 ) -> None:
     step = make_step(debug_config(name))
     assert step.discriminator is not None
-    output = step.generate(step.network, fixed_batch(step), 0)
+    output = step.generate(step.network, fixed_batch(step), FULL_STAGE)
     optimizer = torch.optim.Adam(step.discriminator.parameters(), lr=lr)
     first = None
     for _ in range(most_steps):
@@ -186,7 +188,10 @@ def test_the_discriminator_learns_to_tell(
 def test_losses_on_lips_need_the_landmarks(debug_config: DebugConfig) -> None:
     with pytest.raises(UserError, match="set loss_weights"):
         make_step(debug_config("lnet", "loss_weights.landmarks=0"))
-    absent = [f"loss_weights.{name}=0" for name in ("landmarks", "movement", "opening", "mouth", "change")]
+    absent = [
+        f"loss_weights.{name}=0"
+        for name in ("landmarks", "movement", "opening", "mouth", "change", "adversarial")
+    ]
     with pytest.raises(UserError, match="or judge_limit=0"):
         make_step(debug_config("lnet", *absent))
     make_step(debug_config("lnet", *absent, "judge_limit=0"))
@@ -210,7 +215,7 @@ def test_losses_on_flow_and_share_need_them(
 
 
 def test_share_and_flow_learn_from_landmarks_alone(debug_config: DebugConfig) -> None:
-    names = ("l1", "perceptual", "sync", "landmarks", "movement", "opening", "mouth", "change")
+    names = ("l1", "perceptual", "sync", "landmarks", "movement", "opening", "mouth", "change", "adversarial")
     absent = [*(f"loss_weights.{name}=0" for name in names), "judge_limit=0"]
     step = make_step(debug_config("lnet", *absent, "loss_weights.flow=1", "align_references=false"))
     batch = first_frames(fixed_batch(step))
@@ -306,6 +311,7 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
             "loss_weights.flow=0",
             "loss_weights.flow_variation=0",
             "loss_weights.share=0",
+            "loss_weights.adversarial=0",
             "judge_limit=0",
             "silence=1.0",
         )

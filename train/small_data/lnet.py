@@ -14,13 +14,15 @@ from videoretalking.core.errors import UserError
 from videoretalking.core.landmarks import LIPS
 from videoretalking.datasets.mouths import MOUTH_POINTS
 from videoretalking.datasets.small_data import NearLNetClips
+from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.blending import flow_variation, mouth_ellipse, reference_flow_loss, share_loss
 from videoretalking.losses.judges import limit_factors, scale_gradient, with_colors_of
 from videoretalking.losses.landmarks import LandmarkLoss, cut_mouths, movement_loss, opening_loss
 from videoretalking.losses.perceptual import l1_loss
+from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.layers.blocks import roll_clip, unroll_audio, unroll_clip
 from videoretalking.models.lnet import Painting
-from videoretalking.train.config import FrozenConfig
+from videoretalking.train.config import FrozenConfig, OptimizerConfig
 from videoretalking.train.frozen import load_frozen
 from videoretalking.train.small_data.talking import TalkingAids, start_audio_encoder
 from videoretalking.train.steps.base import StepOutput
@@ -49,6 +51,8 @@ class LNetSmallDataLossWeights(LNetLossWeights):
         flow_variation: how much that flow differs between neighbors.
         share: cross-entropy of the share of the painting against the ellipse of both mouths; needs
             ``model.blend_reference``.
+        adversarial: a discriminator of patches, on the enlarged mouth and on the lower half; goes with
+            ``landmarks``.
     """
 
     landmarks: float = 0.0
@@ -59,6 +63,7 @@ class LNetSmallDataLossWeights(LNetLossWeights):
     flow: float = 0.0
     flow_variation: float = 0.0
     share: float = 0.0
+    adversarial: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,9 @@ class LNetSmallDataConfig(LNetTrainingConfig, TalkingAids):
         judge_limit: largest ratio of the gradients of expert and landmark network, each with its weights, to that
             of the pixels, on the mouth; 0 for no limit. Goes with ``landmarks``. The ratio is taken anew in each
             micro-batch of each process.
+        adversarial_from: step from which on the adversary takes part, trained with the settings of ``optimizer``.
+            It sharpens what is there, and would hinder a picture that is still to come.
+        discriminator: sizes of the adversary, which is that of E-Net.
     """
 
     step: Literal["lnet_small_data"] = "lnet_small_data"
@@ -82,6 +90,8 @@ class LNetSmallDataConfig(LNetTrainingConfig, TalkingAids):
     freeze_audio: bool = False
     picture_steps: int = 0
     judge_limit: float = 0.0
+    adversarial_from: int = 0
+    discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
 
 
 class LNetSmallDataStep(LNetStep):
@@ -92,8 +102,8 @@ class LNetSmallDataStep(LNetStep):
         device: where to compute.
 
     Raises:
-        UserError: a limit, or a weight for movement, opening, mouth or change, without one for the landmarks; one
-            for flow or share without that part of the network.
+        UserError: a limit, or a weight for movement, opening, mouth, change or the adversary, without one for the
+            landmarks; one for flow or share without that part of the network.
     """
 
     samples = NearLNetClips
@@ -107,6 +117,10 @@ class LNetSmallDataStep(LNetStep):
         self.landmarks: LandmarkLoss | None = None
         if config.loss_weights.landmarks:
             self.landmarks = LandmarkLoss(load_frozen(config.landmarks, "landmarks", device), LIPS)
+        if config.loss_weights.adversarial:
+            self.first_adversarial_step = config.adversarial_from
+            self.discriminator = ENetDiscriminator(config.discriminator).to(device)
+            self.discriminator_loss_weights = {"discriminator": 1.0}
 
     def sample_options(self) -> dict[str, Any]:
         """References and silence, and landmarks where a loss looks at them."""
@@ -133,10 +147,28 @@ class LNetSmallDataStep(LNetStep):
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, judged, batch["sync_audio"], batch["speech"]
             )
+        if self.discriminator is not None and step >= self.first_adversarial_step:
+            losses["adversarial"] = torch.stack(
+                [generator_loss(self.discriminator(view)) for view in _show_lower(output, true_lips)]
+            ).sum()
         if self.config.judge_limit and network.training and not early:
             losses, factors = self._limit_judges(output, target, true_lips, losses)
             metrics |= {f"{judge}_factor": factor for judge, factor in factors.items()}
-        return StepOutput(losses, show_clips(batch, output), metrics)
+        return StepOutput(losses, show_clips(batch, output), metrics, output, target)
+
+    def discriminate(
+        self, discriminator: nn.Module, output: StepOutput, step: int
+    ) -> dict[str, torch.Tensor]:
+        """Loss ``discriminator``."""
+        assert output.fake is not None and output.real is not None and self.landmarks is not None
+        lips = self._find_lips(self.landmarks, output.real)
+        views = zip(_show_lower(output.real, lips), _show_lower(output.fake.detach(), lips), strict=True)
+        losses = [discriminator_loss(discriminator(real), discriminator(fake)) for real, fake in views]
+        return {"discriminator": torch.stack(losses).sum()}
+
+    def discriminator_optimizer(self) -> OptimizerConfig:
+        """The same as the network's."""
+        return self.config.optimizer
 
     @staticmethod
     @torch.no_grad()
@@ -226,7 +258,8 @@ def mouth_mask(lips: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
 
 def _check_weights(config: LNetSmallDataConfig) -> None:
     weights, model = config.loss_weights, config.model
-    lips = [name for name in ("movement", "opening", "mouth", "change") if getattr(weights, name)]
+    names = ("movement", "opening", "mouth", "change", "adversarial")
+    lips = [name for name in names if getattr(weights, name)]
     if lips and not weights.landmarks:
         raise UserError(
             f"{', '.join(lips)} go with the landmarks: set loss_weights.landmarks, or "
@@ -251,6 +284,12 @@ def _cut_both(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The enlarged mouths [T * B, 3, H, H] of two batches of clips."""
     return cut_mouths(unroll_clip(output), true_lips), cut_mouths(unroll_clip(target), true_lips)
+
+
+def _show_lower(clips: torch.Tensor, lips: torch.Tensor) -> list[torch.Tensor]:
+    """What the adversary sees of clips [B, 3, T, H, H]: enlarged mouths and lower halves [T * B, 3, ...]."""
+    frames = unroll_clip(clips)
+    return [cut_mouths(frames, lips), frames[:, :, frames.shape[2] // 2 :].float()]
 
 
 def _by_clip(items: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
