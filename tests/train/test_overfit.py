@@ -357,3 +357,14 @@ def test_enet_input_went_through_degradation_and_lnet(debug_config: DebugConfig,
     plain = torch.nn.functional.interpolate(batch["target"][:, :, 1], size=24, mode="bilinear")
     errors = (faces[2:, 3:] - plain).abs().mean(dim=(1, 2, 3))  # second frame of both clips
     assert errors[0] < 1e-6 < 0.01 < errors[1]
+
+
+@pytest.mark.parametrize("gray", [True, False])
+def test_wav2lips_expert_can_be_shown_no_color(debug_config: DebugConfig, gray: bool) -> None:
+    step = make_step(debug_config("wav2lip", "step=wav2lip_small_data", f"gray_judges={str(gray).lower()}"))
+    batch = fixed_batch(step)
+    output = step.generate(step.network.eval(), batch, 0)
+    assert output.fake is not None
+    (gradient,) = torch.autograd.grad(output.losses["sync"], output.fake)
+    assert gradient.abs().max() > 0
+    assert torch.equal(gradient[:, 0], gradient[:, 2]) == gray
