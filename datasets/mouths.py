@@ -19,6 +19,8 @@ from videoretalking.core.landmarks import (
 from videoretalking.faces.align import fit_similarity
 from videoretalking.faces.types import Crop
 
+# Points that speech moves, and the base of the nose, which holds on to what is above: 34, the lips last.
+MOVING = [*range(4, 13), *range(31, 36), *range(LIPS.start, LIPS.stop)]
 MOUTH_POINTS = LIPS.stop - LIPS.start
 MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
 _LEAST_SPREAD = 0.005  # of a gesture, in distances of the eyes: landmarks tremble that much
@@ -126,6 +128,11 @@ def inner_lip_gap(landmarks: Floats32) -> Floats32:
     gap = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=1)
     eyes = np.linalg.norm(landmarks[:, left] - landmarks[:, right], axis=1)
     return (gap / eyes).astype(np.float32)
+
+
+def border_points(landmarks: Floats32, crop: Crop) -> Floats32:
+    """Landmarks [N, 2] in pixels as a square crop shows them; -1 to 1 is the crop from border to border."""
+    return ((2.0 * crop.to_crop(landmarks) + 1.0) / crop.size[0] - 1.0).astype(np.float32)
 
 
 def replace_lower_half(frame: Image8, other: Image8) -> Image8:

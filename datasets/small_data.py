@@ -15,7 +15,9 @@ from videoretalking.datasets.augment import ImageAugment, VoiceAugment, silent_m
 from videoretalking.datasets.base import SampleSource
 from videoretalking.datasets.crops import Jitter
 from videoretalking.datasets.mouths import (
+    MOVING,
     aligned_crop,
+    border_points,
     inner_lip_gap,
     mouth_gestures,
     mouth_points,
@@ -27,6 +29,7 @@ from videoretalking.faces.types import Crop
 # Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed; nearly
 # every speaker closes it that far within seconds.
 _CLOSED = 0.02
+_FAR = 0.75  # quantile of the differences in opening above which a mouth counts as unlike
 
 
 class NearLNetClips(lnet.LNetClips):
@@ -41,6 +44,10 @@ class NearLNetClips(lnet.LNetClips):
         align_references: turn, move and scale references so that eyes and nose lie as in their frames (needs
             landmarks); what D-Net does at inference, in the plane.
         silence: probability of silent sound with a mouth that rests closed (needs landmarks).
+        far_references: share of the training samples whose references are drawn among the quarter that differ most
+            from their frames in how far the mouth is open (needs landmarks). Else a network learns first that the
+            mouth of the reference is nearly right, and copies it.
+        with_points: add the landmarks that speech moves (needs landmarks).
     """
 
     def __init__(
@@ -50,11 +57,15 @@ class NearLNetClips(lnet.LNetClips):
         reference_gap: tuple[int, int] | None = None,
         align_references: bool = False,
         silence: float = 0.0,
+        far_references: float = 0.0,
+        with_points: bool = False,
     ) -> None:
         self.silence = silence if source.training else 0.0
+        self.far_references = far_references if source.training else 0.0
         self.reference_gap = reference_gap
         self.align_references = align_references
-        needs_landmarks = align_references or self.silence > 0.0
+        self.with_points = with_points
+        needs_landmarks = align_references or with_points or self.silence > 0.0 or self.far_references > 0.0
         needs = (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS
         super().__init__(source, antialias, needs)
 
@@ -68,10 +79,14 @@ class NearLNetClips(lnet.LNetClips):
         return super().draw_sound(index, frames, voice, rng) | {"speech": np.float32(1.0)}
 
     def draw_references(self, index: int, frames: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """A reference for each frame, as far from it as ``reference_gap`` says."""
+        """A reference for each frame, as far as ``reference_gap`` says, some with mouths unlike the frames' own."""
+        count = len(self.clips.clip(index))
+        gap = self.reference_gap or (0, count)
+        if self.far_references and rng.uniform() < self.far_references:
+            return draw_near(frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks))
         if self.reference_gap is None:
             return super().draw_references(index, frames, rng)
-        return draw_near(frames, len(self.clips.clip(index)), self.reference_gap, rng)
+        return draw_near(frames, count, gap, rng)
 
     def reference_views(
         self,
@@ -102,9 +117,39 @@ class NearLNetClips(lnet.LNetClips):
         faces = super().cut_target(index, frames, views, changes, sound)
         if sound["speech"]:
             return faces
-        resting = [self._nearest(index, frames[len(frames) // 2], self._closed(index))] * len(frames)
+        resting = self._resting(index, frames)
         lips = self.cut(index, resting, self._aligned_views(index, resting, frames, views), changes)
         return [replace_lower_half(*pair) for pair in zip(faces, lips, strict=True)]
+
+    def describe(
+        self,
+        index: int,
+        frames: Sequence[int],
+        views: Sequence[Crop],
+        references: Sequence[int],
+        reference_views: Sequence[Crop],
+        sound: dict[str, Any],
+    ) -> dict[str, Any]:
+        """``target_points`` and ``reference_points`` float32 [T, 34, 2] of :func:`border_points`, where wanted.
+
+        Left and right keep the names they have in the frame, in a mirror too, alike in both.
+        """
+        if not self.with_points:
+            return {}
+        points = self.clips.clip(index).landmarks[:, MOVING]
+        shown = [*zip(frames, views, strict=True)]
+        if not sound["speech"]:
+            resting = self._resting(index, frames)
+            shown = [*zip(resting, self._aligned_views(index, resting, frames, views), strict=True)]
+        pairs = zip(references, reference_views, strict=True)
+        return {
+            "target_points": np.stack([border_points(points[frame], view) for frame, view in shown]),
+            "reference_points": np.stack([border_points(points[frame], view) for frame, view in pairs]),
+        }
+
+    def _resting(self, index: int, frames: Sequence[int]) -> list[int]:
+        """For some consecutive frames one frame with a closed mouth, as often."""
+        return [self._nearest(index, frames[len(frames) // 2], self._closed(index))] * len(frames)
 
     def _closed(self, index: int) -> npt.NDArray[np.intp]:
         """Frames with a closed mouth."""
@@ -126,17 +171,32 @@ class NearLNetClips(lnet.LNetClips):
         return int(others[np.argmin([pose_distance(points[other], points[frame]) for other in others])])
 
 
-def draw_near(frames: Sequence[int], count: int, gap: tuple[int, int], rng: np.random.Generator) -> list[int]:
+def draw_near(
+    frames: Sequence[int],
+    count: int,
+    gap: tuple[int, int],
+    rng: np.random.Generator,
+    openings: Floats32 | None = None,
+) -> list[int]:
     """For each frame another one of a clip of ``count`` frames, at least ``gap[0]`` and at most ``gap[1]`` away.
 
-    A frame that has none takes any frame of the clip.
+    A frame that has none takes any frame of the clip. With ``openings`` [count] (:func:`mouths.inner_lip_gap`) only
+    the quarter that differs most from the frame in that number is drawn from.
     """
     least, largest = gap
     distances = np.abs(np.arange(count) - np.asarray(frames)[:, None])  # [T, count]
     allowed = (distances >= least) & (distances <= largest)
-    return [
-        int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
-    ]
+    if openings is None:
+        return [
+            int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
+        ]
+    drawn = []
+    for frame, row in zip(frames, allowed, strict=True):
+        others = np.flatnonzero(row) if row.any() else np.arange(count)
+        differences = np.abs(openings[others] - openings[frame])
+        far = differences >= np.quantile(differences, _FAR)
+        drawn.append(int(rng.choice(others[far])))
+    return drawn
 
 
 class MouthWindows(expert.SyncWindows):
@@ -198,12 +258,9 @@ class NearDNetPairs(dnet.DNetPairs):
         return aligned_crop(view, points[target], points[source])
 
     def describe(self, index: int, source: int, target: int) -> dict[str, Any]:
-        """``source_points`` and ``target_points`` float32 [68, 2]; -1 to 1 is the image from border to border."""
+        """``source_points`` and ``target_points`` float32 [68, 2] of :func:`border_points`."""
+        points = self.clips.clip(index).landmarks
         return {
-            "source_points": self._landmarks(index, source, self.source_view(index, source, target)),
-            "target_points": self._landmarks(index, target, self.view(index)),
+            "source_points": border_points(points[source], self.source_view(index, source, target)),
+            "target_points": border_points(points[target], self.view(index)),
         }
-
-    def _landmarks(self, index: int, frame: int, view: Crop) -> Floats32:
-        points = view.to_crop(self.clips.clip(index).landmarks[frame])
-        return ((2.0 * points + 1.0) / self.size - 1.0).astype(np.float32)

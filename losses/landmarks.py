@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.constants import LANDMARK_SIZE
-from videoretalking.core.landmarks import OUTER_EYE_CORNERS
+from videoretalking.core.landmarks import INNER_LIP_PAIRS, LIPS, OUTER_EYE_CORNERS
 from videoretalking.models.layers.blocks import resize
 
-# A standard deviation, of landmarks in parts of the image's side or of pixels in parts of white, that counts as
-# none; it keeps the gradient of the root finite.
+# A standard deviation or distance, of landmarks in parts of the image's side or of pixels in parts of white, that
+# counts as none; it keeps the gradient of the root finite.
 _STILL = 1e-4
 _MOUTH_MARGIN = 1.6  # side of a mouth's crop over the longer side of the lips
 
@@ -88,6 +88,28 @@ def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         is better. When something moves does not count.
     """
     return F.l1_loss(_deviation(output), _deviation(target))
+
+
+def opening_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Difference of how far mouths are open: the gaps between the inner lips alone.
+
+    Among the forty coordinates of the lips the opening is lost, and it is what speech decides.
+
+    Args:
+        output: [B, 20, 2] landmarks of the lips in parts of the image's side, as :class:`LandmarkLoss` finds them.
+        target: the same of the true images.
+
+    Returns:
+        Scalar >= 0: difference of the mean of three gaps, in parts of the image's side, lower is better.
+    """
+    return F.l1_loss(_opening(output), _opening(target))
+
+
+def _opening(lips: torch.Tensor) -> torch.Tensor:
+    """[B, 20, 2] -> [B]."""
+    upper, lower = ([pair[side] - LIPS.start for pair in INNER_LIP_PAIRS] for side in (0, 1))
+    squared = (lips[:, upper].float() - lips[:, lower].float()).square().sum(dim=2)
+    return (squared + _STILL**2).sqrt().mean(dim=1)
 
 
 def flow_loss(grid: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -72,6 +72,7 @@ NETWORKS: Mapping[str, Entry] = {
     "ganimation": Entry("ganimation", "GANimation"),
     "arcface": Entry("arcface", "ArcFace"),
     "vgg19": Entry("vgg", "VGG19Features"),
+    "efficientnet_lite0": Entry("efficientnet_lite", "EfficientNetLite0"),
     "retinaface": Entry("retinaface", "RetinaFace"),
     "s3fd": Entry("s3fd", "S3FD"),
 }

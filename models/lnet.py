@@ -160,20 +160,30 @@ class LNet(nn.Module):
         self.visual_encoder = VisualEncoder(self.config)
         self.decoder = Decoder(self.config)
 
-    def forward(self, audio: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, audio: torch.Tensor, faces: torch.Tensor, parts: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, Painting]:
         """Paint the lower half of each face.
 
         Args:
             audio: [B, 1, 80, 16] log-mel window in [-4, 4]; clips [B, T, 1, 80, 16].
             faces: [B, 6, 96, 96] RGB in [0, 1], the frame with its lower half set to 0, then the reference;
                 clips [B, 6, T, 96, 96].
+            parts: return what :meth:`paint` gives as well, for losses on it. One call gives both, because several
+                processes train in step through this method alone.
 
         Returns:
-            [B, 3, 96, 96] RGB in [0, 1]; clips [B, 3, T, 96, 96].
+            [B, 3, 96, 96] RGB in [0, 1]; clips [B, 3, T, 96, 96]. With ``parts`` the painting beside it; that of
+            clips is of T * B faces, time-major.
         """
-        if faces.dim() == 5:
-            return roll_clip(self(unroll_audio(audio), unroll_clip(faces)), faces.shape[2])
-        return self.paint(audio, faces).over(*faces.split(3, dim=1))
+        num_frames = faces.shape[2] if faces.dim() == 5 else 0
+        if num_frames:
+            audio, faces = unroll_audio(audio), unroll_clip(faces)
+        painting = self.paint(audio, faces)
+        shown = painting.over(*faces.split(3, dim=1))
+        if num_frames:
+            shown = roll_clip(shown, num_frames)
+        return (shown, painting) if parts else shown
 
     def paint(self, audio: torch.Tensor, faces: torch.Tensor) -> Painting:
         """The parts of the result: painting, share and flow.

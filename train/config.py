@@ -102,15 +102,21 @@ class FrozenConfig:
     weights: str
     config: dict[str, Any] = field(default_factory=dict)
 
+    @staticmethod
+    def none() -> FrozenConfig:
+        """No network: to load it is an error."""
+        return FrozenConfig("")
+
 
 @dataclass(frozen=True)
 class PerceptualConfig:
     """Feature network of the perceptual and style losses.
 
     Attributes:
-        features: ``vgg19``; ``random-vgg19``, a stand-in with fixed random weights; or the path of a checkpoint
-            of VGG-19 or of another network that has stages (landmarks, arcface).
-        config: sizes that differ from the defaults, for ``random-vgg19`` only.
+        features: ``vgg19``; ``efficientnet-lite0``, whose weights a Python package carries; ``random-vgg19`` or
+            ``random-efficientnet-lite0``, a stand-in with fixed random weights; or the path of a checkpoint of
+            one of them or of another network that has stages (landmarks, arcface).
+        config: sizes that differ from the defaults, for stand-ins only.
         distance: ``l1`` or ``squared_l2``.
         num_scales: scales of the perceptual loss.
         pixels: weight of the plain pixel difference on every scale, for features that do not see colors well;

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from videoretalking.core.checkpoint import read_foreign
 from videoretalking.core.errors import UserError
 from videoretalking.losses.perceptual import PerceptualLoss
 from videoretalking.models.catalog import build_network, load_network
+from videoretalking.models.efficientnet_lite import EfficientNetLite0
 from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.official.efficientnet_lite import FOLDER, LAYOUT, PACKAGE
+from videoretalking.models.official.layout import Layout, rename, unwrap
 from videoretalking.models.vgg import VGG19Features
 from videoretalking.train.config import FrozenConfig, PerceptualConfig
 
+_LITE = "efficientnet-lite0"
 _RANDOM = "random-"
 _RANDOM_SEED = 0
 
@@ -44,19 +51,48 @@ def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
     """The feature network of the perceptual loss: image [B, 3, H, W] in [0, 1] -> list of maps.
 
     Raises:
-        UserError: the weights are missing, or the network has no stages to take features from.
+        UserError: the weights or the package that carries them are missing, or the network has no stages to take
+            features from.
     """
+    if config.features == _LITE:
+        return load_packaged(LAYOUT, PACKAGE, FOLDER).to(device)
+    if config.features == f"{_RANDOM}{_LITE}":
+        return _load(f"{_RANDOM}{LAYOUT.network}", config.config, LAYOUT.network, device)
     if config.features in ("vgg19", f"{_RANDOM}vgg19"):
         return _load(config.features, config.config, "vgg19", device)
     network = _load(config.features, config.config, None, device)
-    if isinstance(network, VGG19Features):
+    if isinstance(network, (VGG19Features, EfficientNetLite0)):
         return network
     if isinstance(getattr(network, "stages", None), (nn.ModuleList, nn.Sequential)):
         return StageFeatures(network)
     raise UserError(
         f"perceptual.features {config.features!r} holds {type(network).__name__}, which has no stages to take "
-        "features from; name vgg19, random-vgg19, or a checkpoint of VGG-19, landmarks or arcface"
+        f"features from; name vgg19, {_LITE}, random-vgg19, or a checkpoint of VGG-19, landmarks or arcface"
     )
+
+
+def load_packaged(layout: Layout, package: str, folder: str) -> nn.Module:
+    """A network whose weights an installed Python package carries; nothing of that package runs.
+
+    Args:
+        layout: key table of its file.
+        package: its name for ``pip``.
+        folder: where the file lies in it.
+
+    Raises:
+        UserError: the package is not installed, or its file is not the one that the table describes.
+    """
+    found = find_spec(package.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"perceptual.features {_LITE!r} needs a package that is absent: pip install {package}"
+        )
+    path = Path(found.submodule_search_locations[0]) / folder / layout.files[0]
+    network = build_network(layout.network)
+    network.load_state_dict(
+        rename(unwrap(read_foreign(path), layout, str(path)), layout, network.state_dict(), str(path))
+    )
+    return network.eval().requires_grad_(False)
 
 
 def make_perceptual_loss(config: PerceptualConfig, features: nn.Module) -> PerceptualLoss:

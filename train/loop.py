@@ -145,7 +145,8 @@ def _train(config: TrainingConfig, world: World) -> None:
             require_finite({"gradient": logged["gradient_norm"]}, step, clips)
 
         # Discriminator, on the same images.
-        if discriminator is not None and discriminator_parallel is not None:
+        adversarial = step >= task.first_adversarial_step
+        if adversarial and discriminator is not None and discriminator_parallel is not None:
             assert discriminator_optimizer is not None
             settings_d = task.discriminator_optimizer()
             set_learning_rate(discriminator_optimizer, settings_d, step, loop.steps)

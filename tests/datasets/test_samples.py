@@ -154,6 +154,50 @@ def test_lnet_references_keep_their_distance(data: DataConfig) -> None:
     assert set(draw_near([1, 1, 1, 1, 1, 1], 3, (3, 6), np.random.default_rng(0))) <= {0, 1, 2}
 
 
+def mouth_differences(
+    data: DataConfig, far: float, gap: tuple[int, int] | None, training: bool = True
+) -> Any:
+    """Distances [200, 3] in frames of drawn references, and their mean difference in how far the mouth is open."""
+    dataset = NearLNetClips(SampleSource(data, training=training), reference_gap=gap, far_references=far)
+    gaps, frames = inner_lip_gap(dataset.clips.clip(0).landmarks), [4, 11, 20]
+    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i)) for i in range(200)])
+    return np.abs(drawn - frames), float(np.abs(gaps[drawn] - gaps[frames]).mean())
+
+
+@pytest.mark.parametrize("gap", [None, (3, 9)])
+def test_far_references_have_mouths_unlike_their_frames(
+    data: DataConfig, gap: tuple[int, int] | None
+) -> None:
+    (_, any_mouth), (_, some), (distances, far) = (
+        mouth_differences(data, part, gap) for part in (0.0, 0.6, 1.0)
+    )
+    assert any_mouth < some < far and far > 1.25 * any_mouth
+    if gap is not None:
+        assert distances.min() >= 3 and distances.max() <= 9
+    # validation is left as it is
+    unchanged, _ = mouth_differences(data, 1.0, gap, training=False)
+    np.testing.assert_array_equal(unchanged, mouth_differences(data, 0.0, gap, training=False)[0])
+
+
+@pytest.mark.parametrize("silence", [0.0, 1.0])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_points_lie_on_the_mouth_that_is_shown(data: DataConfig, silence: float, aligned: bool) -> None:
+    source = SampleSource(data, AugmentConfig(flip=0.5, crop_jitter=0.1))
+    dataset = NearLNetClips(source, align_references=aligned, silence=silence, with_points=True)
+    inner = slice(-8, None)
+    for epoch in range(6):
+        sample = dataset[(epoch, epoch % 3)]
+        for shown in ("target", "reference"):
+            points = sample[f"{shown}_points"]
+            assert points.shape == (5, 34, 2)
+            for frame, lips in enumerate(points[:, -20:]):
+                x, y = np.rint((lips.mean(axis=0) + 1.0) * 48 - 0.5).astype(int)
+                red, green, _ = sample[shown][:, frame, y, x]
+                assert red > 2.0 * green  # lips and what is behind them, no skin of these faces
+        if silence:  # the mouth that replaced the frame's
+            assert np.ptp(sample["target_points"][:, inner, 1], axis=1).max() < 0.05
+
+
 def test_lnet_speaker_mix_adds_the_same_voice_everywhere(data: DataConfig) -> None:
     plain, mixed = build("lnet", data), build("lnet", data, AugmentConfig(speaker_mix=1.0))
     for epoch in range(4):

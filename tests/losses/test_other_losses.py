@@ -17,6 +17,7 @@ from videoretalking.losses.landmarks import (
     flow_loss,
     movement_loss,
     normalized_mean_error,
+    opening_loss,
     wing_loss,
 )
 from videoretalking.losses.total import require_finite, weighted_sum
@@ -128,3 +129,19 @@ def test_cut_mouths_enlarges_the_square_around_the_lips() -> None:
     assert mouth[0, 1].mean().item() == pytest.approx(0.6 + down / 2, abs=1e-4)
     step = 1.6 * across / 96
     torch.testing.assert_close(mouth[0, 0].diff(dim=1), torch.full((96, 95), step), atol=1e-5, rtol=0.0)
+
+
+def test_opening_loss_sees_the_inner_lips_alone() -> None:
+    lips = torch.rand(2, 20, 2, generator=torch.Generator().manual_seed(0))
+    closed = lips.clone()
+    for upper, lower in ((13, 19), (14, 18), (15, 17)):
+        closed[:, upper] = closed[:, lower]
+    opened = closed.clone()
+    opened[:, 13:16, 1] -= 0.04
+    assert opening_loss(opened, closed).item() == pytest.approx(0.04, rel=0.01)
+    others = closed.clone()
+    others[:, :13] += 0.3
+    assert opening_loss(others, closed).item() == 0.0
+    closed.requires_grad_(True)
+    opening_loss(closed, opened).backward()
+    assert closed.grad is not None and torch.isfinite(closed.grad).all()

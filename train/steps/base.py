@@ -49,6 +49,7 @@ class Step(ABC):
         discriminator: its adversary, or None.
         loss_weights: factor of each loss of :meth:`generate`.
         discriminator_loss_weights: factor of each loss of :meth:`discriminate`.
+        first_adversarial_step: step from which on the discriminator is trained.
         has_unused_parameters: whether some parameters get no gradient in some steps.
     """
 
@@ -58,6 +59,7 @@ class Step(ABC):
     discriminator: nn.Module | None = None
     loss_weights: Mapping[str, float]
     discriminator_loss_weights: Mapping[str, float] = {}
+    first_adversarial_step = 0
     has_unused_parameters = False
 
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.models.layers.blocks import unroll_clip
-from videoretalking.models.lnet import lnet_input
+from videoretalking.models.lnet import Painting, lnet_input
 from videoretalking.train.steps.base import as_tensors
 
 
@@ -18,6 +18,13 @@ def paint(network: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     """The output [B, 3, T, 96, 96] of L-Net or Wav2Lip for a batch of :class:`LNetClips`."""
     image: torch.Tensor = network(batch["audio"], lnet_input(batch["frame"], batch["reference"]))
     return image
+
+
+def paint_parts(network: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, Painting]:
+    """:func:`paint` for L-Net, and the parts [T * B, ...] that the output is made of, time-major."""
+    faces = lnet_input(batch["frame"], batch["reference"])
+    shown, painting = network(batch["audio"], faces, parts=True)
+    return shown, painting
 
 
 def dub_clip(network: nn.Module, dataset: ClipDataset, num_frames: int, device: torch.device) -> torch.Tensor:
