@@ -3,8 +3,8 @@
 The null hypothesis says that the key of the mark was drawn independently of the file. The carriers of a mark have
 phases (or signs) drawn from the key, so under it ``S = sum of a_k cos(phi_k)`` with magnitudes ``a_k`` that the
 file fixes and phases that are uniform and independent. Such a sum is sub-Gaussian: the moment function of
-``cos(phi)`` is the Bessel function ``I0(s) <= exp(s^2 / 4)``, hence ``P(S >= t) <= exp(-t^2 / sum a_k^2)``. For signs
-the same holds with ``exp(-t^2 / (2 sum a_k^2))`` (Hoeffding). Neither asks how the file's own content is
+``cos(phi)`` is the Bessel function ``I0(s) <= exp(s^2 / 4)``, hence ``P(S >= t) <= exp(-t^2 / sum a_k^2)``. For
+signs the same holds with ``exp(-t^2 / (2 sum a_k^2))`` (Hoeffding). Neither asks how the file's own content is
 distributed, nor that it is long. What was searched (places, scales, payloads) multiplies the bound (Bonferroni).
 
 Values are kept as logarithms: a mark that is found in full has a p-value below what a float can hold.
