@@ -225,8 +225,12 @@ def _bark(frequency: npt.NDArray[np.floating]) -> Floats64:
     return np.asarray(13 * np.arctan(0.00076 * frequency) + 3.5 * np.arctan(np.square(frequency / 7500)))
 
 
-_BIN_BANDS = np.minimum(_bark(np.fft.rfftfreq(WINDOW, 1 / RATE)).astype(np.int64), _CRITICAL_BANDS - 1)
-_CELL_BANDS = _BIN_BANDS[LOWEST_BIN : LOWEST_BIN + BINS * BANDS : BINS]
+def _band_of_bins(bins: int) -> Ints64:
+    """[bins] the critical band of each bin of a spectrum from 0 Hz to 8 kHz."""
+    return np.minimum(_bark(np.linspace(0, RATE / 2, bins)).astype(np.int64), _CRITICAL_BANDS - 1)
+
+
+_CELL_BANDS = _band_of_bins(WINDOW // 2 + 1)[LOWEST_BIN : LOWEST_BIN + BINS * BANDS : BINS]
 
 
 def _spreading() -> Floats64:
@@ -244,14 +248,15 @@ def masking_threshold(powers: Floats64) -> tuple[Floats64, Floats64]:
     """Masking threshold of spectra in critical bands (Johnston 1988).
 
     Args:
-        powers: [spectra, 129] power of each bin of a window of 16 ms.
+        powers: [spectra, bins] power, from 0 Hz to 8 kHz.
 
     Returns:
         [spectra, 22] threshold, and [spectra, 22] power of the bands, in one unit.
     """
-    member = (_BIN_BANDS[:, None] == np.arange(_CRITICAL_BANDS)).astype(np.float64)
+    bins = powers.shape[1]
+    member = (_band_of_bins(bins)[:, None] == np.arange(_CRITICAL_BANDS)).astype(np.float64)
     bands = powers @ member + TINY
-    audible = powers[:, 4:128] + TINY
+    audible = powers[:, bins // 32 : bins - 1] + TINY
     flatness = 10 * (np.log10(audible).mean(axis=1) - np.log10(audible.mean(axis=1)))
     tonality = np.clip(flatness / -60, 0, 1)[:, None]
     center = np.arange(_CRITICAL_BANDS) + 0.5

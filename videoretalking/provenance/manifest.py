@@ -1,8 +1,8 @@
 """A signed note inside the file (C2PA): what was made by what from what.
 
 A mark survives a re-encode and says little; a manifest says much and is gone after one. It holds hashes of the
-inputs and weights, the settings, and the payload of the marks, and it is signed together with a hash of the file, so
-that a changed byte of either shows. File names are left out: they tell about people, not about the picture.
+inputs and weights, the settings, and the payload of the marks, and it is signed together with a hash of the file,
+so that a changed byte of either shows. File names are left out: they tell about people, not about the picture.
 
 A signature proves that the file is as it was when it was signed. Whose it is, only a certificate from a list of
 trust proves. Without one of the user's, each file gets a certificate made for it alone, whose private key is
@@ -72,7 +72,8 @@ class Identity:
     Attributes:
         chain: certificates as PEM, the signer's first.
         private_key: its key as PEM, without a password.
-        algorithm: as the key demands: ``es256``, ``es384``, ``es512``, ``ps256``, ``ps384``, ``ps512``, ``ed25519``.
+        algorithm: as the key demands: ``es256``, ``es384``, ``es512``, ``ps256``, ``ps384``, ``ps512`` or
+            ``ed25519``.
     """
 
     chain: bytes
