@@ -47,8 +47,8 @@ MIN_RATE, MAX_RATE = 4_000, 384_000  # samples a second
 CORE, MARGIN = 16, 2  # seconds that are marked at once, and those around them that are only listened to
 _CELLS_PER_SECOND = RATE / CELL  # 62.5; CORE and MARGIN are even, so that they hold a whole number
 
-_STRENGTH = 0.7  # share of the masking threshold that the mark's amplitude takes
-_SOFTEST, _FIRMEST = 1.0, 3.0  # decibels: bounds of the depth that the threshold gives
+_STRENGTH = 0.8  # share of the masking threshold that the mark's amplitude takes
+_SOFTEST, _FIRMEST = 0.6, 3.0  # decibels: bounds of the depth that the threshold gives
 _DEEPEST = 4.0  # decibels: bound of the depth after the balance of bits
 _MEMORY = 0.985  # per cell: the balance forgets in about a second
 _GAIN = 0.5  # of the balance's control loop

@@ -4,7 +4,8 @@ The sound is searched in pieces of four seconds. For each speed and each shift o
 folded onto one period of the pattern, and a correlation in a circle (by FFT) with the cells that carry no message
 tells at which of the 64 places a period begins. A change of speed moves frequencies as well as times; a change of
 tempo that keeps the pitch moves times alone: both are searched, to 5 % either way. Where a piece is found, its
-folded cells are added to those of the others, and the code is decoded from the sum.
+folded cells are added to those of the others, and the code is decoded from the sum; a piece that is not sure of
+itself is read where the last sure one says.
 
 Each p-value counts everything that was searched; see :mod:`~videoretalking.provenance.statistics`.
 """
@@ -51,6 +52,7 @@ _FINE = np.arange(-2, 3) * 0.002  # of time, around each of them
 _TEMPOS = np.round(np.arange(-25, 26) * 0.002, 4) + 1.0  # of time alone
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
+_MESSAGE_BITS = PAYLOAD_BITS + 16  # with the checksum
 _QUIET = 10.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
 
@@ -84,19 +86,26 @@ class AudioDetection:
 
 @dataclass(frozen=True)
 class _Place:
-    """The best hypothesis for one piece.
+    """One hypothesis for one piece.
 
     Attributes:
         log_p: before the search is counted.
-        speed: of time.
+        pitch: speed of what is heard.
+        tempo: speed of time.
         offset: seconds from the piece's start to the first period.
         cells: [64, 48] folded cells, the pattern's first cell first.
     """
 
     log_p: float
-    speed: float
+    pitch: float
+    tempo: float
     offset: float
     cells: Floats64
+
+    @property
+    def sure(self) -> bool:
+        """Whether nothing needs to be tried any more."""
+        return after_search(self.log_p, math.log(_HYPOTHESES)) < 2 * LOG_FOUND
 
 
 def detect_audio(source: str | Path | Floats32, key: Key, rate: int = RATE) -> AudioDetection:
@@ -131,7 +140,10 @@ class AudioSearch:
         self._length = 0
         self._start = 0.0
         self._pieces: list[tuple[float, float, float]] = []
-        self._best: _Place | None = None
+        self._best: _Place | None = None  # of the surest piece
+        self._track: tuple[float, _Place] | None = (
+            None  # when the last piece that was found began, and its place
+        )
         self._sum = np.zeros((PERIOD, BANDS))
         self._joined = 0
 
@@ -150,10 +162,9 @@ class AudioSearch:
         if self._length >= SHORTEST * RATE:
             self._search(np.concatenate(self._held, axis=1))
         self._held, self._length = [], 0
-        best = self._best
+        best, count = self._best, len(self._pieces)
         if best is None:
             return AudioDetection(False, None, 0.0, 0.0, 1.0, ())
-        count = len(self._pieces)
         surest = math.log(count * _HYPOTHESES)
         chosen = math.log(count * math.comb(count, self._joined)) + self._joined * math.log(_HYPOTHESES)
         candidates = [self._decode(best.cells, surest)]
@@ -163,14 +174,18 @@ class AudioSearch:
         found = log_p < LOG_FOUND
         read = [payload for _, payload in sorted(candidates, key=lambda item: item[0]) if payload is not None]
         payload = read[0] if found and read else None
-        return AudioDetection(found, payload, log_p, best.offset, best.speed, tuple(self._pieces))
+        return AudioDetection(found, payload, log_p, best.offset, best.tempo, tuple(self._pieces))
 
     def _decode(self, cells: Floats64, log_searched: float) -> tuple[float, Payload | None]:
-        """log_p of the most likely message, all messages counted, and that message if its checksum fits."""
+        """log_p of the most likely message, and that message if its checksum fits.
+
+        All messages are counted: those whose checksum fits if it does, else all that the decoder chose from.
+        """
         decoded = decode(self.soft_bits(cells))
         signs = self._pattern.signs * group_signs(decoded.code)[self._pattern.groups]
         log_p = log_p_signs(float((cells * signs).sum()), cells)
-        return after_search(log_p, log_searched + PAYLOAD_BITS * math.log(2.0)), decoded.payload
+        bits = PAYLOAD_BITS if decoded.payload is not None else _MESSAGE_BITS
+        return after_search(log_p, log_searched + bits * math.log(2.0)), decoded.payload
 
     def soft_bits(self, cells: Floats64) -> Floats64:
         """[64, 48] folded cells -> [264] votes for each bit of the code."""
@@ -178,46 +193,63 @@ class AudioSearch:
         return np.asarray(votes[:CODE_BITS], dtype=np.float64)
 
     def _search(self, wave: Floats32) -> None:
-        duration = wave.shape[1] / RATE
-        place = self._find(mix_down(wave))
+        mixed, duration = mix_down(wave), wave.shape[1] / RATE
+        place = self._find(mixed)
         log_p = after_search(place.log_p, math.log(_HYPOTHESES))
-        self._pieces.append((self._start, duration, log_p))
-        self._start += duration
         if self._best is None or place.log_p < self._best.log_p:
             self._best = place
         if log_p < _JOINED:
+            self._track = (self._start, place)
+        elif self._track is not None:
+            place = self._follow(mixed, *self._track)
+        if self._track is not None:
             self._sum += place.cells
             self._joined += 1
+        self._pieces.append((self._start, duration, log_p))
+        self._start += duration
 
     def _find(self, wave: Floats32) -> _Place:
-        """The best speed and shift for one piece."""
-        best = _Place(0.0, 1.0, 0.0, np.zeros((PERIOD, BANDS)))
-        for speed in sorted(_SPEEDS, key=lambda value: abs(value - 1.0)):
-            shares = _shares(_stretch(wave, speed))
-            for tempo in sorted(
-                _TEMPOS if speed == 1.0 else speed + _FINE, key=lambda value: abs(value - speed)
-            ):
-                best = self._best_shift(shares, speed, tempo, best)
-                if after_search(best.log_p, math.log(_HYPOTHESES)) < 2 * LOG_FOUND:
-                    break  # sure; the bound still counts all hypotheses
-        return best
+        """The best speed and shift for one piece, or the first that is sure."""
+        places: list[_Place] = []
+        for pitch in sorted(_SPEEDS.tolist(), key=lambda value: abs(value - 1.0)):
+            shares = _shares(_stretch(wave, pitch))
+            tempos = (_TEMPOS if pitch == 1.0 else pitch + _FINE).tolist()
+            for tempo in sorted(tempos, key=lambda value: abs(value - pitch)):
+                place = self._best_shift(_fold(shares, pitch / tempo), pitch, tempo)
+                if place.sure:
+                    return place
+                places.append(place)
+        return min(places, key=lambda place: place.log_p)
 
-    def _best_shift(self, shares: Floats32, pitch: float, tempo: float, best: _Place) -> _Place:
-        """The better of the best place so far and the best shift at one speed."""
-        folded = _fold(shares, pitch / tempo)
-        spectrum = np.fft.rfft(folded, axis=1)
+    def _best_shift(self, folded: Floats64, pitch: float, tempo: float) -> _Place:
+        """The best shift of [8, 64, 48] folded cells."""
+        spectrum, squares = np.fft.rfft(folded, axis=1), np.fft.rfft(np.square(folded), axis=1)
         scores = np.fft.irfft((spectrum * self._sync).sum(axis=2), PERIOD, axis=1)
-        energies = np.fft.irfft(
-            (np.fft.rfft(np.square(folded), axis=1) * self._members).sum(axis=2), PERIOD, axis=1
-        )
-        sure = np.where(scores > 0, np.square(scores) / np.maximum(energies, 1e-9), 0.0)
-        phase, shift = np.unravel_index(int(sure.argmax()), sure.shape)
-        if sure[phase, shift] <= -2.0 * best.log_p:
-            return best
+        energies = np.fft.irfft((squares * self._members).sum(axis=2), PERIOD, axis=1)
+        fit = np.where(scores > 0, np.square(scores) / np.maximum(energies, 1e-9), 0.0)
+        phase, shift = np.unravel_index(int(fit.argmax()), fit.shape)
+        return self._place(folded, int(phase), int(shift), pitch, tempo)
+
+    def _follow(self, wave: Floats32, start: float, known: _Place) -> _Place:
+        """The place of a piece that continues one whose place is known; the clocks may drift by half a hop."""
+        period = PERIOD * CELL / RATE / known.tempo
+        offset = (known.offset - (self._start - start)) % period
+        shift, rest = divmod(offset * known.tempo * RATE, CELL)
+        expected = round(rest / known.tempo * known.pitch / _STEP)
+        folded = _fold(_shares(_stretch(wave, known.pitch)), known.pitch / known.tempo)
+        places = []
+        for phase in range(expected - 2, expected + 3):
+            cells, inside = divmod(phase, _PHASES)
+            at = int(shift + cells) % PERIOD
+            places.append(self._place(folded, inside, at, known.pitch, known.tempo))
+        return min(places, key=lambda place: place.log_p)
+
+    def _place(self, folded: Floats64, phase: int, shift: int, pitch: float, tempo: float) -> _Place:
         cells = np.roll(folded[phase], -shift, axis=0)
-        log_p = log_p_signs(float((cells * self._pattern.sync).sum()), cells[self._pattern.sync != 0])
+        sync = self._pattern.sync
+        log_p = log_p_signs(float((cells * sync).sum()), cells[sync != 0])
         offset = (phase * _STEP / pitch + shift * CELL / tempo) / RATE
-        return _Place(log_p, float(tempo), float(offset), cells)
+        return _Place(log_p, pitch, tempo, offset, cells)
 
 
 def _read(path: str | Path) -> Iterator[Floats32]:
