@@ -165,6 +165,16 @@ def test_marked_stretch_is_found_within_a_long_sound(marked: Floats32) -> None:
     assert 8.0 <= surest[0] <= 13.0
 
 
+def test_chance_gives_no_smaller_p_values_than_it_may(plain: Floats32, marked: Floats32) -> None:
+    log_ps = []
+    for number in range(30):
+        key = Key(b"a key of a test, number " + bytes([number]))
+        wave = (plain, marked)[number % 2][2000 * number :][: 2 * RATE]
+        log_ps.append(detect_audio(wave, key).log_p)
+    assert np.mean(np.array(log_ps) < np.log(0.1)) <= 0.1
+    assert min(log_ps) > np.log(1e-3)
+
+
 def test_search_holds_a_few_pieces_at_most() -> None:
     search = AudioSearch(PUBLIC_KEY)
     block = np.zeros((1, RATE), np.float32)

@@ -52,6 +52,7 @@ _FINE = np.arange(-2, 3) * 0.002  # of time, around each of them
 _TEMPOS = np.round(np.arange(-25, 26) * 0.002, 4) + 1.0  # of time alone
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
+_FOLLOWED = 3  # pieces that are read where the last sure one says
 _MESSAGE_BITS = PAYLOAD_BITS + 16  # with the checksum
 _QUIET = 10.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
@@ -199,10 +200,11 @@ class AudioSearch:
         if self._best is None or place.log_p < self._best.log_p:
             self._best = place
         if log_p < _JOINED:
-            self._track = (self._start, place)
-        elif self._track is not None:
+            self._track, self._unsure = (self._start, place), 0
+        elif self._track is not None and self._unsure <= _FOLLOWED:
             place = self._follow(mixed, *self._track)
-        if self._track is not None:
+            self._unsure += 1
+        if self._track is not None and self._unsure <= _FOLLOWED:
             self._sum += place.cells
             self._joined += 1
         self._pieces.append((self._start, duration, log_p))
