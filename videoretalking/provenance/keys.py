@@ -56,7 +56,7 @@ class Key:
     def uniform(self, purpose: str, count: int) -> npt.NDArray[np.float64]:
         """[count] numbers, uniform in [0, 1)."""
         words = np.frombuffer(self.stream(purpose, 8 * count), dtype=">u8")
-        fractions: npt.NDArray[np.float64] = np.ldexp((words >> np.uint64(11)).astype(np.float64), -53)
+        fractions: npt.NDArray[np.float64] = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
         return fractions
 
     def signs(self, purpose: str, count: int) -> npt.NDArray[np.float64]:
