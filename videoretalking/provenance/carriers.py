@@ -18,7 +18,7 @@ from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import CODE_BITS
 
-TILE = 128  # pixels of a tile in a picture of nominal size
+TILE = 160  # pixels of a tile in a picture of nominal size
 NOMINAL_SIDE = 512  # pixels; tiles grow with pictures whose short side is longer
 LOWEST, HIGHEST = 4.0, 18.0  # cycles a tile: periods of 32 down to 7 pixels, which codecs keep longest
 SYNC_LOWEST, SYNC_HIGHEST = 5.0, 17.5

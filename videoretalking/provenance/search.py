@@ -9,6 +9,7 @@ decide; what the magnitudes propose cannot raise the chance of a false alarm, si
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,10 +17,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Floats64
+from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance import statistics
 from videoretalking.provenance.carriers import TILE, Carriers, period_for
-from videoretalking.provenance.payload import CODE_BITS, Decoded, decode
+from videoretalking.provenance.payload import CODE_BITS, OUR_BITS, PAYLOAD_BITS, Decoded, Payload, decode
 
 Spectrum = npt.NDArray[np.complex128]
 
@@ -67,23 +68,21 @@ class Placement:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one placement gave.
+    """The most credible placement and message.
 
     Attributes:
-        placement: it.
+        placement: how the picture was changed.
         upside_down: whether the picture stands on its head.
-        shift: (x, y) of the tile's corner in nominal pixels.
-        decoded: the message.
-        sync_log_p: natural logarithm of the p-value of the sync waves, without the search.
-        whole_log_p: that of all waves given the message, without the search.
+        payload: None where no message is credible.
+        corrected: code bits that the decoder turned round.
+        log_p: natural logarithm of the p-value, everything that was searched included.
     """
 
     placement: Placement
     upside_down: bool
-    shift: tuple[float, float]
-    decoded: Decoded
-    sync_log_p: float
-    whole_log_p: float
+    payload: Payload | None
+    corrected: int
+    log_p: float
 
 
 def flatten(picture: Floats32) -> Floats32:
@@ -92,7 +91,7 @@ def flatten(picture: Floats32) -> Floats32:
     Args:
         picture: [H, W] gray levels, the mean of some frames.
     """
-    detail = picture - cv2.GaussianBlur(picture, (0, 0), 3.0)
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 4.0)
     spread = cv2.sqrt(cv2.blur(cv2.multiply(detail, detail), (9, 9)))
     even = np.clip(detail / (spread + 0.3), -2.5, 2.5)
     height, width = picture.shape
@@ -102,7 +101,9 @@ def flatten(picture: Floats32) -> Floats32:
 
 def _fade(length: int) -> Floats32:
     margin = max(2, length // 32)
-    return np.minimum(1.0, (0.5 + np.minimum(np.arange(length), np.arange(length)[::-1])) / margin).astype(np.float32)
+    return np.minimum(1.0, (0.5 + np.minimum(np.arange(length), np.arange(length)[::-1])) / margin).astype(
+        np.float32
+    )
 
 
 @lru_cache(maxsize=1)
@@ -137,7 +138,7 @@ def relative_power(even: Floats32) -> Floats32:
     return np.minimum(power / (around + 1e-9), _MAX_POWER)
 
 
-def ask_magnitudes(power: Floats32, waves: npt.NDArray[np.int64], rows: Floats64) -> Floats64:
+def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
     """[N] mean power above that of the neighborhood at some waves, for each placement."""
     size = len(power)
     scores = np.empty(len(rows))
@@ -193,7 +194,7 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
     height, width = even.shape
     matrix = placement.matrix
     if placement.scale > 1.3:
-        even = cv2.GaussianBlur(even, (0, 0), 0.35 * placement.scale)
+        even = np.asarray(cv2.GaussianBlur(even, (0, 0), 0.35 * placement.scale), dtype=np.float32)
     corners = np.linalg.inv(matrix) @ np.array([[width, width, 0, 0], [0, height, height, 0]])
     size = np.ceil((corners.max(axis=1) - corners.min(axis=1)) / TILE).astype(int) * TILE
     offset = np.array([width - 1, height - 1]) / 2 - matrix @ ((size - 1) / 2)
@@ -230,7 +231,8 @@ def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, flo
     """Decode the data waves.
 
     Returns:
-        the message, and the logarithm of the p-value of all waves given it.
+        the message, and the logarithm of the p-value of all waves given it, corrected for all messages and ways of
+        decoding, not for the search of the place.
     """
     sync = _along(spectrum, carriers.sync, carriers.sync_phases, shift)
     data = _along(spectrum, carriers.data, carriers.data_phases, shift)
@@ -238,35 +240,48 @@ def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, flo
     for tilt in TILTS:
         data_weight, sync_weight = (np.hypot(*waves.T) ** tilt for waves in (carriers.data, carriers.sync))
         votes = data_weight * data.real
-        decoded = decode(np.bincount(carriers.bits, votes, CODE_BITS))
-        score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
+        soft = np.bincount(carriers.bits, votes, CODE_BITS)
         weights = np.concatenate([sync_weight * np.abs(sync), data_weight * np.abs(data)])
-        attempts.append((decoded.payload is None, statistics.log_p_phases(score, weights), decoded))
-    _, log_p, decoded = min(attempts, key=lambda attempt: attempt[:2])
+        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
+            decoded = decode(soft, ours)
+            score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
+            log_p = statistics.log_p_phases(score, weights)
+            searched = bits * math.log(2) + math.log(2 * len(TILTS))
+            attempts.append((statistics.after_search(log_p, searched), decoded))
+    log_p, decoded = min(attempts, key=lambda attempt: (attempt[1].payload is None, attempt[0]))
     return decoded, log_p
 
 
-def _along(spectrum: Spectrum, waves: npt.NDArray[np.int64], phases: Floats64, shift: tuple[float, float]) -> Spectrum:
+def _along(spectrum: Spectrum, waves: Ints64, phases: Floats64, shift: tuple[float, float]) -> Spectrum:
     column, row = waves.T
     turn = 2 * np.pi / TILE * (waves @ np.array(shift))
     values: Spectrum = spectrum[row, column] * np.exp(1j * (turn - phases))
     return values
 
 
-def find(even: Floats32, carriers: Carriers) -> tuple[Finding, int]:
-    """The most credible placement and message, and how many placements were tried by phase."""
+def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -> Finding:
+    """The most credible placement and message.
+
+    Args:
+        even: [H, W] what :func:`flatten` gives.
+        carriers: of the key.
+        places: the only placements to try; without them, all that the magnitudes propose.
+    """
     tried = []
-    places = propose(even, carriers)
-    for place in places:
+    for place in places or propose(even, carriers):
         spectrum = fold(even, place)
         for upside_down in (False, True):
             seen = np.conj(spectrum) if upside_down else spectrum
             log_p, shift = best_shift(seen, carriers)
             tried.append((log_p, place, upside_down, shift, seen))
     tried.sort(key=lambda item: item[0])
+    searched = math.log(len(tried) * _GRID**2)
     findings = []
-    for log_p, place, upside_down, shift, seen in tried[:TRIED]:
-        decoded, whole = read_message(seen, carriers, shift)
-        findings.append(Finding(place, upside_down, shift, decoded, log_p, whole))
-    best = min(findings, key=lambda finding: (finding.decoded.payload is None, finding.whole_log_p))
-    return best, len(tried)
+    for sync_log_p, place, upside_down, shift, seen in tried[:TRIED]:
+        decoded, message_log_p = read_message(seen, carriers, shift)
+        message_log_p = statistics.after_search(message_log_p, searched)
+        log_p = statistics.either(statistics.after_search(sync_log_p, searched), message_log_p)
+        credible = decoded.payload is not None and message_log_p < statistics.LOG_FOUND
+        payload = decoded.payload if credible else None
+        findings.append(Finding(place, upside_down, payload, decoded.corrected, log_p))
+    return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))

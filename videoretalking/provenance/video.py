@@ -1,8 +1,8 @@
 """The mark of the picture: written into every frame, found again without the original.
 
-Marking adds one keyed tile (:mod:`~videoretalking.provenance.carriers`), repeated over the frame, to the brightness,
-stronger where the picture is busy. All frames bear the same tile, so nothing depends on the frame rate, and a
-detector may add up whatever frames it has.
+Marking adds one keyed tile (:mod:`~videoretalking.provenance.carriers`), repeated over the frame, to the
+brightness, stronger where the picture is busy. All frames bear the same tile, so nothing depends on the frame
+rate, and a detector may add up whatever frames it has.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class VideoMark:
         if frame.shape[:2] != self._pattern.shape:
             self._pattern = self._repeat(*frame.shape[:2])
         strength = self._strength(frame)
-        change = cv2.multiply(strength, self._pattern)
         if mask is not None:
-            change *= mask
+            strength = strength * mask
+        change = np.asarray(cv2.multiply(strength, self._pattern), dtype=np.float32)
         return self._add(frame, change)
 
     def _repeat(self, height: int, width: int) -> Floats32:
@@ -82,14 +82,16 @@ class VideoMark:
 
     @staticmethod
     def _add(frame: Image8, change: Floats32) -> Image8:
-        index = cv2.convertScaleAbs(change, alpha=_STEPS, beta=128)  # below -128 it would turn round: 12.8 levels
+        index = cv2.convertScaleAbs(
+            change, alpha=_STEPS, beta=128
+        )  # below -128 it would turn round: 12.8 levels
         index = cv2.merge([index, index, index])
         marked = cv2.add(frame, cv2.LUT(index, _MORE))
-        return cv2.subtract(marked, cv2.LUT(index, _LESS), dst=marked)
+        return np.asarray(cv2.subtract(marked, cv2.LUT(index, _LESS), dst=marked), dtype=np.uint8)
 
 
 def _changes(sign: int) -> Image8:
-    """[256, 1, 3] what rises (1) or falls (-1) by the index of a change of brightness; OpenCV adds bytes fastest."""
+    """[256, 1, 3] what rises (1) or falls (-1) for each index of a change; OpenCV adds bytes to bytes fastest."""
     brightness = sign * (np.arange(256) - 128) / _STEPS
     shares = np.array([_RED, _GREEN, 0.0])
     return np.rint(np.maximum(brightness, 0)[:, None, None] * shares).astype(np.uint8)
