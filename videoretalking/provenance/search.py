@@ -34,7 +34,7 @@ _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
 _GRID = 2 * TILE  # shifts tried across and down: half pixels
-_MAX_POWER = 6.0  # times its neighborhood: what one wave may add, so that no line of the picture decides
+_EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
 _MAX_MAGNITUDE = 2.0
 TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
 _USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # scales tried whatever the magnitudes say
@@ -92,7 +92,8 @@ def flatten(picture: Floats32) -> Floats32:
         picture: [H, W] gray levels, the mean of some frames.
     """
     detail = picture - cv2.GaussianBlur(picture, (0, 0), 4.0)
-    spread = cv2.sqrt(cv2.blur(cv2.multiply(detail, detail), (9, 9)))
+    power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
+    spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
     even = np.clip(detail / (spread + 0.3), -2.5, 2.5)
     height, width = picture.shape
     even *= _fade(height)[:, None] * _fade(width)[None, :]
@@ -129,17 +130,17 @@ def _inverse_matrices(rows: Floats64) -> Floats64:
 
 
 def relative_power(even: Floats32) -> Floats32:
-    """[n, n] power of each frequency against its neighborhood, at most 6."""
-    size = 1 << math.ceil(math.log2(1.9 * max(even.shape)))
+    """[n, n] logarithm of one plus the power of each frequency against its neighborhood, 0 on average in noise."""
+    size = 1 << math.ceil(math.log2(1.5 * max(even.shape)))
     power = np.square(np.abs(np.fft.fft2(even, (size, size)))).astype(np.float32)
     reach = size // 32 + 1 | 1
     wrapped = cv2.copyMakeBorder(power, reach, reach, reach, reach, cv2.BORDER_WRAP)
     around = cv2.blur(wrapped, (reach, reach))[reach:-reach, reach:-reach]
-    return np.minimum(power / (around + 1e-9), _MAX_POWER)
+    return np.log1p(power / np.maximum(around, 1e-9)) - np.float32(_EMPTY)
 
 
 def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
-    """[N] mean power above that of the neighborhood at some waves, for each placement."""
+    """[N] mean of the relative power at some waves, for each placement."""
     size = len(power)
     scores = np.empty(len(rows))
     flat = power.ravel()
@@ -148,7 +149,7 @@ def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
         places = _inverse_matrices(block) @ (waves.T / TILE)  # [n, 2, K]
         inside = np.abs(places).max(axis=1) < 0.48
         index = np.rint(places * size).astype(np.int64) % size
-        found = flat[index[:, 1] * size + index[:, 0]] - 1.0
+        found = flat[index[:, 1] * size + index[:, 0]]
         scores[start : start + _BLOCK] = (found * inside).sum(axis=1) / math.sqrt(len(waves))
     return scores
 
@@ -206,6 +207,7 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
     spectrum = np.fft.fft2(tile.astype(np.float64))
     power = np.square(np.abs(spectrum)).astype(np.float32)
     around = cv2.blur(cv2.copyMakeBorder(power, 4, 4, 4, 4, cv2.BORDER_WRAP), (9, 9))[4:-4, 4:-4]
+    around = np.maximum(around, 0.0)
     spectrum /= np.sqrt(around + 1e-9)
     magnitude = np.abs(spectrum)
     return spectrum * np.minimum(1.0, _MAX_MAGNITUDE / np.maximum(magnitude, 1e-9))
