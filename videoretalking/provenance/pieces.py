@@ -119,7 +119,8 @@ def _decode(container: InputContainer, start: float | None) -> Iterator[tuple[fl
     """Times by the container's clock, and frames, from the key frame before ``start`` on."""
     covers = Disposition.attached_pic
     stream = next(item for item in container.streams.video if not item.disposition & covers)
-    stream.thread_type = "AUTO"
+    if not stream.codec_context.is_open:
+        stream.thread_type = "AUTO"
     if start is not None:
         container.seek(round(start * av.time_base), backward=True)
     time = start or 0.0

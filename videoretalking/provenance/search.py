@@ -29,7 +29,7 @@ MAX_ANGLE = 4.0  # degrees
 MAX_ASPECT = 1.4
 SHORTLIST = 10_000  # placements by the magnitude of the sync waves, of which all waves are asked then
 PROPOSALS = 24  # placements by magnitude that are tried by phase
-TRIED = 4  # of them decoded
+TRIED, MAX_TRIED = 4, 16  # of them decoded; more where more are clearly right, to take the best
 _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
@@ -279,7 +279,10 @@ def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -
     tried.sort(key=lambda item: item[0])
     searched = math.log(len(tried) * _GRID**2)
     findings = []
-    for sync_log_p, place, upside_down, shift, seen in tried[:TRIED]:
+    clear = sum(
+        item[0] + searched < statistics.LOG_FOUND for item in tried
+    )  # neighbors of the right placement
+    for sync_log_p, place, upside_down, shift, seen in tried[: max(TRIED, min(clear, MAX_TRIED))]:
         decoded, message_log_p = read_message(seen, carriers, shift)
         message_log_p = statistics.after_search(message_log_p, searched)
         log_p = statistics.either(statistics.after_search(sync_log_p, searched), message_log_p)
