@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from media_clips import picture, psnr
 
-from tests.media_clips import picture, psnr
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
 from videoretalking.media.images import save_image

@@ -98,7 +98,7 @@ def load_key(path: str | Path | None) -> Key:
         return Key(bytes.fromhex(secret), name)
     except (ValueError, TypeError):
         raise UserError(
-            f"the key file {path} holds no hexadecimal digits: make one with new_key_text()"
+            f"the key file {path} holds no hexadecimal digits: make one with videoretalking detect --new-key"
         ) from None
     except UserError as error:
         raise UserError(f"the key file {path}: {error}") from None

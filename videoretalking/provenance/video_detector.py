@@ -48,7 +48,7 @@ class VideoDetection:
     """What the detector says about a video.
 
     Attributes:
-        found: whether the p-value is below 1e-6.
+        found: whether the p-value is below 1e-9.
         payload: what the mark says; None where it is not found or cannot be read.
         log10_p: decimal logarithm of the chance that a file that knows nothing of the key gives as much, everything
             that was searched included.
