@@ -54,6 +54,7 @@ def test_mark_stays_above_44_decibels_and_below_what_is_seen_on_plain_areas(fram
     after = VideoMark(PUBLIC_KEY, PAYLOAD).apply(frame)
     assert after.dtype == np.uint8 and after.shape == frame.shape
     assert 44.0 <= psnr(frame, after) < 60.0
+
     if frame.std() == 0:
         gray = cv2.cvtColor(after, cv2.COLOR_RGB2GRAY).astype(np.float64)
         assert gray.std() < 1.5 and np.abs(gray - gray.mean()).max() < 7

@@ -15,16 +15,19 @@ from videoretalking.provenance.carriers import carriers_of, draw_tile, period_fo
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
-FLOOR = 1.3  # gray levels (root mean square) on flat areas
-GAIN = 0.12  # gray levels a gray level of local activity
+FLOOR = 1.05  # gray levels (root mean square) on flat areas
+GAIN = 0.18  # gray levels a gray level of local activity
 CEILING = 3.0
 MEAN_STRENGTH = 1.77  # gray levels over the whole frame: 44.1 dB
+LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
+WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
 
 # Brightness is 0.299 R + 0.587 G + 0.114 B: the least change of the three bytes that raises it by one is in
 # proportion to these. Blue is left alone, since the little it would have is lost in rounding.
 _RED, _GREEN = 0.689, 1.353
 _STEPS = 10.0  # of a table a gray level
+_ROWS = 64  # changed at once, so that what lies between stays in the processor's cache
 
 
 class VideoMark:
@@ -56,8 +59,12 @@ class VideoMark:
         strength = self._strength(frame)
         if mask is not None:
             strength = strength * mask
-        change = np.asarray(cv2.multiply(strength, self._pattern), dtype=np.float32)
-        return self._add(frame, change)
+        marked = np.empty_like(frame)
+        for top in range(0, len(frame), _ROWS):
+            rows = slice(top, top + _ROWS)
+            change = np.asarray(cv2.multiply(strength[rows], self._pattern[rows]), dtype=np.float32)
+            self._add(frame[rows], change, marked[rows])
+        return marked
 
     def _repeat(self, height: int, width: int) -> Floats32:
         period = period_for(height, width)
@@ -77,17 +84,18 @@ class VideoMark:
         light = cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         strength = np.clip(FLOOR + GAIN * cv2.blur(busy, (3, 3)), FLOOR, CEILING)
         strength *= np.minimum(1.0, 0.5 + 0.5 / DARK * light)
+        strength *= max(WEAKEST, min(1.0, (LARGE_SIDE / min(height, width)) ** 0.5))
         strength *= min(1.0, MEAN_STRENGTH / float(np.sqrt(np.square(strength).mean())))
         return cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
 
     @staticmethod
-    def _add(frame: Image8, change: Floats32) -> Image8:
+    def _add(frame: Image8, change: Floats32, marked: Image8) -> None:
         index = cv2.convertScaleAbs(
             change, alpha=_STEPS, beta=128
         )  # below -128 it would turn round: 12.8 levels
         index = cv2.merge([index, index, index])
-        marked = cv2.add(frame, cv2.LUT(index, _MORE))
-        return np.asarray(cv2.subtract(marked, cv2.LUT(index, _LESS), dst=marked), dtype=np.uint8)
+        cv2.add(frame, cv2.LUT(index, _MORE), dst=marked)
+        cv2.subtract(marked, cv2.LUT(index, _LESS), dst=marked)
 
 
 def _changes(sign: int) -> Image8:
