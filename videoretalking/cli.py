@@ -32,6 +32,7 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "dub": Command("pipeline.cli", "make the face of a video speak the words of an audio file"),
     "demo": Command("scripts.demo", "dub the bundled examples into ./results"),
+    "detect": Command("scripts.detect_marks", "look for the marks of this project in files"),
     "train": Command("train.__main__", "train one network from a config"),
     "evaluate": Command("scripts.evaluate", "score a method over a list of pairs"),
     "reproduce": Command("scripts.reproduce", "reproduce the tables of the paper"),
@@ -57,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),
     "train-demo": Command("scripts.train_demo", "train the bundled weights from raw clips"),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
+    "measure-marks": Command("scripts.measure_marks", "measure what the marks survive"),
     "face-model": Command("scripts.build_face_model", "build the bundled face model from labels"),
     "example": Command("scripts.make_example", "draw the bundled example anew"),
 }
