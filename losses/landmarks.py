@@ -48,7 +48,9 @@ class LandmarkLoss(nn.Module):
 
     def find(self, image: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, H] in [0, 1] -> [B, N, 2], the points in parts of the image's side."""
-        points: torch.Tensor = self.network(resize(image, LANDMARK_SIZE)).points
+        # half precision would round away what lips move between two frames
+        with torch.autocast(image.device.type, enabled=False):
+            points: torch.Tensor = self.network(resize(image.float(), LANDMARK_SIZE)).points
         return points[:, self.points].float() / LANDMARK_SIZE
 
 

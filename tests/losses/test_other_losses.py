@@ -21,7 +21,7 @@ from videoretalking.losses.landmarks import (
     wing_loss,
 )
 from videoretalking.losses.total import require_finite, weighted_sum
-from videoretalking.models.landmarks import Landmarks
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig, Landmarks
 
 
 @pytest.mark.parametrize("logit", [0.0, 2.0])
@@ -90,6 +90,14 @@ def test_landmark_loss_is_the_distance_of_the_chosen_points() -> None:
     assert loss.item() == pytest.approx(0.25 / 2, rel=1e-5)
     loss.backward()
     assert output.grad is not None and (output.grad > 0).all()
+
+
+def test_landmarks_are_found_in_full_precision() -> None:
+    loss = LandmarkLoss(LandmarkNet(LandmarkNetConfig(width_multiplier=0.25)).eval(), LIPS)
+    image = torch.rand(1, 3, 96, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reduced = loss.find(image)
+    assert torch.equal(reduced, loss.find(image))
 
 
 def test_movement_loss_compares_how_much_values_change_not_when() -> None:
