@@ -125,23 +125,28 @@ def detect_video(path: str | Path, key: Key = PUBLIC_KEY, quiet: bool = False) -
 
 def _judge(pieces: Sequence[Piece], carriers: Carriers, progress: tqdm[Any]) -> VideoDetection:
     total = find(_even(pieces), carriers)
-    evidence = []
-    best, searched = total, [total]
+    clear = total.log_p < statistics.LOG_FOUND
+    alone = []
     for piece in pieces:
-        places = (total.placement,) if total.log_p < statistics.LOG_FOUND else ()
-        alone = find(_even([piece]), carriers, places)
-        evidence.append(PieceEvidence(piece.start, piece.end, statistics.log10(alone.log_p)))
-        if not places:
-            searched.append(alone)
+        if len(pieces) == 1:
+            alone.append(total)
+        elif clear:
+            alone.append(find(_even([piece]), carriers, [total.placement]))
+        else:
+            alone.append(find(_even([piece]), carriers))
         progress.update()
     progress.close()
-    best = min(searched, key=lambda finding: (finding.payload is None, finding.log_p))
     # the mean is one test, the pieces together are another, so that a long video does not weaken the first
-    tests = [total.log_p]
-    if len(searched) > 1:
-        pieces_log_p = min(finding.log_p for finding in searched[1:])
-        tests.append(statistics.after_search(pieces_log_p, math.log(len(searched) - 1)))
-    log_p = min(0.0, min(tests) + math.log(2))  # two tests, whether or not the second was made
+    log_p = statistics.after_search(total.log_p, math.log(2))
+    best = total
+    if not clear:
+        best = min([total, *alone], key=lambda finding: (finding.payload is None, finding.log_p))
+        log_p_pieces = min(finding.log_p for finding in alone)
+        log_p = min(log_p, statistics.after_search(log_p_pieces, math.log(2 * len(pieces))))
+    evidence = [
+        PieceEvidence(piece.start, piece.end, statistics.log10(finding.log_p))
+        for piece, finding in zip(pieces, alone, strict=True)
+    ]
     return _detection(best, log_p, pieces, evidence)
 
 
