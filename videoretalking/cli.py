@@ -32,6 +32,7 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "dub": Command("pipeline.cli", "make the face of a video speak the words of an audio file"),
     "demo": Command("scripts.demo", "dub the bundled example into ./results"),
+    "detect": Command("scripts.detect_marks", "look for the marks of this project in files"),
     "train": Command("train.__main__", "train one network from a config"),
     "evaluate": Command("scripts.evaluate", "score a method over a list of pairs"),
     "reproduce": Command("scripts.reproduce", "reproduce the tables of the paper"),
@@ -59,6 +60,7 @@ COMMANDS: Mapping[str, Command] = {
         "scripts.measure_sound_marks", "measure what the mark of the sound survives"
     ),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
+    "measure-marks": Command("scripts.measure_marks", "measure what the marks survive"),
     "face-model": Command("scripts.build_face_model", "build the bundled face model from labels"),
     "example": Command("scripts.make_example", "draw the bundled example anew"),
 }

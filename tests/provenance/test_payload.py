@@ -40,6 +40,19 @@ def test_code_bears_that_a_third_was_not_received() -> None:
     assert decode(soft).payload == payload
 
 
+def test_taking_the_project_for_granted_bears_more_noise() -> None:
+    rng = np.random.default_rng(4)
+    right = {True: 0, False: 0}
+    for _ in range(30):
+        payload = Payload(int(rng.integers(1 << 48)))
+        soft = encode(payload) + rng.normal(0, 1.3, CODE_BITS)
+        for ours in right:
+            right[ours] += decode(soft, ours).payload == payload
+    assert 0 < right[False] < right[True], right
+    other = decode(encode(Payload(42, project=1)), ours=True)
+    assert other.payload is None
+
+
 def test_noise_and_negated_words_are_no_payload() -> None:
     rng = np.random.default_rng(2)
     assert all(decode(rng.normal(size=CODE_BITS)).payload is None for _ in range(50))

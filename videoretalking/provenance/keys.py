@@ -56,13 +56,12 @@ class Key:
     def uniform(self, purpose: str, count: int) -> npt.NDArray[np.float64]:
         """[count] numbers, uniform in [0, 1)."""
         words = np.frombuffer(self.stream(purpose, 8 * count), dtype=">u8")
-        fractions: npt.NDArray[np.float64] = np.ldexp((words >> np.uint64(11)).astype(np.float64), -53)
-        return fractions
+        return np.asarray((words >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def signs(self, purpose: str, count: int) -> npt.NDArray[np.float64]:
         """[count] fair draws of -1 and 1."""
         bits = np.unpackbits(np.frombuffer(self.stream(purpose, (count + 7) // 8), dtype=np.uint8))
-        return 2.0 * bits[:count] - 1.0
+        return np.where(bits[:count] == 1, 1.0, -1.0)
 
     def order(self, purpose: str, count: int) -> npt.NDArray[np.int64]:
         """[count] a permutation of 0 to ``count - 1``."""
@@ -99,7 +98,7 @@ def load_key(path: str | Path | None) -> Key:
         return Key(bytes.fromhex(secret), name)
     except (ValueError, TypeError):
         raise UserError(
-            f"the key file {path} holds no hexadecimal digits: make one with new_key_text()"
+            f"the key file {path} holds no hexadecimal digits: make one with videoretalking detect --new-key"
         ) from None
     except UserError as error:
         raise UserError(f"the key file {path}: {error}") from None

@@ -17,7 +17,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-LOG_FOUND = math.log(1e-9)  # found where the p-value is lower; three decades below what false alarms may cost
+LOG_FOUND = math.log(1e-9)  # found where the p-value is lower; leaves room for whoever searches many files
 
 
 def log_p_phases(score: float, magnitudes: npt.ArrayLike) -> float:

@@ -1,0 +1,1 @@
+"""What is done to marked files to see whether their marks survive: for ``scripts.measure_marks``."""

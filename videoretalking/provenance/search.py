@@ -1,0 +1,292 @@
+"""Where the tile lies in a picture: scale, shape, turn, mirror and shift, from the sync waves alone.
+
+First the magnitudes: a picture that was scaled, squeezed or turned has the sync waves at other places of its
+spectrum, and every placement that is worth a try is asked how much power lies there. Then the phases: the best
+placements are undone, the picture is folded into one tile, and one inverse transform tries all shifts. The phases
+decide; what the magnitudes propose cannot raise the chance of a false alarm, since they do not depend on phases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from videoretalking.core.arrays import Floats32, Floats64, Ints64
+from videoretalking.provenance import statistics
+from videoretalking.provenance.carriers import TILE, Carriers, period_for
+from videoretalking.provenance.payload import CODE_BITS, OUR_BITS, PAYLOAD_BITS, Decoded, Payload, decode
+
+Spectrum = npt.NDArray[np.complex128]
+
+MIN_SCALE, MAX_SCALE = 0.36, 3.0  # pixels a pixel of the nominal tile
+MAX_ANGLE = 4.0  # degrees
+MAX_ASPECT = 1.4
+SHORTLIST = 10_000  # placements by the magnitude of the sync waves, of which all waves are asked then
+PROPOSALS = 24  # placements by magnitude that are tried by phase
+TRIED, MAX_TRIED = 4, 16  # of them decoded; more where more are clearly right, to take the best
+_BLOCK = 2048  # placements asked at once
+_SCALE_STEP = 0.004
+_ANGLE_STEP = 0.25
+_GRID = 2 * TILE  # shifts tried across and down: half pixels
+_EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
+_MAX_MAGNITUDE = 2.0
+TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
+_USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # scales tried whatever the magnitudes say
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a picture was changed since it was marked.
+
+    Attributes:
+        scale: pixels of the picture a pixel of the nominal tile.
+        aspect: width over height by which it was stretched.
+        angle: degrees, counterclockwise.
+        mirrored: left for right.
+    """
+
+    scale: float
+    aspect: float = 1.0
+    angle: float = 0.0
+    mirrored: bool = False
+
+    @property
+    def matrix(self) -> Floats64:
+        """[2, 2] pixels of the nominal tile to pixels of the picture."""
+        turn = math.radians(self.angle)
+        rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+        stretch = np.array([self.scale * math.sqrt(self.aspect), self.scale / math.sqrt(self.aspect)])
+        stretch[0] *= -1 if self.mirrored else 1
+        return rotation @ np.diag(stretch)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The most credible placement and message.
+
+    Attributes:
+        placement: how the picture was changed.
+        upside_down: whether the picture stands on its head.
+        payload: None where no message is credible.
+        corrected: code bits that the decoder turned round.
+        log_p: natural logarithm of the p-value, everything that was searched included.
+    """
+
+    placement: Placement
+    upside_down: bool
+    payload: Payload | None
+    corrected: int
+    log_p: float
+
+
+def flatten(picture: Floats32) -> Floats32:
+    """Take the content away as far as it can be told from the mark: high-passed, evened out, faded at the rim.
+
+    Args:
+        picture: [H, W] gray levels, the mean of some frames.
+    """
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 4.0)
+    power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
+    spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
+    even = np.clip(detail / (spread + 0.3), -2.5, 2.5)
+    height, width = picture.shape
+    even *= _fade(height)[:, None] * _fade(width)[None, :]
+    return even.astype(np.float32)
+
+
+def _fade(length: int) -> Floats32:
+    margin = max(2, length // 32)
+    return np.minimum(1.0, (0.5 + np.minimum(np.arange(length), np.arange(length)[::-1])) / margin).astype(
+        np.float32
+    )
+
+
+@lru_cache(maxsize=1)
+def _placements() -> Floats64:
+    """[N, 4] scale, aspect, angle, mirrored: everything that is asked by magnitude."""
+    scales = np.exp(np.arange(math.log(MIN_SCALE), math.log(MAX_SCALE), _SCALE_STEP))
+    angles = np.arange(-MAX_ANGLE, MAX_ANGLE + 1e-9, _ANGLE_STEP)
+    aspects = np.exp(np.arange(-math.log(MAX_ASPECT), math.log(MAX_ASPECT), 2 * _SCALE_STEP))
+    flags = np.array([0.0, 1.0])
+    turned = np.stack(np.meshgrid(scales, [1.0], angles, flags, indexing="ij"), axis=-1).reshape(-1, 4)
+    squeezed = np.stack(np.meshgrid(scales, aspects, [0.0], flags, indexing="ij"), axis=-1).reshape(-1, 4)
+    return np.concatenate([turned, squeezed])
+
+
+def _inverse_matrices(rows: Floats64) -> Floats64:
+    """[N, 2, 2] inverse transposed matrices of placements: nominal frequencies to the picture's."""
+    scale, aspect, angle, mirrored = rows.T
+    turn = np.radians(angle)
+    across = np.where(mirrored > 0, -1.0, 1.0) / (scale * np.sqrt(aspect))
+    down = np.sqrt(aspect) / scale
+    cosine, sine = np.cos(turn), np.sin(turn)
+    return np.stack([cosine * across, sine * down, -sine * across, cosine * down], axis=1).reshape(-1, 2, 2)
+
+
+def relative_power(even: Floats32) -> Floats32:
+    """[n, n] logarithm of one plus the power of each frequency against its neighborhood, 0 on average in noise."""
+    size = 1 << math.ceil(math.log2(1.5 * max(even.shape)))
+    power = np.square(np.abs(np.fft.fft2(even, (size, size)))).astype(np.float32)
+    reach = size // 32 + 1 | 1
+    wrapped = cv2.copyMakeBorder(power, reach, reach, reach, reach, cv2.BORDER_WRAP)
+    around = cv2.blur(wrapped, (reach, reach))[reach:-reach, reach:-reach]
+    return np.log1p(power / np.maximum(around, 1e-9)) - np.float32(_EMPTY)
+
+
+def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
+    """[N] mean of the relative power at some waves, for each placement."""
+    size = len(power)
+    scores = np.empty(len(rows))
+    flat = power.ravel()
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        places = _inverse_matrices(block) @ (waves.T / TILE)  # [n, 2, K]
+        inside = np.abs(places).max(axis=1) < 0.48
+        index = np.rint(places * size).astype(np.int64) % size
+        found = flat[index[:, 1] * size + index[:, 0]]
+        scores[start : start + _BLOCK] = (found * inside).sum(axis=1) / math.sqrt(len(waves))
+    return scores
+
+
+def propose(even: Floats32, carriers: Carriers) -> list[Placement]:
+    """Placements worth a look at their phases, the usual ones first."""
+    height, width = even.shape
+    usual = period_for(height, width) / TILE
+    places = [Placement(usual * scale, mirrored=flag) for scale in _USUAL for flag in (False, True)]
+    rows = _placements()
+    power = relative_power(even)
+    everything = np.concatenate([carriers.sync, carriers.data])
+    rows = rows[np.argpartition(-ask_magnitudes(power, carriers.sync, rows), SHORTLIST)[:SHORTLIST]]
+    scores = ask_magnitudes(power, everything, rows)
+    for _ in range(PROPOSALS):
+        best = int(np.argmax(scores))
+        row = rows[best]
+        near = (np.abs(np.log(rows[:, 0] / row[0])) < 0.012) & (np.abs(rows[:, 2] - row[2]) < 0.6)
+        near &= (np.abs(np.log(rows[:, 1] / row[1])) < 0.02) & (rows[:, 3] == row[3])
+        scores[near] = -np.inf
+        fine = _around(row)
+        row = fine[int(np.argmax(ask_magnitudes(power, everything, fine)))]
+        places.append(Placement(float(row[0]), float(row[1]), float(row[2]), bool(row[3])))
+    return places
+
+
+def _around(row: Floats64) -> Floats64:
+    """[N, 4] placements within a step of one."""
+    steps = np.linspace(-1, 1, 5)
+    scale, aspect, angle = np.meshgrid(steps, steps, steps, indexing="ij")
+    fine = np.tile(row, (scale.size, 1))
+    fine[:, 0] *= np.exp(scale.ravel() * _SCALE_STEP)
+    fine[:, 1] *= np.exp(aspect.ravel() * _SCALE_STEP)
+    fine[:, 2] += angle.ravel() * _ANGLE_STEP
+    return fine
+
+
+def fold(even: Floats32, placement: Placement) -> Spectrum:
+    """[128, 128] spectrum of the tile: the placement undone, all tiles laid on one another, evened out.
+
+    Magnitudes are near 1, at most 2.
+    """
+    height, width = even.shape
+    matrix = placement.matrix
+    if placement.scale > 1.3:
+        even = np.asarray(cv2.GaussianBlur(even, (0, 0), 0.35 * placement.scale), dtype=np.float32)
+    corners = np.linalg.inv(matrix) @ np.array([[width, width, 0, 0], [0, height, height, 0]])
+    size = np.ceil((corners.max(axis=1) - corners.min(axis=1)) / TILE).astype(int) * TILE
+    offset = np.array([width - 1, height - 1]) / 2 - matrix @ ((size - 1) / 2)
+    undone = cv2.warpAffine(
+        even, np.column_stack([matrix, offset]), tuple(size.tolist()),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )  # fmt: skip
+    tile = undone.reshape(size[1] // TILE, TILE, size[0] // TILE, TILE).sum(axis=(0, 2))
+    spectrum = np.fft.fft2(tile.astype(np.float64))
+    power = np.square(np.abs(spectrum)).astype(np.float32)
+    around = cv2.blur(cv2.copyMakeBorder(power, 4, 4, 4, 4, cv2.BORDER_WRAP), (9, 9))[4:-4, 4:-4]
+    around = np.maximum(around, 0.0)
+    spectrum /= np.sqrt(around + 1e-9)
+    magnitude = np.abs(spectrum)
+    return spectrum * np.minimum(1.0, _MAX_MAGNITUDE / np.maximum(magnitude, 1e-9))
+
+
+def best_shift(spectrum: Spectrum, carriers: Carriers) -> tuple[float, tuple[float, float]]:
+    """The shift at which the sync waves agree best.
+
+    Returns:
+        logarithm of the p-value there (not corrected for the search), and the shift (x, y) in nominal pixels.
+    """
+    column, row = carriers.sync.T
+    values = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
+    grid = np.zeros((_GRID, _GRID), dtype=np.complex128)
+    grid[row, column] = values
+    scores = np.fft.ifft2(grid).real * grid.size
+    y, x = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    step = TILE / _GRID
+    return statistics.log_p_phases(float(scores[y, x]), np.abs(values)), (x * step, y * step)
+
+
+def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]) -> tuple[Decoded, float]:
+    """Decode the data waves.
+
+    Returns:
+        the message, and the logarithm of the p-value of all waves given it, corrected for all messages and ways of
+        decoding, not for the search of the place.
+    """
+    sync = _along(spectrum, carriers.sync, carriers.sync_phases, shift)
+    data = _along(spectrum, carriers.data, carriers.data_phases, shift)
+    attempts = []
+    for tilt in TILTS:
+        data_weight, sync_weight = (np.hypot(*waves.T) ** tilt for waves in (carriers.data, carriers.sync))
+        votes = data_weight * data.real
+        soft = np.bincount(carriers.bits, votes, CODE_BITS)
+        weights = np.concatenate([sync_weight * np.abs(sync), data_weight * np.abs(data)])
+        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
+            decoded = decode(soft, ours)
+            score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
+            log_p = statistics.log_p_phases(score, weights)
+            searched = bits * math.log(2) + math.log(2 * len(TILTS))
+            attempts.append((statistics.after_search(log_p, searched), decoded))
+    log_p, decoded = min(attempts, key=lambda attempt: (attempt[1].payload is None, attempt[0]))
+    return decoded, log_p
+
+
+def _along(spectrum: Spectrum, waves: Ints64, phases: Floats64, shift: tuple[float, float]) -> Spectrum:
+    column, row = waves.T
+    turn = 2 * np.pi / TILE * (waves @ np.array(shift))
+    values: Spectrum = spectrum[row, column] * np.exp(1j * (turn - phases))
+    return values
+
+
+def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -> Finding:
+    """The most credible placement and message.
+
+    Args:
+        even: [H, W] what :func:`flatten` gives.
+        carriers: of the key.
+        places: the only placements to try; without them, all that the magnitudes propose.
+    """
+    tried = []
+    for place in places or propose(even, carriers):
+        spectrum = fold(even, place)
+        for upside_down in (False, True):
+            seen = np.conj(spectrum) if upside_down else spectrum
+            log_p, shift = best_shift(seen, carriers)
+            tried.append((log_p, place, upside_down, shift, seen))
+    tried.sort(key=lambda item: item[0])
+    searched = math.log(len(tried) * _GRID**2)
+    findings = []
+    clear = sum(
+        item[0] + searched < statistics.LOG_FOUND for item in tried
+    )  # neighbors of the right placement
+    for sync_log_p, place, upside_down, shift, seen in tried[: max(TRIED, min(clear, MAX_TRIED))]:
+        decoded, message_log_p = read_message(seen, carriers, shift)
+        message_log_p = statistics.after_search(message_log_p, searched)
+        log_p = statistics.either(statistics.after_search(sync_log_p, searched), message_log_p)
+        credible = decoded.payload is not None and message_log_p < statistics.LOG_FOUND
+        payload = decoded.payload if credible else None
+        findings.append(Finding(place, upside_down, payload, decoded.corrected, log_p))
+    return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))
