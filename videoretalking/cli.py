@@ -57,6 +57,9 @@ COMMANDS: Mapping[str, Command] = {
     "compare": Command("scripts.compare", "source and result side by side, from a report"),
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),
     "train-demo": Command("scripts.train_demo", "train the bundled weights from raw clips"),
+    "measure-sound-marks": Command(
+        "scripts.measure_sound_marks", "measure what the mark of the sound survives"
+    ),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
     "measure-marks": Command("scripts.measure_marks", "measure what the marks survive"),
     "face-model": Command("scripts.build_face_model", "build the bundled face model from labels"),

@@ -165,6 +165,25 @@ def test_marked_stretch_is_found_within_a_long_sound(marked: Floats32) -> None:
     assert 8.0 <= surest[0] <= 13.0
 
 
+def test_pieces_are_added_by_how_sure_they_are_and_weak_ones_follow() -> None:
+    wave = AudioMark(PUBLIC_KEY, PAYLOAD).apply(speech(12.0, seed=5), RATE)
+    level = np.sqrt(np.square(wave).mean())
+    noise = level * np.random.default_rng(2).normal(size=len(wave))
+    noise[4 * RATE : 8 * RATE] *= 4.0
+    noise[: 4 * RATE] *= 0.7
+    noise[8 * RATE :] *= 0.7
+    log_ps = []
+    for end in (4, 12):
+        search = AudioSearch(PUBLIC_KEY)
+        search.add((wave + noise)[None, : end * RATE].astype(np.float32))
+        found = search.finish()
+        assert found.payload == PAYLOAD
+        log_ps.append(found.log_p)
+    assert search._joined == 3  # the piece in the middle is not sure by itself
+    assert found.pieces[1][2] > np.log(0.1)
+    assert log_ps[1] < 1.3 * log_ps[0]
+
+
 def test_chance_gives_no_smaller_p_values_than_it_may(plain: Floats32, marked: Floats32) -> None:
     log_ps = []
     for number in range(30):

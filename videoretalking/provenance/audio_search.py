@@ -7,7 +7,9 @@ tempo that keeps the pitch moves times alone: both are searched, to 5 % either w
 folded cells are added to those of the others, and the code is decoded from the sum; a piece that is not sure of
 itself is read where the last sure one says.
 
-Each p-value counts everything that was searched; see :mod:`~videoretalking.provenance.statistics`.
+Two p-values are multiplied (and what that costs is counted). That of the places counts all places that were
+searched. That of the message counts all messages; it looks at the cells of the message alone, whose signs had no
+part in the choice of the places and of the pieces' weights. See :mod:`~videoretalking.provenance.statistics`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from videoretalking.provenance.audio_cells import (
     HOP,
     PERIOD,
     RATE,
+    SYNC_CELLS,
+    TINY,
     band_powers,
     group_signs,
     make_pattern,
@@ -95,6 +99,7 @@ class _Place:
         tempo: speed of time.
         offset: seconds from the piece's start to the first period.
         cells: [64, 48] folded cells, the pattern's first cell first.
+        weight: of the cells among those of other pieces: the mark's mean over the rest's power.
     """
 
     log_p: float
@@ -102,6 +107,7 @@ class _Place:
     tempo: float
     offset: float
     cells: Floats64
+    weight: float
 
     @property
     def sure(self) -> bool:
@@ -166,27 +172,27 @@ class AudioSearch:
         best, count = self._best, len(self._pieces)
         if best is None:
             return AudioDetection(False, None, 0.0, 0.0, 1.0, ())
-        surest = math.log(count * _HYPOTHESES)
-        chosen = math.log(count * math.comb(count, self._joined)) + self._joined * math.log(_HYPOTHESES)
-        candidates = [self._decode(best.cells, surest)]
+        candidates = [self._decode(best.cells)]
         if self._joined:
-            candidates.append(self._decode(self._sum, chosen))
-        log_p = either(after_search(best.log_p, surest), *(value for value, _ in candidates))
+            candidates.append(self._decode(self._sum))
+        place = after_search(best.log_p, math.log(count * _HYPOTHESES))
+        log_p = _both(place, either(*(value for value, _ in candidates)))
         found = log_p < LOG_FOUND
         read = [payload for _, payload in sorted(candidates, key=lambda item: item[0]) if payload is not None]
         payload = read[0] if found and read else None
         return AudioDetection(found, payload, log_p, best.offset, best.tempo, tuple(self._pieces))
 
-    def _decode(self, cells: Floats64, log_searched: float) -> tuple[float, Payload | None]:
+    def _decode(self, cells: Floats64) -> tuple[float, Payload | None]:
         """log_p of the most likely message, and that message if its checksum fits.
 
         All messages are counted: those whose checksum fits if it does, else all that the decoder chose from.
         """
         decoded = decode(self.soft_bits(cells))
+        carriers = self._pattern.groups < CODE_BITS
         signs = self._pattern.signs * group_signs(decoded.code)[self._pattern.groups]
-        log_p = log_p_signs(float((cells * signs).sum()), cells)
+        log_p = log_p_signs(float((cells * signs)[carriers].sum()), cells[carriers])
         bits = PAYLOAD_BITS if decoded.payload is not None else _MESSAGE_BITS
-        return after_search(log_p, log_searched + bits * math.log(2.0)), decoded.payload
+        return after_search(log_p, bits * math.log(2.0)), decoded.payload
 
     def soft_bits(self, cells: Floats64) -> Floats64:
         """[64, 48] folded cells -> [264] votes for each bit of the code."""
@@ -205,7 +211,7 @@ class AudioSearch:
             place = self._follow(mixed, *self._track)
             self._unsure += 1
         if self._track is not None and self._unsure <= _FOLLOWED:
-            self._sum += place.cells
+            self._sum += place.weight * place.cells
             self._joined += 1
         self._pieces.append((self._start, duration, log_p))
         self._start += duration
@@ -249,9 +255,17 @@ class AudioSearch:
     def _place(self, folded: Floats64, phase: int, shift: int, pitch: float, tempo: float) -> _Place:
         cells = np.roll(folded[phase], -shift, axis=0)
         sync = self._pattern.sync
-        log_p = log_p_signs(float((cells * sync).sum()), cells[sync != 0])
+        score, carriers = float((cells * sync).sum()), cells[sync != 0]
         offset = (phase * _STEP / pitch + shift * CELL / tempo) / RATE
-        return _Place(log_p, pitch, tempo, offset, cells)
+        rest = float(np.square(carriers).sum()) - score**2 / SYNC_CELLS
+        weight = max(score, 0.0) / (rest + TINY)
+        return _Place(log_p_signs(score, carriers), pitch, tempo, offset, cells, weight)
+
+
+def _both(first: float, second: float) -> float:
+    """log_p of two independent tests together: the chance that a product of uniform draws is as small as theirs."""
+    product = first + second
+    return min(0.0, product + math.log1p(-product))
 
 
 def _read(path: str | Path) -> Iterator[Floats32]:
