@@ -90,8 +90,6 @@ def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]
     Raises:
         UserError: the state is damaged or belongs to another kind of run.
     """
-    for leftover in folder.glob(f".{Path(STATE).stem}.*.partial*"):
-        leftover.unlink()  # of a process that was killed while writing
     path = folder / STATE
     if not path.is_file():
         return 0

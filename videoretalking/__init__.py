@@ -22,7 +22,7 @@ __version__ = "0.2.0"
 __all__ = ["InferenceConfig", "Retalker", "__version__"]
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-if (_CHECKOUT / "setup.py").is_file() and (_CHECKOUT / "configs").is_dir():
+if not (Path(__file__).parent / "configs").is_dir() and (_CHECKOUT / "configs").is_dir():
     __path__.append(str(_CHECKOUT))
 
 

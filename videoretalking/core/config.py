@@ -80,7 +80,8 @@ def load_config(cls: type[Config], path: str | Path | None = None, overrides: It
 def read_layers(path: str | Path) -> list[Layer]:
     """A YAML file and the files below it, the lowest first.
 
-    The key ``base`` names the file below, relative to the file that names it. A group of keys is merged with the
+    The key ``base`` names the file below, relative to the file that names it, else one that ships with the program
+    (``configs/lnet.yaml``). A group of keys is merged with the
     same group below; any other value replaces the one below.
 
     Raises:
@@ -100,11 +101,11 @@ def read_layers(path: str | Path) -> list[Layer]:
             return layers
         if not isinstance(base, str):
             raise UserError(f"config {place}: base must be the path of a YAML file, found {base!r}")
-        if not (place.parent / base).is_file():
-            raise UserError(
-                f"config {place}: its base {base} does not exist (looked for {place.parent / base})"
-            )
-        place = place.parent / base
+        beside = place.parent / base
+        place_below = beside if beside.is_file() else find_file(Path(base))
+        if not place_below.is_file():
+            raise UserError(f"config {place}: its base {base} does not exist (looked for {beside})")
+        place = place_below
 
 
 def merge_layers(layers: Iterable[Layer]) -> dict[str, Any]:

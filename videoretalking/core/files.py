@@ -47,7 +47,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     name keeps the suffix of ``path``, for writers that choose a format by it. Missing folders are made.
 
     Raises:
-        UserError: ``path`` is a folder, device, pipe or socket, or a link that leads nowhere.
+        UserError: ``path`` is a folder, device, pipe or socket, or a link into a folder that does not exist.
         OSError: the folder cannot be written.
     """
     target = _target(Path(path))
@@ -119,6 +119,8 @@ def _target(path: Path) -> Path:
     """Where a link leads, or the path itself; refuses everything that is no plain file."""
     try:
         target = path.resolve() if path.is_symlink() else path
+        if path.is_symlink() and not target.parent.is_dir():
+            raise UserError(f"{path} is a link to {target}, whose folder does not exist")
         mode = target.stat().st_mode
     except FileNotFoundError:
         return target

@@ -12,6 +12,7 @@ from videoretalking.core.config import from_dict
 from videoretalking.core.constants import SAMPLE_RATE
 from videoretalking.core.devices import choose_device, choose_dtype
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import atomic_path
 from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folders, find_weights
 from videoretalking.evaluation.pairs import Pair
@@ -184,8 +185,7 @@ def driving_audio(pair: Pair, folder: Path) -> Path:
     if not path.is_file():
         with VideoReader(pair.video) as video:
             num_samples = round((video.info.start + video.info.duration) * SAMPLE_RATE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(path), "wb") as handle:
+        with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as handle:
             handle.setparams((1, 2, SAMPLE_RATE, num_samples, "NONE", "not compressed"))
             handle.writeframes(bytes(2 * num_samples))
     return path
@@ -222,9 +222,9 @@ def baseline_weights(network: str, settings: Settings) -> Path:
     Raises:
         MissingWeightsError: it is nowhere.
     """
-    path = find_weights(
-        f"{network}.safetensors", (Path(settings.get("weights.family", "auto")), *checkpoint_folders())
-    )
+    family = str(settings.get("weights.family", "auto"))
+    given = () if family in ("auto", "official", "demo") else (Path(family),)
+    path = find_weights(f"{network}.safetensors", (*given, *checkpoint_folders()))
     if path is not None:
         return path
     raise MissingWeightsError(f"needs weights {network}.safetensors, see checkpoints/README.md")

@@ -109,7 +109,7 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where and how fast; nothing here changes what the result shows beyond rounding.
+    """Where and how fast; nothing here changes what the result shows beyond the rounding of the number format.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
