@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import USER_ERROR, UserError, run_command
 from videoretalking.core.files import atomic_path
 from videoretalking.provenance import statistics
+from videoretalking.provenance.audio_search import detect_audio
 from videoretalking.provenance.keys import Key, load_key, new_key_text
 from videoretalking.provenance.video_detector import detect_video
 
 NOT_FOUND = 1
-_SOUND = "videoretalking.provenance.audio_search"
 
 
 def detect_file(path: Path, key: Key) -> dict[str, Any]:
@@ -31,9 +29,7 @@ def detect_file(path: Path, key: Key) -> dict[str, Any]:
     Returns:
         ``file``, ``found``, ``video`` and ``audio`` with what each says, or ``error`` where neither can read it.
     """
-    kinds: dict[str, Callable[[Path, Key], dict[str, Any]]] = {"video": _video}
-    if find_spec(_SOUND) is not None:
-        kinds["audio"] = _audio
+    kinds: dict[str, Callable[[Path, Key], dict[str, Any]]] = {"video": _video, "audio": _audio}
     result: dict[str, Any] = {"file": str(path), "found": False}
     problems = []
     for kind, detect in kinds.items():
@@ -53,8 +49,8 @@ def _video(path: Path, key: Key) -> dict[str, Any]:
 
 
 def _audio(path: Path, key: Key) -> dict[str, Any]:
-    seen = import_module(_SOUND).detect_audio(path, key)
-    result = {
+    seen = detect_audio(path, key)
+    result: dict[str, Any] = {
         "found": seen.found,
         "p_value": seen.p_value,
         "log10_p": round(statistics.log10(seen.log_p), 2),
