@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -150,6 +151,33 @@ def require_positive(config: Any, *names: str) -> None:
             raise ValueError(f"{name} of {type(config).__name__} must be positive, is {value}")
 
 
+def require_range(
+    config: Any, *names: str, least: float, most: float = math.inf, below: float = math.inf
+) -> None:
+    """Refuse numbers outside ``least .. most``, from ``below`` on, infinite or NaN. For ``__post_init__``.
+
+    Args:
+        config: the dataclass.
+        names: its fields; a field may be a tuple of numbers.
+        least: smallest number allowed.
+        most: largest number allowed.
+        below: smallest number that is too large.
+
+    Raises:
+        ValueError: names the class, the field and its bounds; :func:`from_dict` turns it into a UserError.
+    """
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if all(math.isfinite(number) and least <= number <= most and number < below for number in numbers):
+            continue
+        bounds = "" if all(map(math.isfinite, numbers)) else "finite, "
+        bounds += f"at least {least:g}"
+        bounds += f" and at most {most:g}" if most < math.inf else ""
+        bounds += f" and below {below:g}" if below < math.inf else ""
+        raise ValueError(f"{name} of {type(config).__name__} must be {bounds}, is {value}")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -205,7 +233,22 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
         return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
+        refused = re.match(r"(\w+) of (\w+) must be (.*)", text)
+        keys = _keys_of(cls, refused.group(2), refused.group(1)) if refused else []
+        if refused and len(keys) == 1:  # a class that stands in several places names itself instead
+            where = _origin(f'key "{keys[0]}"', layers)
+            raise UserError(f"{where}: {keys[0]} must be {refused.group(3)}") from None
         raise UserError(f"{_origin(text, layers)}: {_explain(cls, merge_layers(layers), text)}") from None
+
+
+def _keys_of(cls: Any, owner: str, name: str, prefix: str = "") -> list[str]:
+    """Dotted keys of the field ``name`` of all groups whose class is called ``owner``."""
+    keys = [prefix + name] if cls.__name__ == owner else []
+    for key, hint in typing.get_type_hints(cls).items():
+        nested = _dataclass_in(hint)
+        if nested is not None:
+            keys += _keys_of(nested, owner, name, f"{prefix}{key}.")
+    return keys
 
 
 def _origin(text: str, layers: Sequence[Layer]) -> str:
