@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
+from videoretalking.train.__main__ import main
 from videoretalking.train.board import make_grid
 from videoretalking.train.catalog import STEPS, read_training_config
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
@@ -113,8 +115,28 @@ def test_zero_switches_off() -> None:
 def test_unknown_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("network: gan\n")
-    with pytest.raises(UserError, match="network must be one of dnet, lnet"):
+    with pytest.raises(UserError, match="network must be one of dnet, lnet") as error:
         read_training_config(path, [])
+    assert "small_data" not in str(error.value)
+    path.write_text("step: lnet_small_data\n")
+    with pytest.raises(UserError, match="has no key network"):
+        read_training_config(path, [])
+    with pytest.raises(UserError, match=r"did you mean configs/lnet\.yaml\?"):
+        read_training_config(Path("lnet"), [])
+    with pytest.raises(UserError, match=r"cannot read config nothing"):
+        read_training_config(Path("nothing"), [])
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [("--steps", "this one as loop.steps=VALUE"), ("--val-split", "data.val_split"), ("--x", "loop.steps=3")],
+)
+def test_flags_name_the_setting(flag: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "configs/lnet.yaml", flag, "3"])
+    with pytest.raises(
+        UserError, match=f"^unknown flag {flag}: settings are given as key=value, .*{setting}"
+    ):
+        main()
 
 
 def test_old_keys_name_the_new_ones(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 import re
 import types
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import jsonargparse
 import yaml
 
+from videoretalking.core.commands import near_word
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import find_file
 
@@ -306,8 +306,9 @@ def _reject_unknown(cls: Any, values: Mapping[str, Any], where: str, prefix: str
                 f"{where}: unknown key {prefix + str(key)!r}: it is called {prefix + renamed!r} now"
             )
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise UserError(f"{where}: unknown key {prefix + str(key)!r}, did you mean {prefix + near[0]!r}?")
+            near = near_word(str(key), names)
+            advice = f", did you mean {prefix + near!r}?" if near is not None else ""
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r}{advice}")
         nested = _dataclass_in(hints[key])
         if nested is hints[key] and not isinstance(value, Mapping):
             raise UserError(f"{where}: {prefix}{key} must be {_describe(nested)}, found {value!r}")
