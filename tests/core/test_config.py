@@ -74,7 +74,7 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
 
 
 def test_nothing_is_suggested_where_no_key_is_near() -> None:
-    with pytest.raises(UserError, match="^overrides: unknown key 'optimizer.zzzz'$"):
+    with pytest.raises(UserError, match=r"^overrides: unknown key 'optimizer\.zzzz'$"):
         load_config(Config, None, ["optimizer.zzzz=8"])
 
 

@@ -40,6 +40,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {near}?" if near is not None else ""
 
 
+def positive(text: str) -> int:
+    """The value of a flag that counts something, at least 1; for ``type`` of an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, is {value}")
+    return value
+
+
 class CommandParser(argparse.ArgumentParser):
     """Parser of a command line, called as the program was, whose errors are one line like all others.
 

@@ -237,7 +237,8 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
         keys = _keys_of(cls, refused.group(2), refused.group(1)) if refused else []
         if refused and len(keys) == 1:  # a class that stands in several places names itself instead
             where = _origin(f'key "{keys[0]}"', layers)
-            raise UserError(f"{where}: {keys[0]} must be {refused.group(3)}") from None
+            nested = "." in keys[0]
+            raise UserError(f"{where}: {f'{keys[0]} must be {refused[3]}' if nested else text}") from None
         raise UserError(f"{_origin(text, layers)}: {_explain(cls, merge_layers(layers), text)}") from None
 
 
