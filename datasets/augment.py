@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.config import require_range
 from videoretalking.datasets.clips import decode_jpeg, encode_jpeg
 
 MEL_LIMIT = 4.0  # the log-mel range is [-4, 4] for -100 .. 0 dB, so one unit is 12.5 dB
@@ -30,8 +31,8 @@ class AugmentConfig:
     Attributes:
         flip: probability of mirroring (never used for D-Net, whose coefficients have a side).
         color: strength of brightness, contrast, saturation and tint, 0 .. 1.
-        crop_jitter: shift and growth of the crop, in parts of its size.
-        rotation: turn of landmark crops in degrees.
+        crop_jitter: shift and growth of the crop, in parts of its size, 0 .. 1.
+        rotation: turn of landmark crops in degrees, 0 .. 180.
         blur: probability of blurring the inputs.
         jpeg: probability of compressing the inputs.
         occlusion: probability of covering a part of the inputs.
@@ -48,6 +49,12 @@ class AugmentConfig:
     occlusion: float = 0.0
     voice: float = 0.0
     speaker_mix: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share and no angle."""
+        require_range(self, "flip", "blur", "jpeg", "occlusion", "speaker_mix", least=0, most=1)
+        require_range(self, "color", "crop_jitter", "voice", least=0, most=1)
+        require_range(self, "rotation", least=0, most=180)
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,16 @@ class ClipCollection:
                     self.names.append(entry.clip)
                     self._usable.append(usable)
         if not self.names:
+            advice = ""
+            if split == config.val_split != config.train_split:
+                advice = (
+                    "; train without validation (loop.validate_every=0), or prepare the data with a larger "
+                    "--val-share, which is the share of people that validate"
+                )
             raise UserError(
                 f"no clip of split {split!r} in {self.root} can be used: {len(listed)} are listed, "
                 f"{len(allowed)} allowed by data.release_only, none has {', '.join(needs)} and "
-                f"{min_frames} frames"
+                f"{min_frames} frames{advice}"
             )
         if len(self.names) < len(listed):
             logger.info("%s: %d of %d clips of split %s used", self.root, len(self.names), len(listed), split)

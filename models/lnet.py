@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.core.config import require_positive, require_range
 from videoretalking.models.layers.attention import CrossAttentionBlocks
 from videoretalking.models.layers.audio_encoder import AudioEncoder
 from videoretalking.models.layers.blocks import resize, roll_clip, scale_by, unroll_audio, unroll_clip
@@ -82,7 +83,11 @@ class LNetConfig:
     antialias: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not go together."""
+        """Refuse sizes without meaning and those that do not go together."""
+        require_positive(self, "channels", "max_channels", "num_down", "audio_channels", "adain_hidden")
+        require_positive(self, "attention_heads", "attention_head_size", "attention_hidden")
+        require_range(self, "num_residual", "stage_residuals", "attention_layers", least=0)
+        require_range(self, "global_ratio", least=0, most=1)
         if self.stage_residuals and len(self.stage_residuals) != self.num_down:
             raise ValueError(
                 f"stage_residuals names {len(self.stage_residuals)} stages, there are {self.num_down} (num_down)"

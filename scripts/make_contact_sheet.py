@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from videoretalking.core.arrays import Image8
-from videoretalking.core.commands import CommandParser
+from videoretalking.core.commands import CommandParser, positive
 from videoretalking.core.errors import run_command
 from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = CommandParser(description="Lay frames of a video out in one picture.")
     parser.add_argument("video", type=Path)
-    parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--columns", type=int, default=6)
-    parser.add_argument("--width", type=int, default=256, help="pixels of one frame")
+    parser.add_argument("--rows", type=positive, default=4)
+    parser.add_argument("--columns", type=positive, default=6)
+    parser.add_argument("--width", type=positive, default=256, help="pixels of one frame")
     options = parser.parse_args(arguments)
     target = options.video.with_suffix(".png")
     save_image(target, contact_sheet(options.video, options.rows, options.columns, options.width))

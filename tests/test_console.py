@@ -81,6 +81,8 @@ def test_a_command_of_two_words() -> None:
     assert cli.find_command(["preprocess", "--root", "clips"]) == ("preprocess", ["--root", "clips"])
     with pytest.raises(UserError, match="did you mean 'train'"):
         cli.find_command(["trian"])
+    with pytest.raises(UserError, match=f"^unknown command 'zzzz'; see {cli.CONSOLE} --help$"):
+        cli.find_command(["zzzz"])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,7 @@ def test_mistakes_of_any_program_are_one_line() -> None:
     for arguments, words in (
         (["--face-idx", "1"], r"unknown flag --face-idx, did you mean --face-index\? see program --help"),
         (["--something", "1"], r"unknown flag --something; see program --help"),
+        (["--helpp"], r"unknown flag --helpp; see program --help"),
         (["one", "two"], r"unexpected one two; see"),
         (["--number", "x"], r"argument --number: invalid int value: 'x'; see"),
     ):

@@ -8,6 +8,7 @@ from typing import Any
 
 from videoretalking.core.config import load_config, merge_layers, read_layers
 from videoretalking.core.errors import UserError
+from videoretalking.core.locations import bundled, find_file
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.small_data.dnet import DNetSmallDataConfig, DNetSmallDataStep
 from videoretalking.train.small_data.expert import ExpertSmallDataConfig, ExpertSmallDataStep
@@ -41,18 +42,23 @@ def read_training_config(path: Path, overrides: list[str]) -> TrainingConfig:
     """The config whose class its key ``step`` or ``network`` names.
 
     Raises:
-        UserError: no or an unknown ``network`` or ``step``, an aid for small data without its step, and everything
-            that :func:`core.config.load_config` raises.
+        UserError: no such file, no or an unknown ``network`` or ``step``, an aid for small data without its step,
+            and everything that :func:`core.config.load_config` raises.
     """
+    if not find_file(path).exists() and bundled(f"configs/{path.stem}.yaml").is_file():
+        raise UserError(f"there is no config {path}, did you mean configs/{path.stem}.yaml?")
     values = merge_layers(read_layers(path))
     for item in overrides:
         key, _, value = item.partition("=")
         if key in ("step", "network"):
             values[key] = value
     key = "step" if "step" in values else "network"
-    name = str(values.get(key))
-    if name not in STEPS:
-        raise UserError(f"{path}: {key} must be one of {', '.join(STEPS)}, found {name!r}")
+    known = [name for name in STEPS if key == "step" or not name.endswith(SMALL_DATA)]
+    if "network" not in values:
+        raise UserError(f"{path} has no key network, which says what is trained: {', '.join(known)}")
+    name = str(values[key])
+    if name not in known:
+        raise UserError(f"{path}: {key} must be one of {', '.join(known)}, found {name!r}")
     config_class, _ = STEPS[name]
     try:
         config: TrainingConfig = load_config(config_class, path, overrides)

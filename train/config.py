@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from videoretalking.core.config import require_range
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.collection import DataConfig
 
@@ -34,6 +35,11 @@ class OptimizerConfig:
     warmup_steps: int = 0
     decay: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which Adam does not run."""
+        require_range(self, "lr", "eps", "warmup_steps", "clip_norm", least=0)
+        require_range(self, "betas", least=0, below=1)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,13 @@ class LoopConfig:
     validation_batches: int = 16
     preview_frames: int = 25
     plateau_steps: int = 5000
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing is trained, logged or saved."""
+        require_range(self, "steps", "batch_size", "accumulation", "log_every", "save_every", least=1)
+        require_range(self, "validation_batches", "preview_frames", "plateau_steps", least=1)
+        require_range(self, "seed", "workers", "image_every", "validate_every", least=0)
+        require_range(self, "ema_decay", least=0, below=1)
 
 
 @dataclass(frozen=True)

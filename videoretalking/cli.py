@@ -5,14 +5,13 @@ A command is a module with a ``main``, imported when it is called, so that ``--h
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
 from videoretalking import __version__
-from videoretalking.core.commands import CONSOLE
+from videoretalking.core.commands import CONSOLE, near_word
 from videoretalking.core.errors import UserError, run_command
 
 
@@ -102,14 +101,15 @@ def find_command(arguments: list[str]) -> tuple[str, list[str]]:
     """The name of the command, which may be two words, and the arguments behind it.
 
     Raises:
-        UserError: there is no such command; the message names the nearest.
+        UserError: there is no such command; the message names the nearest if one is near.
     """
     for words in (2, 1):
         name = " ".join(arguments[:words])
         if name in COMMANDS:
             return name, arguments[words:]
-    near = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.0)[0]
-    raise UserError(f"unknown command {arguments[0]!r}, did you mean {near!r}? see {CONSOLE} --help")
+    near = near_word(arguments[0], COMMANDS)
+    advice = f", did you mean {near!r}?" if near is not None else ";"
+    raise UserError(f"unknown command {arguments[0]!r}{advice} see {CONSOLE} --help")
 
 
 def _run(arguments: list[str]) -> int | None:

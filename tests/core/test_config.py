@@ -73,6 +73,11 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
         assert part in message
 
 
+def test_nothing_is_suggested_where_no_key_is_near() -> None:
+    with pytest.raises(UserError, match=r"^overrides: unknown key 'optimizer\.zzzz'$"):
+        load_config(Config, None, ["optimizer.zzzz=8"])
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml"):
         load_config(Config, tmp_path / "none.yaml")

@@ -131,3 +131,17 @@ def test_device_does_not_change_what_is_measured() -> None:
     usual = build_measures(_config("sync.network=none"))
     strided = build_measures(_config("sync.network=none", "cpbd_stride=2"))
     assert quick.settings == usual.settings != strided.settings
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fid.stride=0", r"fid\.stride must be at least 1, is 0"),
+        ("cpbd_stride=-1", "cpbd_stride of EvaluationConfig must be at least 0, is -1"),
+        ("extra_stride=0", "extra_stride of EvaluationConfig must be at least 1"),
+        ("chunk_size=0", "chunk_size of EvaluationConfig must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^overrides: {message}"):
+        load_config(EvaluationConfig, ROOT / "configs" / "evaluation.yaml", [override])

@@ -199,3 +199,10 @@ def test_copying_a_talking_face_leaks_its_lips_fully(media_dir: Path, tmp_path: 
     values = json.loads((tmp_path / "out" / "summary.json").read_text())["values"]
     assert values["leakage"] == pytest.approx(1.0) and values["leakage_silence"] == pytest.approx(1.0)
     assert abs(values["fid"]) < 1e-3
+
+
+@pytest.mark.parametrize("below", [".", "deeper"])
+def test_an_output_folder_that_is_a_file_is_refused(data: Path, below: str) -> None:
+    out = data / "pairs.csv" / below
+    with pytest.raises(UserError, match=r"the output folder .* cannot be made: .*pairs\.csv is a file"):
+        _evaluate(data, "--method", "copy", "--out", str(out))

@@ -46,3 +46,9 @@ def test_command_writes_beside_the_video(video: Path) -> None:
     assert load_image(video.with_suffix(".png")).shape == (16, 64, 3)
     with pytest.raises(UserError, match=r"none\.mp4"):
         main(["none.mp4"])
+
+
+@pytest.mark.parametrize("flag", [["--rows", "0"], ["--columns", "0"], ["--width", "-4"]])
+def test_a_sheet_without_pixels_is_refused(flag: list[str]) -> None:
+    with pytest.raises(UserError, match=rf"{flag[0]}: must be at least 1, is {flag[1]}"):
+        main(["any.mp4", *flag])

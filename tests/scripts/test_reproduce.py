@@ -187,3 +187,10 @@ def test_mini_tables_for_real(
     assert "1 pairs of HDTF of 0.48 s" in text and "in place of SyncNet" in text
     for row in _ROWS[table]:
         assert all(float(cell) >= 0.0 for cell in rows[row]), row
+
+
+@pytest.mark.parametrize("dataset", ["LRS2", "HDTF"])
+def test_missing_folders_are_named(tmp_path: Path, dataset: str) -> None:
+    missing = tmp_path / "none"
+    with pytest.raises(UserError, match=rf"folder of {dataset}'s videos {missing} does not exist"):
+        main(["table1", f"--{dataset.lower()}", str(missing), "--out", str(tmp_path / "out")])

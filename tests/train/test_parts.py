@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
 from videoretalking.models.catalog import save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
+from videoretalking.train.__main__ import main
 from videoretalking.train.board import make_grid
 from videoretalking.train.catalog import STEPS, read_training_config
 from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfig, PerceptualConfig
@@ -74,11 +77,66 @@ def test_every_config_can_be_read() -> None:
             assert config.network == name and config.loop.seed == 3
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=-1", "optimizer.lr must be at least 0, is -1"),
+        ("optimizer.lr=.nan", "optimizer.lr must be finite, at least 0, is nan"),
+        ("optimizer.lr=.inf", "optimizer.lr must be finite, at least 0, is inf"),
+        ("optimizer.betas=[2,2]", "optimizer.betas must be at least 0 and below 1"),
+        ("optimizer.warmup_steps=-3", "optimizer.warmup_steps must be at least 0"),
+        ("loop.steps=0", "loop.steps must be at least 1, is 0"),
+        ("loop.steps=-5", "loop.steps must be at least 1"),
+        ("loop.accumulation=0", "loop.accumulation must be at least 1"),
+        ("loop.log_every=0", "loop.log_every must be at least 1"),
+        ("loop.save_every=0", "loop.save_every must be at least 1"),
+        ("loop.plateau_steps=0", "loop.plateau_steps must be at least 1"),
+        ("loop.preview_frames=0", "loop.preview_frames must be at least 1"),
+        ("loop.validation_batches=0", "loop.validation_batches must be at least 1"),
+        ("loop.workers=-1", "loop.workers must be at least 0"),
+        ("loop.seed=-1", "loop.seed must be at least 0"),
+        ("loop.ema_decay=2", "loop.ema_decay must be at least 0 and below 1"),
+        ("augment.crop_jitter=5", "augment.crop_jitter must be at least 0 and at most 1, is 5"),
+        ("model.channels=0", "model.channels must be positive, is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"^overrides: {re.escape(message)}"):
+        read_training_config(ROOT / "configs" / "debug" / "lnet.yaml", [override])
+
+
+def test_zero_switches_off() -> None:
+    off = ["loop.workers=0", "loop.ema_decay=0", "loop.image_every=0", "loop.validate_every=0"]
+    off += ["optimizer.clip_norm=0", "optimizer.warmup_steps=0", "model.attention_layers=0"]
+    config = read_training_config(ROOT / "configs" / "debug" / "lnet.yaml", off)
+    assert config.loop.workers == config.loop.validate_every == config.optimizer.clip_norm == 0
+
+
 def test_unknown_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("network: gan\n")
-    with pytest.raises(UserError, match="network must be one of dnet, lnet"):
+    with pytest.raises(UserError, match="network must be one of dnet, lnet") as error:
         read_training_config(path, [])
+    assert "small_data" not in str(error.value)
+    path.write_text("step: lnet_small_data\n")
+    with pytest.raises(UserError, match="has no key network"):
+        read_training_config(path, [])
+    with pytest.raises(UserError, match=r"did you mean configs/lnet\.yaml\?"):
+        read_training_config(Path("lnet"), [])
+    with pytest.raises(UserError, match=r"cannot read config nothing"):
+        read_training_config(Path("nothing"), [])
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [("--steps", "this one as loop.steps=VALUE"), ("--val-split", "data.val_split"), ("--x", "loop.steps=3")],
+)
+def test_flags_name_the_setting(flag: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "configs/lnet.yaml", flag, "3"])
+    with pytest.raises(
+        UserError, match=f"^unknown flag {flag}: settings are given as key=value, .*{setting}"
+    ):
+        main()
 
 
 def test_old_keys_name_the_new_ones(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import math
 import re
 import types
 import typing
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import jsonargparse
 import yaml
 
+from videoretalking.core.commands import near_word
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import find_file
 
@@ -151,6 +152,33 @@ def require_positive(config: Any, *names: str) -> None:
             raise ValueError(f"{name} of {type(config).__name__} must be positive, is {value}")
 
 
+def require_range(
+    config: Any, *names: str, least: float, most: float = math.inf, below: float = math.inf
+) -> None:
+    """Refuse numbers outside ``least .. most``, from ``below`` on, infinite or NaN. For ``__post_init__``.
+
+    Args:
+        config: the dataclass.
+        names: its fields; a field may be a tuple of numbers.
+        least: smallest number allowed.
+        most: largest number allowed.
+        below: smallest number that is too large.
+
+    Raises:
+        ValueError: names the class, the field and its bounds; :func:`from_dict` turns it into a UserError.
+    """
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if all(math.isfinite(number) and least <= number <= most and number < below for number in numbers):
+            continue
+        bounds = "" if all(map(math.isfinite, numbers)) else "finite, "
+        bounds += f"at least {least:g}"
+        bounds += f" and at most {most:g}" if most < math.inf else ""
+        bounds += f" and below {below:g}" if below < math.inf else ""
+        raise ValueError(f"{name} of {type(config).__name__} must be {bounds}, is {value}")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -206,7 +234,23 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
         return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
+        refused = re.match(r"(\w+) of (\w+) must be (.*)", text)
+        keys = _keys_of(cls, refused.group(2), refused.group(1)) if refused else []
+        if refused and len(keys) == 1:  # a class that stands in several places names itself instead
+            where = _origin(f'key "{keys[0]}"', layers)
+            nested = "." in keys[0]
+            raise UserError(f"{where}: {f'{keys[0]} must be {refused[3]}' if nested else text}") from None
         raise UserError(f"{_origin(text, layers)}: {_explain(cls, merge_layers(layers), text)}") from None
+
+
+def _keys_of(cls: Any, owner: str, name: str, prefix: str = "") -> list[str]:
+    """Dotted keys of the field ``name`` of all groups whose class is called ``owner``."""
+    keys = [prefix + name] if cls.__name__ == owner else []
+    for key, hint in typing.get_type_hints(cls).items():
+        nested = _dataclass_in(hint)
+        if nested is not None:
+            keys += _keys_of(nested, owner, name, f"{prefix}{key}.")
+    return keys
 
 
 def _origin(text: str, layers: Sequence[Layer]) -> str:
@@ -264,8 +308,9 @@ def _reject_unknown(cls: Any, values: Mapping[str, Any], where: str, prefix: str
                 f"{where}: unknown key {prefix + str(key)!r}: it is called {prefix + renamed!r} now"
             )
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise UserError(f"{where}: unknown key {prefix + str(key)!r}, did you mean {prefix + near[0]!r}?")
+            near = near_word(str(key), names)
+            advice = f", did you mean {prefix + near!r}?" if near is not None else ""
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r}{advice}")
         nested = _dataclass_in(hints[key])
         if nested is hints[key] and not isinstance(value, Mapping):
             raise UserError(f"{where}: {prefix}{key} must be {_describe(nested)}, found {value!r}")

@@ -91,6 +91,23 @@ def check_output(path: str | Path, name: str, inputs: Mapping[str, str | Path]) 
         raise UserError(f"{name} {path} cannot be written: {reason}") from None
 
 
+def check_folder(path: Path, name: str) -> None:
+    """Make sure, before the work begins, that a path is a folder or can become one; nothing is made.
+
+    Args:
+        path: the folder.
+        name: how the message calls it, such as ``the output folder``.
+
+    Raises:
+        UserError: it or something above it is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UserError(f"{name} {path} cannot be made: {place} is a file; give another folder")
+            return
+
+
 def is_same_file(first: str | Path, second: str | Path) -> bool:
     """Whether two paths lead to one file, through links and whatever their spelling; neither has to exist."""
     try:

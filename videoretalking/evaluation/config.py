@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from videoretalking.core.checkpoint import read_metadata
-from videoretalking.core.config import to_dict
+from videoretalking.core.config import require_range, to_dict
 from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import UserError
 from videoretalking.core.hashing import file_hash
@@ -56,6 +56,10 @@ class FidConfig:
     features: Literal["auto", "inception", "stand-in", "none"] = "auto"
     weights: str | None = None
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a stride that reaches no frame."""
+        require_range(self, "stride", least=1)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,11 @@ class EvaluationConfig:
     chunk_size: int = 16
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which nothing is measured."""
+        require_range(self, "cpbd_stride", "seed", least=0)
+        require_range(self, "extra_stride", "chunk_size", least=1)
 
 
 class Builder:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from videoretalking.core.files import check_folder
 from videoretalking.core.locations import user_folder
 from videoretalking.evaluation.cluster import run_on_ray
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
@@ -44,8 +45,11 @@ class Plan:
         """Load the networks.
 
         Raises:
-            UserError: weights are missing, or the folder holds results of other settings.
+            UserError: weights are missing, the folder holds results of other settings, or it or the cache is a
+                file.
         """
+        check_folder(self.folder, "the output folder")
+        check_folder(self.cache, "the cache folder")
         settings = {"runtime.cache_dir": str(self.cache / "analysis"), **self.settings}
         method = make_method(self.method, settings, self.name)
         measures = build_measures(self.config, self.cache / "faces")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.errors import UserError
+from videoretalking.core.files import check_folder
 from videoretalking.evaluation.config import EvaluationConfig
 from videoretalking.evaluation.draw import make_pair_list
 from videoretalking.evaluation.methods import (
@@ -91,6 +92,9 @@ class Reproduction:
         seed: of the pair lists.
         job_settings: settings of the main job for every method.
         limit: at most so many pairs of each list.
+
+    Raises:
+        UserError: ``out`` is a file.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Reproduction:
         job_settings: Settings,
         limit: int | None = None,
     ) -> None:
+        check_folder(out, "the output folder")
         self.out = out
         self.preset = preset
         self.config = config
@@ -115,8 +120,10 @@ class Reproduction:
         """The data set's pair list, drawn on first use.
 
         Raises:
-            UserError: too few videos, or a damaged list.
+            UserError: no such folder, too few videos, or a damaged list.
         """
+        if not videos.is_dir():
+            raise UserError(f"the folder of {dataset}'s videos {videos} does not exist")
         folder = self.out / dataset.lower()
         seed = self.seed + DATASETS.index(dataset)  # so that one folder given for both is not drawn alike
         if file_list is not None:
