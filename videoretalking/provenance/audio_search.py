@@ -41,7 +41,7 @@ from videoretalking.provenance.audio_cells import (
     without_common,
 )
 from videoretalking.provenance.keys import Key
-from videoretalking.provenance.payload import CODE_BITS, OUR_BITS, PAYLOAD_BITS, Payload, decode
+from videoretalking.provenance.payload import CHECK_BITS, CODE_BITS, OUR_BITS, PAYLOAD_BITS, Payload, decode
 from videoretalking.provenance.statistics import LOG_FOUND, after_search, either, log_p_signs, p_value
 
 PIECE = (
@@ -57,7 +57,6 @@ _TEMPOS = np.round(np.arange(-25, 26) * 0.002, 4) + 1.0  # of time alone
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
 _FOLLOWED = 3  # pieces that are read where the last sure one says
-_CHECK_BITS = 16  # of the checksum
 _QUIET = 10.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
 
@@ -194,7 +193,7 @@ class AudioSearch:
             decoded = decode(soft, ours)
             signs = self._pattern.signs * group_signs(decoded.code)[self._pattern.groups]
             score = float((cells * signs)[carriers].sum())
-            counted = bits + (_CHECK_BITS if decoded.payload is None else 0) + 1  # two ways to decode
+            counted = bits + (CHECK_BITS if decoded.payload is None else 0) + 1  # two ways to decode
             log_p = after_search(log_p_signs(score, cells[carriers]), counted * math.log(2.0))
             attempts.append((log_p, decoded.payload))
         return min(attempts, key=lambda attempt: (attempt[1] is None, attempt[0]))

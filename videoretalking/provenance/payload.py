@@ -21,11 +21,11 @@ FORMAT_VERSION = 1
 PAYLOAD_BITS = 64
 _PROJECT_BITS, _VERSION_BITS, _JOB_BITS = 12, 4, 48
 OUR_BITS = _JOB_BITS  # what is open in a payload of this project and format
-_CHECK_BITS = 16
+CHECK_BITS = 16  # of the checksum
 _MEMORY = 8  # bits that the encoder remembers
 _STATES = 1 << _MEMORY
 _GENERATORS = (0o557, 0o663, 0o711)
-_STEPS = PAYLOAD_BITS + _CHECK_BITS + _MEMORY
+_STEPS = PAYLOAD_BITS + CHECK_BITS + _MEMORY
 CODE_BITS = _STEPS * len(_GENERATORS)  # 264
 
 _HEAD_BITS = _PROJECT_BITS + _VERSION_BITS
@@ -39,7 +39,7 @@ def _sending_order() -> npt.NDArray[np.int64]:
     """
     place = np.arange(_STEPS, dtype=np.float64)
     place[:_HEAD_BITS] = (np.arange(_HEAD_BITS) + 0.5) / _HEAD_BITS
-    rest = PAYLOAD_BITS + _CHECK_BITS - _HEAD_BITS
+    rest = PAYLOAD_BITS + CHECK_BITS - _HEAD_BITS
     place[_HEAD_BITS : _HEAD_BITS + rest] = (np.arange(rest) + 0.5) / rest
     return np.argsort(place, kind="stable")
 
@@ -143,7 +143,7 @@ def _with_check(number: int) -> npt.NDArray[np.int64]:
         check ^= byte << 8
         for _ in range(8):
             check = (check << 1 ^ (0x1021 if check & 0x8000 else 0)) & 0xFFFF
-    text = f"{number:0{PAYLOAD_BITS}b}{check:0{_CHECK_BITS}b}{'0' * _MEMORY}"
+    text = f"{number:0{PAYLOAD_BITS}b}{check:0{CHECK_BITS}b}{'0' * _MEMORY}"
     return np.array(list(map(int, text)))[_ORDER]
 
 

@@ -20,7 +20,15 @@ import numpy.typing as npt
 from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance import statistics
 from videoretalking.provenance.carriers import TILE, Carriers, period_for
-from videoretalking.provenance.payload import CODE_BITS, OUR_BITS, PAYLOAD_BITS, Decoded, Payload, decode
+from videoretalking.provenance.payload import (
+    CHECK_BITS,
+    CODE_BITS,
+    OUR_BITS,
+    PAYLOAD_BITS,
+    Decoded,
+    Payload,
+    decode,
+)
 
 Spectrum = npt.NDArray[np.complex128]
 
@@ -248,7 +256,9 @@ def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, flo
             decoded = decode(soft, ours)
             score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
             log_p = statistics.log_p_phases(score, weights)
-            searched = bits * math.log(2) + math.log(2 * len(TILTS))
+            # where the checksum does not fit, any of its values would have done
+            free = bits + (0 if decoded.payload is not None else CHECK_BITS)
+            searched = free * math.log(2) + math.log(2 * len(TILTS))
             attempts.append((statistics.after_search(log_p, searched), decoded))
     log_p, decoded = min(attempts, key=lambda attempt: (attempt[1].payload is None, attempt[0]))
     return decoded, log_p
