@@ -4,5 +4,6 @@
 says, :mod:`~videoretalking.provenance.statistics` how sure a finding is. The mark of the picture (section 6 of the
 paper) is written by :mod:`~videoretalking.provenance.video` and found by
 :mod:`~videoretalking.provenance.video_detector`; that of the sound by :mod:`~videoretalking.provenance.audio` and
-:mod:`~videoretalking.provenance.audio_search`. :mod:`~videoretalking.provenance.manifest` signs what was made of what.
+:mod:`~videoretalking.provenance.audio_search`. What was made of what is signed by
+:mod:`~videoretalking.provenance.manifest`.
 """
