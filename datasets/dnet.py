@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from videoretalking.core.arrays import Floats32
-from videoretalking.core.coefficients import motion_rows, motion_window
+from videoretalking.core.coefficients import TRAIN_WINDOW, motion_rows, motion_window
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.datasets.augment import ImageAugment
 from videoretalking.datasets.base import ClipDataset, SampleSource
@@ -28,18 +28,26 @@ class DNetPairs(ClipDataset):
     Args:
         source: where samples come from.
         size: side of the images in pixels.
+        window: frames of the coefficient window.
         needs: arrays that a clip must have.
     """
 
-    def __init__(self, source: SampleSource, size: int = DNET_SIZE, needs: Sequence[str] = NEEDS) -> None:
+    def __init__(
+        self,
+        source: SampleSource,
+        size: int = DNET_SIZE,
+        window: int = TRAIN_WINDOW,
+        needs: Sequence[str] = NEEDS,
+    ) -> None:
         super().__init__(source, needs, min_frames=2)
         self.size = size
+        self.window = window
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The pair of one clip.
 
         Returns:
-            ``source`` and ``target`` float32 [3, size, size] in [0, 1], ``coefficients`` float32 [73, 27] of
+            ``source`` and ``target`` float32 [3, size, size] in [0, 1], ``coefficients`` float32 [73, window] of
             the target.
         """
         source, target = self.draw_pair(len(self.clips.clip(index)), rng)
@@ -47,7 +55,7 @@ class DNetPairs(ClipDataset):
         return {
             "source": self._image(index, source, self.source_view(index, source, target), changes),
             "target": self._image(index, target, self.view(index), changes),
-            "coefficients": motion_window(self.clips.clip(index).rows, target),
+            "coefficients": motion_window(self.clips.clip(index).rows, target, self.window),
             **self.describe(index, source, target),
         }
 
@@ -59,7 +67,7 @@ class DNetPairs(ClipDataset):
         return {
             "source": np.stack([self._image(index, 0, view, none)] * len(frames)),
             "target": np.stack([self._image(index, frame, view, none) for frame in frames]),
-            "coefficients": np.stack([motion_window(clip.rows, frame) for frame in frames]),
+            "coefficients": np.stack([motion_window(clip.rows, frame, self.window) for frame in frames]),
             "clip": [self.clips.names[index]] * len(frames),
         }
 

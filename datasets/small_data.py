@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.coefficients import TRAIN_WINDOW
 from videoretalking.core.constants import DNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from videoretalking.datasets import dnet, expert, lnet
 from videoretalking.datasets.augment import ImageAugment, VoiceAugment, silent_mel
@@ -229,15 +230,21 @@ class NearDNetPairs(dnet.DNetPairs):
     Args:
         source: where samples come from.
         size: side of the images in pixels.
+        window: frames of the coefficient window.
         max_gap: largest distance of source and target in frames; 0 for any.
         align_source: turn, move and scale the source so that its eyes and nose lie as in the target. At inference
             only the expression changes, and to find where a head is takes convolutions very long to learn.
     """
 
     def __init__(
-        self, source: SampleSource, size: int = DNET_SIZE, max_gap: int = 0, align_source: bool = False
+        self,
+        source: SampleSource,
+        size: int = DNET_SIZE,
+        window: int = TRAIN_WINDOW,
+        max_gap: int = 0,
+        align_source: bool = False,
     ) -> None:
-        super().__init__(source, size, (*dnet.NEEDS, "landmarks"))
+        super().__init__(source, size, window, (*dnet.NEEDS, "landmarks"))
         self.max_gap = max_gap
         self.align_source = align_source
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.core.coefficients import NUM_MOTION
+from videoretalking.core.coefficients import NUM_MOTION, OFFICIAL_WINDOW
 from videoretalking.models.layers.adain import AdaIN
 from videoretalking.models.layers.blocks import ChannelLayerNorm, from_signed, resize, to_signed
 from videoretalking.models.layers.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
@@ -44,12 +44,15 @@ class DNetConfig:
         two_layer_residual: residual blocks with two convolutions and an activation between them. The released
             network computes the first one and discards it, so its blocks have one convolution and none.
         spectral: spectral norm on the editing network's convolutions (paper: yes, released: no).
+        window: frames of the coefficient window, in training and in use: 27 in the paper's training, 26 as the
+            released inference feeds it. The mapping network averages over time, so weights fit any.
         standardize: center and scale the coefficients by statistics that the checkpoint carries. Expressions are
             near one, crop positions near a hundred pixels: where steps are few, raw numbers (paper, released)
             teach the position alone.
     """
 
     motion_size: int = NUM_MOTION
+    window: int = OFFICIAL_WINDOW
     descriptor_size: int = 256
     adain_hidden: int = 128
     mapping_layers: int = 3

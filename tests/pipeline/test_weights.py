@@ -10,6 +10,7 @@ from fakes import TINY
 
 from videoretalking.core.checkpoint import save_checkpoint
 from videoretalking.core.errors import UserError
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.pipeline.config import RenderConfig, WeightsConfig
 from videoretalking.pipeline.weights import choose_weights
@@ -43,8 +44,15 @@ def test_auto_takes_the_official_set_once_it_is_complete(
     _complete(root)
     weights = choose_weights(WeightsConfig(), root)
     assert weights.family == "official"
-    assert weights.window == 26
-    assert choose_weights(WeightsConfig(family="demo"), root).window == 27
+
+
+def test_the_window_of_dnet_is_what_its_checkpoint_says_wherever_it_lies(root: Path) -> None:
+    weights = choose_weights(WeightsConfig(family=str(root / "demo")), root)
+    assert weights.window == 26  # as released
+    ours = build_network("dnet", {**TINY["dnet"], "window": 27})
+    save_network(root / "demo" / "dnet.safetensors", ours, "test")
+    assert weights.window == 27
+    assert choose_weights(WeightsConfig(family="demo"), checkpoint_folder("demo").parent).window == 27
 
 
 def test_a_set_that_is_not_complete_is_refused_by_name(root: Path) -> None:

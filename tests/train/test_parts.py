@@ -59,7 +59,7 @@ def test_configs_hold_the_papers_values() -> None:
     weights = enet.loss_weights
     assert (weights.l1, weights.perceptual, weights.adversarial, weights.identity) == (0.2, 1.0, 100.0, 0.4)
     assert {dnet.perceptual.features, lnet.perceptual.features, enet.perceptual.features} == {"vgg19"}
-    assert dnet.model == type(dnet.model)() and enet.model == type(enet.model)()
+    assert dnet.model == type(dnet.model)(window=27) and enet.model == type(enet.model)()
     assert lnet.model == type(lnet.model)(antialias=True)
 
 

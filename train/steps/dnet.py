@@ -79,8 +79,8 @@ class DNetStep(Step):
         self.style = StyleLoss(features, config.perceptual.distance)
 
     def sample_options(self) -> dict[str, Any]:
-        """The size."""
-        return {"size": self.config.size}
+        """The size of images and of coefficient windows."""
+        return {"size": self.config.size, "window": self.config.model.window}
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``warp`` and, in the second stage, ``perceptual`` and ``style``."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from videoretalking.core.checkpoint import read_checkpoint
+from videoretalking.core.checkpoint import read_checkpoint, read_metadata
 from videoretalking.core.coefficients import NUM_EXPRESSION, OFFICIAL_WINDOW, TRAIN_WINDOW
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
@@ -88,8 +88,12 @@ class Weights:
 
     @property
     def window(self) -> int:
-        """Frames of D-Net's coefficient window: what the weights were made for."""
-        return OFFICIAL_WINDOW if self.family == "official" else TRAIN_WINDOW
+        """Frames of D-Net's coefficient window, as its checkpoint says; the paper's where there is no D-Net."""
+        path = self.path("dnet")
+        if path is None:
+            return TRAIN_WINDOW
+        window: int = read_metadata(path)["config"].get("window", OFFICIAL_WINDOW)
+        return window
 
     def describe(self) -> dict[str, str]:
         """Network -> file, for the report."""
