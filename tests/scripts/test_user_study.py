@@ -138,8 +138,9 @@ def _reload(page: Browser, path: Path, position: str) -> None:
     """Reload until the page goes on at ``position``.
 
     Once is enough for a person. Browsers hand what a page stored from process to process on their own time, and a
-    reload milliseconds after the click, on a busy machine, may overtake it.
+    reload milliseconds after the click, on a busy machine, may overtake it for good.
     """
+    page.script("return new Promise(done => setTimeout(done, 2000))")
     for _ in range(50):
         page.open(path)
         shown = page.script("return document.getElementById('position').textContent")
