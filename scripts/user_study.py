@@ -126,8 +126,8 @@ def make_study(
 def _source(video: Path, item: str, out: Path, external: bool) -> str:
     if external:
         copy = Path("videos") / f"{item}{video.suffix}"
-        (out / copy).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(video, out / copy)
+        with atomic_path(out / copy) as temporary:
+            shutil.copyfile(video, temporary)
         return copy.as_posix()
     return f"data:{SUFFIXES[video.suffix]};base64,{base64.b64encode(video.read_bytes()).decode('ascii')}"
 

@@ -32,7 +32,7 @@ from videoretalking.metrics.face_tracks import TrackingConfig
 from videoretalking.metrics.fid import FidFeatures
 from videoretalking.metrics.flicker import Flicker
 from videoretalking.metrics.identity import Identity
-from videoretalking.metrics.inception import FILE_NAME, RandomFeatures, inception_features
+from videoretalking.metrics.inception import FILE_NAME, RandomFeatures, find_inception, inception_features
 from videoretalking.metrics.leakage import Leakage
 from videoretalking.metrics.lpips import Lpips, lpips_distance
 from videoretalking.metrics.lse import ExpertScore, SyncNetScore
@@ -149,7 +149,7 @@ def _fid(build: Builder) -> Metric | None:
     settings = build.config.fid
     if settings.features == "none":
         return None
-    path = Path(settings.weights) if settings.weights else find_weights(FILE_NAME)
+    path = Path(settings.weights) if settings.weights else find_inception()
     use_published = settings.features == "inception" or (settings.features == "auto" and path is not None)
     if use_published:
         path = path or checkpoint_folder("official") / FILE_NAME
