@@ -230,6 +230,15 @@ def test_tables_on_what_was_trained_on_are_refused(data: Path, plans: list[Plan]
     assert plans == []
 
 
+def test_sizes_of_the_paper() -> None:
+    """Section 4.2: 14k pairs of LRS2, 100 of twenty seconds of HDTF; appendix A: ten videos, six ratios."""
+    paper = PRESETS["paper"]
+    assert (paper.lrs2_pairs, paper.lrs2_seconds) == (14_000, None)
+    assert (paper.hdtf_pairs, paper.hdtf_seconds, paper.table4_pairs) == (100, 20.0, 10)
+    assert list(TABLE_4) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert list(TABLE_1) == ["LipGAN", "Wav2Lip w/o GAN", "Wav2Lip", "PC-AVS", "Ours"]
+
+
 def test_missing_data_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs --lrs2"):
         main(["table1", "--out", str(tmp_path)])

@@ -75,6 +75,12 @@ def test_too_few_common_videos(folders: dict[str, Path], tmp_path: Path) -> None
         make_study({"Ours": tmp_path / "nowhere"}, tmp_path / "study", num_videos=1)
 
 
+def test_ten_videos_are_asked_for_as_in_the_paper(folders: dict[str, Path], tmp_path: Path) -> None:
+    arguments = [f"--results={method}={folder}" for method, folder in folders.items()]
+    with pytest.raises(UserError, match="10 videos wanted"):
+        main(["make", *arguments, "--out", str(tmp_path / "study")])
+
+
 def test_interval_by_hand() -> None:
     # means 4.5, 3.5 and 5: mean 13/3, deviation 0.763763, Student's quantile for 2 degrees of freedom 4.302653
     interval = confidence_interval([4.5, 3.5, 5.0])
