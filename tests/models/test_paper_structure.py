@@ -92,7 +92,7 @@ def test_editing_convolutions_are_spectrally_normalized_on_demand(spectral: bool
 def test_every_residual_convolution_of_editing_is_followed_by_adain() -> None:
     network = DNet(dataclasses.replace(DNET, two_layer_residual=True)).eval()
     for stage in network.editing.residuals:
-        for block in stage:  # type: ignore[attr-defined]
+        for block in stage:
             convs, norms = record([block.conv1, block.conv2]), record([block.norm1, block.norm2])
             features, descriptor = torch.randn(1, block.conv1.in_channels, 8, 8), torch.randn(1, 16)
             block(features, descriptor)
@@ -161,7 +161,7 @@ def test_the_papers_visual_encoder_is_convolution_batch_norm_and_leaky_relu() ->
 def test_lnet_has_nine_fourier_blocks_in_each_stage() -> None:
     with torch.device("meta"):
         network = LNet(RELEASED)
-    assert [len(stage) for stage in network.decoder.residuals] == [9, 9, 9]  # type: ignore[arg-type]
+    assert [len(stage) for stage in network.decoder.residuals] == [9, 9, 9]
     assert count(network, FFCResBlock) == 27 and count(network, AdaIN) == 108
     assert count(network, FourierUnit) == 54
 
@@ -229,8 +229,8 @@ def test_images_are_modulated_and_added_to_the_enlarged_image_below() -> None:
     torch.testing.assert_close(painted, by_hand + layer.bias)  # modulated, and not demodulated
     network = ENet(ENET)
     for to_rgb in network.to_rgbs:
-        assert isinstance(to_rgb.conv, ModulatedConv)  # type: ignore[union-attr]
-        nn.init.zeros_(to_rgb.conv.weight)  # type: ignore[union-attr,arg-type]
+        assert isinstance(to_rgb.conv, ModulatedConv)
+        nn.init.zeros_(to_rgb.conv.weight)
     low_res = torch.rand(1, 3, 96, 96)
     plain = network(low_res, torch.rand(1, 3, 384, 384))
     # nothing is painted, so the skips alone bring the small image up

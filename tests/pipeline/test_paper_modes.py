@@ -73,4 +73,4 @@ def test_the_papers_parser_comes_first(tmp_path: Path, there: tuple[str, ...], e
         save_network(tmp_path / f"{name}.safetensors", build_network(name, sizes).eval(), "random, for tests")
     engine = Engine(torch.device("cpu"), torch.float32, batch_size=2)
     parser = load_networks(Weights("test", tmp_path, WeightsConfig()), RenderConfig(), engine).parser
-    assert (parser is None) if expected is None else isinstance(parser.network, expected)  # type: ignore[union-attr]
+    assert (parser is None) if expected is None else isinstance(parser.network, expected)

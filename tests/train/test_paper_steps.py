@@ -102,7 +102,7 @@ def test_dnet_losses_are_equations_1_to_3_on_vgg_features(paper_config: PaperCon
     image, warped = torch.rand(2, *batch["target"].shape)
     network = _Fixed(DNetOutput(torch.zeros(2, 2, 16, 16), warped, image))
     losses = step.generate(network, batch, 200_000).losses
-    features = load_features(config.perceptual, CPU)  # type: ignore[attr-defined]
+    features = load_features(config.perceptual, CPU)
     assert isinstance(features, VGG19Features)
     perceptual, style = PerceptualLoss(features), StyleLoss(features)
     torch.testing.assert_close(losses["warp"], perceptual(warped, batch["target"]))
@@ -138,7 +138,7 @@ def test_lnet_losses_are_equation_9(paper_config: PaperConfig) -> None:
     losses = step.generate(_Fixed(output), batch, 0).losses
     assert set(losses) == {"l1", "perceptual", "sync"}
     torch.testing.assert_close(losses["l1"], (output - target).abs().mean())
-    perceptual = PerceptualLoss(load_features(config.perceptual, CPU))  # type: ignore[attr-defined]
+    perceptual = PerceptualLoss(load_features(config.perceptual, CPU))
     torch.testing.assert_close(losses["perceptual"], perceptual(unroll_clip(output), unroll_clip(target)))
     audio, video = step.expert(batch["sync_audio"], stack_lower_half(output))
     torch.testing.assert_close(losses["sync"], sync_loss(audio, video))
@@ -185,7 +185,7 @@ def test_enet_losses_are_equation_14_and_the_sync_of_the_text(paper_config: Pape
     losses = step.generate(_Fixed(output), batch, 0).losses
     assert set(losses) == {"l1", "perceptual", "adversarial", "identity", "sync"}
     torch.testing.assert_close(losses["l1"], (output - target).abs().mean())
-    perceptual = PerceptualLoss(load_features(config.perceptual, CPU))  # type: ignore[attr-defined]
+    perceptual = PerceptualLoss(load_features(config.perceptual, CPU))
     torch.testing.assert_close(losses["perceptual"], perceptual(output, target))
     scores = torch.sigmoid(step.discriminator(output))
     torch.testing.assert_close(losses["adversarial"], -torch.log(scores).mean(), rtol=1e-4, atol=1e-5)

@@ -89,13 +89,14 @@ class _Canvas:
             self.image.resize(size, Image.Resampling.BOX).save(temporary, format="PNG")
 
 
-def draw_distributions(path: Path, title: str, panels: Sequence[Panel]) -> None:
+def draw_distributions(path: Path, title: str, panels: Sequence[Panel], unit: str = "every video") -> None:
     """A violin for each row, quantities side by side, as PNG.
 
     Args:
         path: the picture.
         title: heading.
         panels: quantities; all with the same rows.
+        unit: what a value belongs to, for the legend.
     """
     labels = [sample.label for sample in panels[0].samples]
     left = MARGIN + 9 * max(map(len, labels))
@@ -112,7 +113,7 @@ def draw_distributions(path: Path, title: str, panels: Sequence[Panel]) -> None:
         _vertical_grid(canvas, _ticks(*_extent(panel)), to_x, (top, top + height))
         for row, sample in enumerate(panel.samples):
             _violin(canvas, sample, to_x, top + (row + 0.5) * ROW)
-    _legend(canvas, left, top + height + 2 * MARGIN + 8, "every video, quartiles, median")
+    _legend(canvas, left, top + height + 2 * MARGIN + 8, f"{unit}, quartiles, median")
     canvas.save(path)
 
 
