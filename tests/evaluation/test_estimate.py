@@ -40,6 +40,6 @@ def test_hours_are_added_and_unknown_ones_said() -> None:
     work = [Work("Ours", "LRS2", 10, 3600.0, 2.0), Work("Theirs", "HDTF", 5, 100.0, None)]
     assert total_hours(work) == pytest.approx(2.0)
     lines = describe_work("Table 1", work, "cuda (A card)").splitlines()
-    assert lines[0] == "Table 1, estimated for cuda (A card):"
+    assert lines[0] == "Table 1, hours of one process here (cuda (A card)):"
     assert lines[2].split() == ["Ours", "LRS2", "10", "3600", "2.00"]
     assert lines[3].split()[-1] == "unknown" and "2.00 hours" in lines[4]

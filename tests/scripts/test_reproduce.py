@@ -208,6 +208,20 @@ def test_tables_are_drawn(data: Path, plans: list[Plan], table: str, picture: st
     assert OURS in half and PAPER in half
 
 
+def test_the_paper_is_not_drawn_beside_the_scores_of_another_network(
+    data: Path, plans: list[Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summarize = _Evaluation.summarize
+    monkeypatch.setattr(
+        _Evaluation,
+        "summarize",
+        lambda self, pairs: {**summarize(self, pairs), "notes": {"lse": "scored by the expert"}},
+    )
+    _run(data, "table4")
+    colors = {tuple(color) for color in load_image(data / "out" / "table4.png").reshape(-1, 3)}
+    assert OURS in colors and PAPER not in colors
+
+
 def test_a_plan_says_the_hours_and_stops(
     data: Path, plans: list[Plan], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +229,7 @@ def test_a_plan_says_the_hours_and_stops(
     arguments = ["table4", "--preset", "mini", "--out", str(out), "--hdtf", str(data / "hdtf"), "--plan"]
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("estimated for networks on cpu in float32:")
+    assert lines[0].endswith("hours of one process here (networks on cpu in float32):")
     # one pair of 50 frames is left in each of six rows; 100 s for 50 frames, the first pair does not count
     assert [line.split()[-3:] for line in lines[2:8]] == [["1", "50", "0.03"]] * 6
     assert lines[8].split()[:3] == ["total", "0.17", "hours,"]

@@ -105,7 +105,7 @@ def describe_work(title: str, work: Sequence[Work], device: str) -> str:
     """
     width = max(map(len, ("row", *(item.row for item in work))))
     lines = [
-        f"{title}, estimated for {device}:",
+        f"{title}, hours of one process here ({device}):",
         f"  {'row':<{width}}  data   pairs left     frames    hours",
     ]
     for item in work:

@@ -113,7 +113,7 @@ def draw_distributions(path: Path, title: str, panels: Sequence[Panel], unit: st
         _vertical_grid(canvas, _ticks(*_extent(panel)), to_x, (top, top + height))
         for row, sample in enumerate(panel.samples):
             _violin(canvas, sample, to_x, top + (row + 0.5) * ROW)
-    _legend(canvas, left, top + height + 2 * MARGIN + 8, f"{unit}, quartiles, median")
+    _legend(canvas, (left, top + height + 2 * MARGIN + 8), panels, f"{unit}, quartiles, median")
     canvas.save(path)
 
 
@@ -145,7 +145,7 @@ def draw_curves(path: Path, title: str, axis: str, panels: Sequence[Panel]) -> N
             canvas.text(to_x(place), top + height + 14, f"{place:g}", "mm", size=FONT - 2)
         canvas.text(x0 + width / 2 - 8, top + height + 38, axis, "mm")
         _curve(canvas, panel, to_x, to_y)
-    _legend(canvas, MARGIN + 48, top + height + 4 * MARGIN - 20, "")
+    _legend(canvas, (MARGIN + 48, top + height + 4 * MARGIN - 20), panels, "")
     canvas.save(path)
 
 
@@ -201,15 +201,19 @@ def _density(values: Floats64, grid: Floats64) -> Floats64:
     return np.asarray(total / total.max(), dtype=np.float64)
 
 
-def _legend(canvas: _Canvas, x: float, y: float, values: str) -> None:
+def _legend(canvas: _Canvas, place: tuple[float, float], panels: Sequence[Panel], values: str) -> None:
+    x, y = place
     canvas.dot(x + 8, y, 4.5, OURS)
     canvas.line([(x, y), (x + 16, y)], OURS, 2)
     canvas.text(x + 24, y, "average, 95 % interval", "lm", size=FONT - 1)
-    canvas.line([(x + 200, y - 8), (x + 200, y + 8)], PAPER, 2.5)
-    canvas.dot(x + 200, y, 4.0, PAPER)
-    canvas.text(x + 212, y, "the paper's average", "lm", size=FONT - 1)
+    x += 200
+    if any(sample.paper is not None for panel in panels for sample in panel.samples):
+        canvas.line([(x, y - 8), (x, y + 8)], PAPER, 2.5)
+        canvas.dot(x, y, 4.0, PAPER)
+        canvas.text(x + 12, y, "the paper's average", "lm", size=FONT - 1)
+        x += 170
     if values:
-        canvas.text(x + 370, y, f"shape: {values}", "lm", size=FONT - 1)
+        canvas.text(x, y, f"shape: {values}", "lm", size=FONT - 1)
 
 
 def _vertical_grid(

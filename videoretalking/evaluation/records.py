@@ -159,10 +159,15 @@ def _panel(plan: TablePlan, quantity: str, outcomes: Sequence[Outcome]) -> Panel
             values=[video[quantity] for video in item.videos.values() if quantity in video],
             mean=item.summary["values"][quantity],
             interval=item.summary["intervals"].get(quantity),
-            paper=(item.job.paper or {}).get(quantity),
+            paper=(item.job.paper or {}).get(quantity) if _is_comparable(quantity, item) else None,
         )
         for item in having
     ]
     text, _, higher = COLUMNS[quantity]
     positions = [plan.ratios[item.job.name] for item in having] if plan.ratios else []
     return Panel(panel_title(text, higher), samples, positions)
+
+
+def _is_comparable(quantity: str, outcome: Outcome) -> bool:
+    """Whether the paper's figure may stand beside ours: not where another network took SyncNet's place."""
+    return not (quantity.startswith("lse_") and "lse" in outcome.summary["notes"])
