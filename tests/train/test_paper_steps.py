@@ -161,7 +161,7 @@ def test_lnet_is_fed_five_frames_with_five_random_references(paper_config: Paper
     step = make_step(paper_config("lnet"))
     network = _Fixed(torch.rand(2, 3, 5, 96, 96))
     step.generate(network, fixed_batch(step), 0)
-    audio, faces = network.shown
+    audio, faces = network.shown[:2]
     assert faces.shape == (2, 6, 5, 96, 96) and audio.shape == (2, 5, 1, 80, 16)
 
 
@@ -225,7 +225,7 @@ def test_enet_trains_through_a_frozen_lnet(paper_config: PaperConfig) -> None:
     assert not any(parameter.requires_grad for parameter in step.lnet.parameters())
     network = _Fixed(torch.rand(10, 3, 96, 96))
     step.generate(network, fixed_batch(step), 0)
-    low_res, reference = network.shown
+    low_res, reference = network.shown[:2]
     assert low_res.shape == (10, 3, 24, 24) and not low_res.requires_grad
     assert reference.shape == (10, 3, 96, 96)
 

@@ -86,7 +86,7 @@ class RetalkerMethod:
         self._retalker: Retalker | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Settings, number format and hashes of weights."""
+        """Settings, number format, hashes of weights and whether results are marked."""
         shaping = {key: value for key, value in self.settings.items() if key not in _WITHOUT_EFFECT}
         hashes = {network: file_hash(path) for network, path in self.weights.describe().items()}
         return {
@@ -94,6 +94,7 @@ class RetalkerMethod:
             "settings": shaping,
             "dtype": self.runtime()["dtype"],
             "weights": hashes,
+            "mark": getattr(self.config.output, "mark", "off"),
         }
 
     def runtime(self) -> dict[str, str]:
