@@ -95,12 +95,12 @@ def test_shards_meet_in_one_table(data: Path, capsys: pytest.CaptureFixture[str]
 def test_pairs_that_were_trained_on_are_refused(data: Path) -> None:
     manifest = data / "manifest.csv"
     header = "clip,split,identity,num_frames,release_training\n"
-    manifest.write_text(f"{header}1/000,train,someone,50,yes\n")
+    manifest.write_text(f"{header}clip/000,train,{data.name},50,yes\n")  # people are known by their folder
     arguments = ("--method", "copy", "--out", str(data / "out"), "--train-manifest", str(manifest))
-    with pytest.raises(UserError, match=r"manifest\.csv: .*share 1[;,]"):
+    with pytest.raises(UserError, match=rf"manifest\.csv: .*share {data.name}"):
         _evaluate(data, *arguments)
     assert not (data / "out").exists()
-    manifest.write_text(f"{header}other/000,train,someone,50,yes\n1/000,test,tester,50,yes\n")
+    manifest.write_text(f"{header}clip/000,train,someone,50,yes\nother/000,test,{data.name},50,yes\n")
     assert _evaluate(data, *arguments) == 0
 
 

@@ -90,7 +90,7 @@ def data(tmp_path: Path) -> Path:
             path = tmp_path / "lrs2" / str(speaker) / f"{clip}.mp4"
             write_clip(path, levels=range(20, 220, 4), frequency=300 + 100 * clip)
     for video in range(2):
-        write_clip(tmp_path / "hdtf" / f"{video}.mp4", levels=range(20, 228, 4))
+        write_clip(tmp_path / "hdtf" / f"RD_Radio{video}_000.mp4", levels=range(20, 228, 4))
     return tmp_path
 
 
@@ -238,8 +238,8 @@ def test_a_plan_says_the_hours_and_stops(
 
 def test_tables_on_what_was_trained_on_are_refused(data: Path, plans: list[Plan]) -> None:
     manifest = data / "manifest.csv"
-    manifest.write_text("clip,split,identity,num_frames,release_training\nx/000,train,0,50,yes\n")
-    with pytest.raises(UserError, match=r"manifest\.csv: .*share 0[;,]"):
+    manifest.write_text("clip,split,identity,num_frames,release_training\nRD_Radio0_000/000,train,y,50,yes\n")
+    with pytest.raises(UserError, match=r"manifest\.csv: .*share RD_Radio0_000"):
         _run(data, "table4", "--train-manifest", str(manifest))
     assert plans == []
 
