@@ -21,6 +21,7 @@ from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.locations import bundled
 from videoretalking.evaluation.config import EvaluationConfig
+from videoretalking.evaluation.hygiene import check_disjoint
 from videoretalking.evaluation.methods import METHODS
 from videoretalking.evaluation.pairs import read_pairs, shard
 from videoretalking.evaluation.plan import Plan, default_cache, run_locally, run_on_cluster
@@ -35,7 +36,12 @@ def print_summary(summary: dict[str, Any]) -> None:
     for runtime in summary["runtimes"]:
         print(f"  {describe_runtime(runtime)}")
     for name, value in summary["values"].items():
-        print(f"  {name:20s} {value:.4f}")
+        low, high = summary["intervals"].get(name, (None, None))
+        print(f"  {name:20s} {value:.4f}" + ("" if low is None else f"  [{low:.4f}, {high:.4f}]"))
+    if summary["intervals"]:
+        print(f"  {summary['interval_method']}")
+    for name, worst in summary["worst"].items():
+        print(f"  worst {name:14s} {', '.join(worst)}")
     for name, note in summary["notes"].items():
         print(f"  note on {name}: {note}")
     for name in summary["failed"]:
@@ -83,12 +89,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Options that say what is measured and how the main job runs: ``--config``, ``--set`` and ``--job``."""
+    """Options that say what is measured, how the main job runs, and on what it must not have been trained."""
     parser.add_argument(
         "--config", type=Path, default=bundled("configs/evaluation.yaml"), help="what is measured (YAML)"
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
     parser.add_argument("--job", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the main job")
+    parser.add_argument(
+        "--train-manifest",
+        type=Path,
+        metavar="FILE",
+        help="manifest.csv of the training; refuse pairs whose people or clips it holds",
+    )
 
 
 def parse_settings(items: Sequence[str]) -> dict[str, Any]:
@@ -119,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         retry_failed=options.retry_failed,
     )
     pairs = read_pairs(options.pairs, options.data_root)[: options.limit]
+    if options.train_manifest is not None:
+        check_disjoint(pairs, options.train_manifest)
     part = shard(pairs, *options.shard)
     if options.engine == "ray":
         evaluation = run_on_cluster(plan, part, options.workers, options.gpus_per_worker)

@@ -15,6 +15,7 @@ import numpy as np
 from videoretalking.core.arrays import Image8
 from videoretalking.core.commands import CommandParser, positive
 from videoretalking.core.errors import run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
 
@@ -60,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=positive, default=256, help="pixels of one frame")
     options = parser.parse_args(arguments)
     target = options.video.with_suffix(".png")
-    save_image(target, contact_sheet(options.video, options.rows, options.columns, options.width))
+    sheet = contact_sheet(options.video, options.rows, options.columns, options.width)
+    with atomic_path(target) as temporary:
+        save_image(temporary, sheet)
     logger.info("wrote %s", target)
 
 

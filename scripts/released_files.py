@@ -13,6 +13,7 @@ from typing import Literal
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
 from videoretalking.metrics.inception import FILE_NAME as INCEPTION
+from videoretalking.metrics.inception import SHA256 as INCEPTION_SHA256
 
 Place = Literal["released", "official", "torch"]
 GROUPS = ("dub", "train", "eval")
@@ -92,7 +93,7 @@ FILES: Mapping[str, ReleasedFile] = {
         ("eval",),
         "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
     ),
-    INCEPTION: ReleasedFile(_FID + INCEPTION, 91, ("eval",), "6726825d", "official"),
+    INCEPTION: ReleasedFile(_FID + INCEPTION, 91, ("eval",), INCEPTION_SHA256, "official"),
     "alexnet-owt-7be5be79.pth": ReleasedFile(
         _TORCHVISION + "alexnet-owt-7be5be79.pth", 244, ("eval",), "7be5be79", "torch"
     ),

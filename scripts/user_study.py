@@ -25,6 +25,7 @@ from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
 from videoretalking.evaluation.paper import COLUMNS, TABLE_2
+from videoretalking.evaluation.plots import Panel, Sample, draw_distributions, panel_title
 from videoretalking.evaluation.provenance import fingerprint, read_json, write_json
 from videoretalking.evaluation.tables import ABSENT, Table, figure, heading
 
@@ -35,6 +36,7 @@ QUESTIONS = ("visual", "lip_sync")
 SUFFIXES = {".mp4": "video/mp4", ".webm": "video/webm"}
 LARGE_PAGE = 200 * 2**20  # bytes; browsers become slow beyond
 CONFIDENCE = 0.95
+NUM_WORST = 3  # videos of each method that are named as lowest rated
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def make_study(
 def _source(video: Path, item: str, out: Path, external: bool) -> str:
     if external:
         copy = Path("videos") / f"{item}{video.suffix}"
-        (out / copy).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(video, out / copy)
+        with atomic_path(out / copy) as temporary:
+            shutil.copyfile(video, temporary)
         return copy.as_posix()
     return f"data:{SUFFIXES[video.suffix]};base64,{base64.b64encode(video.read_bytes()).decode('ascii')}"
 
@@ -186,6 +188,16 @@ def score_study(ratings: Sequence[Rating], key: Mapping[str, object]) -> dict[st
     Returns:
         Method -> question -> interval.
     """
+    return {
+        method: {question: confidence_interval(values) for question, values in questions.items()}
+        for method, questions in participant_means(ratings, key).items()
+    }
+
+
+def participant_means(
+    ratings: Sequence[Rating], key: Mapping[str, object]
+) -> dict[str, dict[str, list[float]]]:
+    """Method -> question -> mean score of each participant."""
     items = key["items"]
     assert isinstance(items, Mapping)
     scores: dict[str, dict[str, dict[str, list[int]]]] = defaultdict(
@@ -197,11 +209,44 @@ def score_study(ratings: Sequence[Rating], key: Mapping[str, object]) -> dict[st
             scores[method][question][rating.participant].append(score)
     return {
         method: {
-            question: confidence_interval([float(np.mean(values)) for values in people.values()])
+            question: [float(np.mean(values)) for values in people.values()]
             for question, people in questions.items()
         }
         for method, questions in scores.items()
     }
+
+
+def lowest_rated(ratings: Sequence[Rating], key: Mapping[str, object]) -> list[str]:
+    """For each method a line that names the videos with the lowest mean of all scores, the lowest first."""
+    items = key["items"]
+    assert isinstance(items, Mapping)
+    scores: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for rating in ratings:
+        entry = items[rating.item]
+        scores[entry["method"]][entry["video"]] += rating.scores.values()
+    lines = []
+    for method, videos in scores.items():
+        means = {video: float(np.mean(values)) for video, values in videos.items()}
+        worst = sorted(means, key=lambda video: (means[video], video))[:NUM_WORST]
+        lines.append(
+            f"{method}, lowest rated: {', '.join(f'{video} ({means[video]:.2f})' for video in worst)}"
+        )
+    return lines
+
+
+def draw_study(path: Path, means: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Distribution of the participants' means by method, as PNG."""
+    panels = []
+    for question in QUESTIONS:
+        samples = []
+        for method, questions in means.items():
+            interval = confidence_interval(questions[question])
+            half = interval.half_width
+            ends = None if half is None else (interval.mean - half, interval.mean + half)
+            paper = TABLE_2.get(method, {}).get(question)
+            samples.append(Sample(method, questions[question], interval.mean, ends, paper))
+        panels.append(Panel(panel_title(COLUMNS[question][0], higher=True), samples))
+    draw_distributions(path, "User study: mean opinion of each participant", panels, "every participant")
 
 
 def confidence_interval(values: Sequence[float]) -> Interval:
@@ -214,7 +259,9 @@ def confidence_interval(values: Sequence[float]) -> Interval:
     return Interval(float(np.mean(values)), float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error)
 
 
-def study_table(scores: Mapping[str, Mapping[str, Interval]], num_ratings: int, num_people: int) -> Table:
+def study_table(
+    scores: Mapping[str, Mapping[str, Interval]], num_ratings: int, num_people: int, notes: Sequence[str] = ()
+) -> Table:
     """Table 2 with the paper's figures beside ours."""
     methods = [*scores, *(method for method in TABLE_2 if method not in scores)]
     headings = ["Method"]
@@ -227,7 +274,7 @@ def study_table(scores: Mapping[str, Mapping[str, Interval]], num_ratings: int, 
             row += [_cell(scores.get(method, {}).get(question)), figure(question, TABLE_2.get(method))]
         rows.append(row)
     note = f"{num_ratings} opinions of {num_people} people; ± is half of the 95 % confidence interval over people"
-    return Table("User study", headings, rows, [note])
+    return Table("User study", headings, rows, [note, *notes])
 
 
 def _cell(interval: Interval | None) -> str:
@@ -261,6 +308,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     score.add_argument("ratings", nargs="+", type=Path, metavar="CSV")
     score.add_argument("--key", type=Path, required=True)
     score.add_argument("--format", choices=("markdown", "latex"), default="markdown")
+    score.add_argument("--plot", type=Path, metavar="PNG", help="draw the distribution of the opinions")
     return parser.parse_args(arguments)
 
 
@@ -278,7 +326,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     key = read_json(options.key)
     ratings = read_ratings(options.ratings, key)
     people = {rating.participant for rating in ratings}
-    table = study_table(score_study(ratings, key), len(ratings), len(people))
+    notes = lowest_rated(ratings, key)
+    table = study_table(score_study(ratings, key), len(ratings), len(people), notes)
+    if options.plot is not None:
+        draw_study(options.plot, participant_means(ratings, key))
     print(table.latex() if options.format == "latex" else table.markdown())
 
 

@@ -140,6 +140,10 @@ def test_device_does_not_change_what_is_measured() -> None:
         ("cpbd_stride=-1", "cpbd_stride of EvaluationConfig must be at least 0, is -1"),
         ("extra_stride=0", "extra_stride of EvaluationConfig must be at least 1"),
         ("chunk_size=0", "chunk_size of EvaluationConfig must be at least 1"),
+        ("sync.tracking.min_iou=1", r"sync\.tracking\.min_iou must be at least 0 and below 1, is 1"),
+        ("sync.tracking.min_detections=-1", r"sync\.tracking\.min_detections must be at least 0, is -1"),
+        ("sync.tracking.crop_scale=.inf", r"sync\.tracking\.crop_scale must be finite, at least 0"),
+        ("sync.tracking.smoothing=12", r"sync\.tracking.*smoothing.* must be odd, is 12"),
     ],
 )
 def test_numbers_out_of_range_are_refused(override: str, message: str) -> None:

@@ -48,6 +48,8 @@ def test_baseline_takes_the_place_of_lnet(tmp_path: Path, monkeypatch: pytest.Mo
     render = method.config.render
     assert (render.neutralize, render.enhance, render.restore, render.pad) == (False, False, 0.0, "cut")
     assert method.describe()["weights"]["lnet"] == file_hash(weights / "lnet.safetensors")
+    assert method.describe()["mark"] == "off"  # measures see what the networks made
+    assert method.describe()["dtype"] == "float32"
     with pytest.raises(MissingWeightsError, match=r"needs weights wav2lip_gan\.safetensors"):
         baseline_weights("wav2lip_gan", {})
 

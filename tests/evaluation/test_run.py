@@ -159,3 +159,20 @@ def test_copying_the_source_has_no_distance(tmp_path: Path, pairs: list[Pair]) -
             return Result(pair.video, pair.audio)
 
     assert abs(_run(tmp_path / "out", pairs[:3], Copy())["values"]["fid"]) < 1e-3
+
+
+def test_summary_says_how_sure_it_is_and_which_videos_are_worst(tmp_path: Path, pairs: list[Pair]) -> None:
+    summary = _run(tmp_path / "out", pairs, _Method())
+    for name in ("cpbd", "fid"):
+        low, high = summary["intervals"][name]
+        assert low <= summary["values"][name] <= high and low < high
+    assert "bootstrap" in summary["interval_method"]
+    scores = {
+        pair.name: json.loads((tmp_path / "out" / "scores" / f"{pair.name}.json").read_text())["values"]
+        for pair in pairs
+    }
+    assert summary["worst"]["cpbd"] == sorted(scores, key=lambda name: scores[name]["cpbd"])
+    evaluation = Evaluation(tmp_path / "out", _Method(), _measures())
+    assert evaluation.videos(pairs) == scores
+    timings = evaluation.timings(pairs)
+    assert [frames for frames, _ in timings] == [4.0] * 4 and all(seconds > 0 for _, seconds in timings)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from videoretalking.evaluation.tables import Table, figure, heading, summarize
+from videoretalking.evaluation.tables import Table, figure, heading, summarize, worst_videos
 
 
 def test_markdown_and_latex_hold_the_same_cells() -> None:
@@ -51,3 +51,18 @@ def test_each_video_counts_once_and_each_track_once() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert summarize([]) == {}
+
+
+def test_a_figure_can_show_its_interval() -> None:
+    intervals = {"lse_d": (6.5, 7.25)}
+    assert figure("lse_d", {"lse_d": 7.0, "lse_c": 5.0}, intervals) == "7.000 [6.500, 7.250]"
+    assert figure("lse_c", {"lse_d": 7.0, "lse_c": 5.0}, intervals) == "5.000"
+
+
+def test_the_worst_are_low_where_higher_is_better() -> None:
+    videos = {
+        "a": {"lse_d": 7.0, "lse_c": 6.0},
+        "b": {"lse_d": 9.0},
+        "c": {"lse_d": 8.0, "lse_c": 2.0, "psnr": 1.0},
+    }
+    assert worst_videos(videos, count=2) == {"lse_d": ["b", "c"], "lse_c": ["c", "a"]}

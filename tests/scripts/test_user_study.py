@@ -11,12 +11,17 @@ import pytest
 from webdriver import Browser, browser
 
 from videoretalking.core.errors import UserError
+from videoretalking.evaluation.plots import OURS, PAPER
+from videoretalking.media.images import load_image
 from videoretalking.scripts.user_study import (
     Interval,
     Rating,
     confidence_interval,
+    draw_study,
+    lowest_rated,
     main,
     make_study,
+    participant_means,
     read_ratings,
     score_study,
 )
@@ -75,6 +80,12 @@ def test_too_few_common_videos(folders: dict[str, Path], tmp_path: Path) -> None
         make_study({"Ours": tmp_path / "nowhere"}, tmp_path / "study", num_videos=1)
 
 
+def test_ten_videos_are_asked_for_as_in_the_paper(folders: dict[str, Path], tmp_path: Path) -> None:
+    arguments = [f"--results={method}={folder}" for method, folder in folders.items()]
+    with pytest.raises(UserError, match="10 videos wanted"):
+        main(["make", *arguments, "--out", str(tmp_path / "study")])
+
+
 def test_interval_by_hand() -> None:
     # means 4.5, 3.5 and 5: mean 13/3, deviation 0.763763, Student's quantile for 2 degrees of freedom 4.302653
     interval = confidence_interval([4.5, 3.5, 5.0])
@@ -89,19 +100,36 @@ KEY = {
 }
 
 
+RATINGS = [
+    Rating("p", "Ours1", {"visual": 5, "lip_sync": 4}),
+    Rating("p", "Ours2", {"visual": 4, "lip_sync": 4}),
+    Rating("q", "Ours1", {"visual": 3, "lip_sync": 2}),
+    Rating("p", "Wav2Lip1", {"visual": 1, "lip_sync": 2}),
+]
+
+
 def test_participants_count_once_each() -> None:
-    ratings = [
-        Rating("p", "Ours1", {"visual": 5, "lip_sync": 4}),
-        Rating("p", "Ours2", {"visual": 4, "lip_sync": 4}),
-        Rating("q", "Ours1", {"visual": 3, "lip_sync": 2}),
-        Rating("p", "Wav2Lip1", {"visual": 1, "lip_sync": 2}),
-    ]
-    scores = score_study(ratings, KEY)
+    scores = score_study(RATINGS, KEY)
     # p: 4.5, q: 3; deviation 1.06066, quantile for one degree of freedom 12.7062
     assert scores["Ours"]["visual"].mean == pytest.approx(3.75)
     assert scores["Ours"]["visual"].half_width == pytest.approx(12.7062 * 1.06066 / 2**0.5, rel=1e-4)
     assert scores["Ours"]["lip_sync"].mean == pytest.approx(3.0)
     assert scores["Wav2Lip"]["visual"] == Interval(1.0, None)
+
+
+def test_the_lowest_rated_videos_are_named() -> None:
+    videos = {item: entry["video"] for item, entry in KEY["items"].items()}
+    assert lowest_rated(RATINGS, KEY) == [
+        f"Ours, lowest rated: {videos['Ours1']} (3.50), {videos['Ours2']} (4.00)",
+        f"Wav2Lip, lowest rated: {videos['Wav2Lip1']} (1.50)",
+    ]
+
+
+def test_opinions_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "study.png"
+    draw_study(path, participant_means(RATINGS, KEY))
+    colors = {tuple(color) for color in load_image(path)[:-60].reshape(-1, 3)}
+    assert OURS in colors and PAPER in colors
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.core.hashing import file_hash
 from videoretalking.core.locations import checkpoint_folder, find_weights
 from videoretalking.evaluation.find_faces import TrackedFaces
+from videoretalking.evaluation.intervals import IntervalConfig
 from videoretalking.evaluation.provenance import describe_device
 from videoretalking.evaluation.run import Measures
 from videoretalking.evaluation.video import VideoScorer
@@ -31,7 +32,7 @@ from videoretalking.metrics.face_tracks import TrackingConfig
 from videoretalking.metrics.fid import FidFeatures
 from videoretalking.metrics.flicker import Flicker
 from videoretalking.metrics.identity import Identity
-from videoretalking.metrics.inception import FILE_NAME, RandomFeatures, inception_features
+from videoretalking.metrics.inception import FILE_NAME, RandomFeatures, find_inception, inception_features
 from videoretalking.metrics.leakage import Leakage
 from videoretalking.metrics.lpips import Lpips, lpips_distance
 from videoretalking.metrics.lse import ExpertScore, SyncNetScore
@@ -102,6 +103,7 @@ class EvaluationConfig:
         chunk_size: frames decoded at once.
         device: ``auto``, ``cpu``, ``cuda``, ...
         seed: of random numbers drawn while dubbing.
+        intervals: how confidence intervals are drawn.
     """
 
     fid: FidConfig = field(default_factory=FidConfig)
@@ -118,6 +120,7 @@ class EvaluationConfig:
     chunk_size: int = 16
     device: str = "auto"
     seed: int = 0
+    intervals: IntervalConfig = field(default_factory=IntervalConfig)
 
     def __post_init__(self) -> None:
         """Refuse numbers with which nothing is measured."""
@@ -146,7 +149,7 @@ def _fid(build: Builder) -> Metric | None:
     settings = build.config.fid
     if settings.features == "none":
         return None
-    path = Path(settings.weights) if settings.weights else find_weights(FILE_NAME)
+    path = Path(settings.weights) if settings.weights else find_inception()
     use_published = settings.features == "inception" or (settings.features == "auto" and path is not None)
     if use_published:
         path = path or checkpoint_folder("official") / FILE_NAME
@@ -249,10 +252,10 @@ def build_measures(
         config.sync.tracking,
         config.chunk_size,
     )
-    # How much is decoded at once and where it is computed does not belong to what is measured.
-    settings = {
-        key: value for key, value in to_dict(config).items() if key not in ("chunk_size", "device", "seed")
-    }
+    # Where it is computed, how much is decoded at once and how averages are drawn again do not belong to what is
+    # measured.
+    apart = ("chunk_size", "device", "seed", "intervals")
+    settings = {key: value for key, value in to_dict(config).items() if key not in apart}
     fid_settings = {"network": builder.networks["fid"], "stride": fid.stride} if fid is not None else {}
     settings |= {"networks": builder.networks, "face_detector": detector.name, "fid": fid_settings}
     for name, note in builder.notes.items():

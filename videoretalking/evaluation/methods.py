@@ -25,9 +25,10 @@ from videoretalking.pipeline.retalker import Retalker
 from videoretalking.pipeline.weights import choose_weights
 
 # Settings of the main job, by dotted key, that turn it into a method of the paper's tables. Results end with the
-# shorter of picture and sound, as the published evaluation script makes them.
+# shorter of picture and sound, as the published evaluation script makes them, and are the same on every machine up
+# to the rounding of float32.
 Settings = Mapping[str, Any]
-OURS: Settings = {"render.pad": "cut"}
+OURS: Settings = {"render.pad": "cut", "runtime.dtype": "float32"}
 WITHOUT_DNET: Settings = {**OURS, "render.neutralize": False}
 LNET_ONLY: Settings = {**WITHOUT_DNET, "render.enhance": False, "render.restore": 0.0}
 # Differs from the published Wav2Lip program: its generator runs inside our face tracking and compositing, so that
@@ -85,7 +86,7 @@ class RetalkerMethod:
         self._retalker: Retalker | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Settings, number format and hashes of weights."""
+        """Settings, number format, hashes of weights and whether results are marked."""
         shaping = {key: value for key, value in self.settings.items() if key not in _WITHOUT_EFFECT}
         hashes = {network: file_hash(path) for network, path in self.weights.describe().items()}
         return {
@@ -93,6 +94,7 @@ class RetalkerMethod:
             "settings": shaping,
             "dtype": self.runtime()["dtype"],
             "weights": hashes,
+            "mark": getattr(self.config.output, "mark", "off"),
         }
 
     def runtime(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from videoretalking.core.files import check_folder
@@ -42,7 +43,7 @@ class Plan:
     retry_failed: bool = False
 
     def build(self) -> Evaluation:
-        """Load the networks.
+        """Load the networks; from here on float32 is float32 in this process, on every card.
 
         Raises:
             UserError: weights are missing, the folder holds results of other settings, or it or the cache is a
@@ -50,11 +51,16 @@ class Plan:
         """
         check_folder(self.folder, "the output folder")
         check_folder(self.cache, "the cache folder")
+        # cards since Ampere would otherwise round the inputs of convolutions to 10 bits and still call it float32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         settings = {"runtime.cache_dir": str(self.cache / "analysis"), **self.settings}
         method = make_method(self.method, settings, self.name)
         measures = build_measures(self.config, self.cache / "faces")
         reference = self.cache / "fid"
-        return Evaluation(self.folder, method, measures, reference, self.config.seed, self.retry_failed)
+        config = self.config
+        return Evaluation(
+            self.folder, method, measures, reference, config.seed, self.retry_failed, config.intervals
+        )
 
 
 def default_cache() -> Path:

@@ -1,17 +1,19 @@
-"""The paper's tables: what runs for each row, and our figures beside the paper's."""
+"""The paper's tables: what runs for each row, how long it takes, and our figures beside the paper's."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_folder
 from videoretalking.evaluation.config import EvaluationConfig
 from videoretalking.evaluation.draw import make_pair_list
+from videoretalking.evaluation.estimate import REHEARSED, Work, count_frames, seconds_per_frame, total_hours
 from videoretalking.evaluation.methods import (
     LNET_ONLY,
     METHODS,
@@ -25,6 +27,7 @@ from videoretalking.evaluation.pairs import Pair, read_pairs
 from videoretalking.evaluation.paper import TABLE_1, TABLE_3, TABLE_4, Figures
 from videoretalking.evaluation.plan import Plan, run_locally
 from videoretalking.evaluation.provenance import describe_runtime
+from videoretalking.evaluation.run import Evaluation
 from videoretalking.evaluation.tables import UNAVAILABLE, Table, figure, heading
 
 logger = logging.getLogger(__name__)
@@ -70,16 +73,76 @@ class TableRow:
     """What runs for one row of a table.
 
     Attributes:
-        name: as the table shows it.
         method: see :func:`evaluation.methods.make_method`.
         settings: of the main job.
         folder: name of the output folder; rows that are the same share it.
     """
 
-    name: str
     method: str
     settings: Settings
     folder: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of a table on one data set.
+
+    Attributes:
+        name: of the row, as the table shows it.
+        dataset: ``LRS2`` or ``HDTF``.
+        pairs: what is dubbed and scored.
+        row: what runs; None where it is known that nothing can.
+        paper: the paper's figures; None where it has none.
+    """
+
+    name: str
+    dataset: str
+    pairs: Sequence[Pair]
+    row: TableRow | None
+    paper: Figures | None
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """All that a table needs.
+
+    Attributes:
+        title: caption.
+        first: heading of the first column.
+        quantities: what is shown of every job.
+        jobs: rows from top to bottom; jobs of one name stand in one row.
+        several: whether it can show several data sets, so that headings name theirs.
+        ratios: name of a row -> place on the axis, for a table that is a curve; empty for others.
+    """
+
+    title: str
+    first: str
+    quantities: Sequence[str]
+    jobs: Sequence[Job]
+    several: bool = False
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def datasets(self) -> list[str]:
+        """In the order of the columns."""
+        return list(dict.fromkeys(job.dataset for job in self.jobs))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a job.
+
+    Attributes:
+        job: what was to be done.
+        summary: see :meth:`evaluation.run.Evaluation.summarize`.
+        videos: name of a pair -> values.
+        settings: all that shapes the figures: settings, number format and hashes of weights.
+    """
+
+    job: Job
+    summary: Mapping[str, Any]
+    videos: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, Any]
 
 
 class Reproduction:
@@ -134,26 +197,75 @@ class Reproduction:
             count, seconds, group = self.preset.hdtf_pairs, self.preset.hdtf_seconds, "file"
         return read_pairs(make_pair_list(videos, folder, count, seconds, seed, group))[: self.limit]
 
-    def run(self, dataset: str, pairs: Sequence[Pair], row: TableRow) -> dict[str, float] | None:
-        """Averages of a row on a data set; None, with a note, where its weights are missing.
+    def estimate(self, plan: TablePlan) -> tuple[list[Work], str]:
+        """Do the first pairs of every row and tell from them how long the rest takes here.
+
+        Returns:
+            The work that is left, and where it runs.
 
         Raises:
-            UserError: it cannot be run for another reason.
+            UserError: a row cannot be run for another reason than missing weights.
         """
-        plan = Plan(
-            method=row.method,
-            name=row.name,
-            settings={**row.settings, **self.job_settings},
-            config=self._config(dataset),
-            folder=self.out / dataset.lower() / row.folder,
+        work, device = [], ""
+        for job in plan.jobs:
+            if job.row is None:
+                continue
+            try:
+                evaluation = run_locally(self._plan(job), job.pairs[:REHEARSED])
+            except MissingWeightsError:
+                continue  # said when its turn comes
+            rate = seconds_per_frame(evaluation.timings(job.pairs))
+            left = [pair for pair in job.pairs if not evaluation.is_finished(pair)]
+            work.append(Work(job.name, job.dataset, len(left), count_frames(left), rate))
+            device = describe_runtime(evaluation.runtime) or device
+        return work, device
+
+    def run(self, plan: TablePlan, work: Sequence[Work] = ()) -> list[Outcome]:
+        """All jobs of a table; one whose weights are missing leaves a note instead of an outcome.
+
+        Args:
+            plan: the table.
+            work: estimate of the jobs, to say after each how long the rest takes.
+
+        Raises:
+            UserError: a job cannot be run for another reason.
+        """
+        outcomes = []
+        left = {(item.row, item.dataset): item for item in work}
+        for number, job in enumerate(plan.jobs, start=1):
+            outcome = self._run_job(job)
+            if outcome is not None:
+                outcomes.append(outcome)
+            left.pop((job.name, job.dataset), None)
+            hours = total_hours(list(left.values()))
+            remaining = f", about {hours:.1f} hours to go" if hours else ""
+            logger.info("%s on %s: %d of %d%s", job.name, job.dataset, number, len(plan.jobs), remaining)
+        return outcomes
+
+    def _run_job(self, job: Job) -> Outcome | None:
+        if job.row is None:
+            return None
+        try:
+            evaluation = run_locally(self._plan(job), job.pairs)
+        except MissingWeightsError as error:
+            self.note(f"{job.name}: not available ({error})")
+            return None
+        summary = evaluation.summarize(job.pairs)
+        self._note_remarks(job, summary, evaluation)
+        return Outcome(job, summary, evaluation.videos(job.pairs), evaluation.settings)
+
+    def _plan(self, job: Job) -> Plan:
+        assert job.row is not None
+        return Plan(
+            method=job.row.method,
+            name=job.name,
+            settings={**job.row.settings, **self.job_settings},
+            config=self._config(job.dataset),
+            folder=self.out / job.dataset.lower() / job.row.folder,
             cache=self.out / "cache",
         )
-        try:
-            evaluation = run_locally(plan, pairs)
-        except MissingWeightsError as error:
-            self.note(f"{row.name}: not available ({error})")
-            return None
-        summary = evaluation.summarize(pairs)
+
+    def _note_remarks(self, job: Job, summary: Mapping[str, Any], evaluation: Evaluation) -> None:
         for name, remark in summary["notes"].items():
             if name in ("fid", "lse"):
                 self.note(f"{name.upper()}: {remark}")
@@ -162,11 +274,9 @@ class Reproduction:
         if summary["failed"]:
             self.has_failures = True
             self.note(
-                f"{row.name} on {dataset}: {len(summary['failed'])} of {len(pairs)} pairs failed, see "
-                f"{plan.folder / 'scores' / summary['failed'][0]}.json"
+                f"{job.name} on {job.dataset}: {len(summary['failed'])} of {len(job.pairs)} pairs failed, see "
+                f"{evaluation.folder / 'scores' / summary['failed'][0]}.json"
             )
-        values: dict[str, float] = summary["values"]
-        return values
 
     def _config(self, dataset: str) -> EvaluationConfig:
         """LRS2 clips are faces already and are scored whole by SyncNet, as the published script does."""
@@ -192,71 +302,61 @@ def _lrs2_group(videos: Path) -> str:
     return "folder" if any(path.is_dir() and any(path.glob("*.mp4")) for path in videos.iterdir()) else "file"
 
 
-def table1(reproduction: Reproduction, lists: Mapping[str, list[Pair]], folders: Mapping[str, Path]) -> Table:
+def plan_table1(
+    reproduction: Reproduction, lists: Mapping[str, list[Pair]], folders: Mapping[str, Path]
+) -> TablePlan:
     """Methods on both data sets.
 
     Args:
-        reproduction: runs the rows.
+        reproduction: takes the notes on rows that cannot be run.
         lists: data set -> pairs.
         folders: ``METHOD:DATASET`` -> results made elsewhere.
     """
-    headings = ["Method"]
-    for dataset in lists:
-        for name in QUALITY:
-            headings += [f"{dataset} {heading(name)}", "paper"]
-    rows = []
-    for method, paper in TABLE_1.items():
-        row = [method]
-        for dataset, pairs in lists.items():
-            values = _table1_cell(reproduction, dataset, pairs, method, folders)
-            row += _beside(QUALITY, values, paper.get(dataset))
-        rows.append(row)
-    return Table("Table 1: comparison with other methods", headings, rows, _notes(reproduction, lists))
+    jobs = [
+        Job(method, dataset, pairs, _table1_row(reproduction, dataset, method, folders), paper.get(dataset))
+        for method, paper in TABLE_1.items()
+        for dataset, pairs in lists.items()
+    ]
+    return TablePlan("Table 1: comparison with other methods", "Method", QUALITY, jobs, several=True)
 
 
-def _table1_cell(
-    reproduction: Reproduction, dataset: str, pairs: list[Pair], method: str, folders: Mapping[str, Path]
-) -> dict[str, float] | None:
+def _table1_row(
+    reproduction: Reproduction, dataset: str, method: str, folders: Mapping[str, Path]
+) -> TableRow | None:
     folder = folders.get(f"{method}:{dataset}")
     if folder is not None:
-        row = TableRow(method, str(folder), {}, f"folder-{method.lower().replace(' ', '-').replace('/', '')}")
-    elif method in TABLE_1_METHODS:
+        return TableRow(str(folder), {}, f"folder-{method.lower().replace(' ', '-').replace('/', '')}")
+    if method in TABLE_1_METHODS:
         choice = TABLE_1_METHODS[method]
-        row = TableRow(method, choice, {}, choice)
-    else:
-        reproduction.note(
-            f"{method}: not available (give its results with --results '{method}:DATASET=FOLDER')"
-        )
-        return None
-    return reproduction.run(dataset, pairs, row)
+        return TableRow(choice, {}, choice)
+    reproduction.note(f"{method}: not available (give its results with --results '{method}:DATASET=FOLDER')")
+    return None
 
 
-def table3(reproduction: Reproduction, pairs: list[Pair], lnet_without_attention: str | None) -> Table:
+def plan_table3(
+    reproduction: Reproduction, pairs: list[Pair], lnet_without_attention: str | None
+) -> TablePlan:
     """Ablation of the networks on HDTF.
 
     Args:
-        reproduction: runs the rows.
+        reproduction: takes the notes on rows that cannot be run.
         pairs: pairs of HDTF.
         lnet_without_attention: checkpoint of an L-Net trained without cross-attention; None looks for
             ``lnet_no_attention.safetensors`` beside the other weights.
     """
     by_name = {
-        "L-Net": TableRow("L-Net", "ours", LNET_ONLY, "l"),
-        "L-Net + E-Net": TableRow("L-Net + E-Net", "ours", WITHOUT_DNET, "l-e"),
-        "L-Net + E-Net + D-Net": TableRow("L-Net + E-Net + D-Net", "ours", OURS, "ours"),
+        "L-Net": TableRow("ours", LNET_ONLY, "l"),
+        "L-Net + E-Net": TableRow("ours", WITHOUT_DNET, "l-e"),
+        "L-Net + E-Net + D-Net": TableRow("ours", OURS, "ours"),
     }
     try:
         path = _without_attention(lnet_without_attention, reproduction.job_settings)
         settings = {**LNET_ONLY, "weights.lnet": str(path)}
-        by_name[WITHOUT_ATTENTION] = TableRow(WITHOUT_ATTENTION, "ours", settings, "l-without-attention")
+        by_name[WITHOUT_ATTENTION] = TableRow("ours", settings, "l-without-attention")
     except MissingWeightsError as error:
         reproduction.note(f"{WITHOUT_ATTENTION}: not available ({error})")
-    rows = []
-    for name, paper in TABLE_3.items():
-        values = reproduction.run("HDTF", pairs, by_name[name]) if name in by_name else None
-        rows.append([name, *_beside(QUALITY, values, paper)])
-    title = "Table 3: ablation on HDTF"
-    return Table(title, _headings("Networks", QUALITY), rows, _notes(reproduction, {"HDTF": pairs}))
+    jobs = [Job(name, "HDTF", pairs, by_name.get(name), paper) for name, paper in TABLE_3.items()]
+    return TablePlan("Table 3: ablation on HDTF", "Networks", QUALITY, jobs)
 
 
 def _without_attention(given: str | None, settings: Settings) -> Path:
@@ -267,31 +367,44 @@ def _without_attention(given: str | None, settings: Settings) -> Path:
     return path
 
 
-def table4(reproduction: Reproduction, pairs: list[Pair]) -> Table:
+def plan_table4(reproduction: Reproduction, pairs: list[Pair]) -> TablePlan:
     """Expression templates between neutral and smile on a few videos of HDTF."""
     pairs = pairs[: reproduction.preset.table4_pairs]
-    rows = []
+    jobs, ratios = [], {}
     for ratio, paper in TABLE_4.items():
         settings = {**OURS, "render.expression": "smile", "render.expression_blend": ratio}
-        row = TableRow(f"ratio {ratio:g}", "ours", settings, f"expression-{ratio:g}")
-        values = reproduction.run("HDTF", pairs, row)
-        rows.append([f"{ratio:g}", *_beside(SYNC, values, paper)])
+        ratios[f"{ratio:g}"] = ratio
+        jobs.append(
+            Job(f"{ratio:g}", "HDTF", pairs, TableRow("ours", settings, f"expression-{ratio:g}"), paper)
+        )
     title = "Table 4: expression template, from neutral (0) to smile (1)"
-    return Table(title, _headings("Ratio", SYNC), rows, _notes(reproduction, {"HDTF": pairs}))
+    return TablePlan(title, "Ratio", SYNC, jobs, ratios=ratios)
 
 
-def _headings(first: str, names: Sequence[str]) -> list[str]:
-    return [first, *(text for name in names for text in (heading(name), "paper"))]
+def make_table(reproduction: Reproduction, plan: TablePlan, outcomes: Sequence[Outcome]) -> Table:
+    """Our figures with their intervals beside the paper's."""
+    headings = [plan.first]
+    for dataset in plan.datasets:
+        prefix = f"{dataset} " if plan.several else ""
+        for name in plan.quantities:
+            headings += [f"{prefix}{heading(name)}", "paper"]
+    summaries = {(outcome.job.name, outcome.job.dataset): outcome.summary for outcome in outcomes}
+    rows: dict[str, list[str]] = {}
+    for job in plan.jobs:
+        cells = rows.setdefault(job.name, [job.name])
+        summary = summaries.get((job.name, job.dataset))
+        for name in plan.quantities:
+            ours = UNAVAILABLE if summary is None else figure(name, summary["values"], summary["intervals"])
+            cells += [ours, figure(name, job.paper)]
+    return Table(plan.title, headings, list(rows.values()), _notes(reproduction, plan, outcomes))
 
 
-def _beside(names: Sequence[str], values: Mapping[str, float] | None, paper: Figures | None) -> Iterator[str]:
-    for name in names:
-        yield UNAVAILABLE if values is None else figure(name, values)
-        yield figure(name, paper)
-
-
-def _notes(reproduction: Reproduction, lists: Mapping[str, list[Pair]]) -> list[str]:
+def _notes(reproduction: Reproduction, plan: TablePlan, outcomes: Sequence[Outcome]) -> list[str]:
+    counts = {job.dataset: len(job.pairs) for job in plan.jobs}
     sizes = ", ".join(
-        f"{len(pairs)} pairs of {dataset}{reproduction.length(dataset)}" for dataset, pairs in lists.items()
+        f"{count} pairs of {dataset}{reproduction.length(dataset)}" for dataset, count in counts.items()
     )
-    return [f"{sizes}; seed {reproduction.seed}", *reproduction.notes]
+    methods = dict.fromkeys(
+        outcome.summary["interval_method"] for outcome in outcomes if outcome.summary["intervals"]
+    )
+    return [f"{sizes}; seed {reproduction.seed}", *methods, *reproduction.notes]

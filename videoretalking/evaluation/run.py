@@ -14,6 +14,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,13 @@ import torch
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
 from videoretalking.core.hashing import file_hash
+from videoretalking.evaluation.intervals import (
+    FidGroups,
+    Interval,
+    IntervalConfig,
+    features_statistics,
+    mean_intervals,
+)
 from videoretalking.evaluation.pairs import Pair
 from videoretalking.evaluation.provenance import (
     describe_code,
@@ -31,7 +39,7 @@ from videoretalking.evaluation.provenance import (
     read_json,
     write_json,
 )
-from videoretalking.evaluation.tables import summarize
+from videoretalking.evaluation.tables import summarize, worst_videos
 from videoretalking.evaluation.video import VideoScorer, video_features
 from videoretalking.metrics.fid import FeatureStatistics, FidFeatures, frechet_distance
 
@@ -115,6 +123,7 @@ class Evaluation:
         reference_folder: where features of real videos are kept, shared by methods; they are found by content.
         seed: of random numbers drawn while dubbing; each pair has its own stream.
         retry_failed: try pairs again that failed before.
+        intervals: how the confidence intervals are drawn.
 
     Raises:
         UserError: the folder holds results of other settings.
@@ -128,6 +137,7 @@ class Evaluation:
         reference_folder: Path | None = None,
         seed: int = 0,
         retry_failed: bool = False,
+        intervals: IntervalConfig | None = None,
     ) -> None:
         self.folder = folder
         self.method = method
@@ -135,7 +145,9 @@ class Evaluation:
         self.reference_folder = reference_folder or folder / "reference"
         self.seed = seed
         self.retry_failed = retry_failed
+        self.intervals = intervals or IntervalConfig()
         settings = {"method": method.describe(), "measures": dict(measures.settings), "seed": seed}
+        self.settings: Mapping[str, Any] = settings
         self.fingerprint = fingerprint(settings)
         self.runtime = {
             "method": method.runtime(),
@@ -170,15 +182,19 @@ class Evaluation:
         if self.is_finished(pair):
             return
         record: dict[str, Any] = {"name": pair.name, "video": str(pair.video), "audio": str(pair.audio)}
-        record |= {"fingerprint": self.fingerprint, "runtime": self.runtime}
+        record |= {"fingerprint": self.fingerprint, "runtime": self.runtime, "seconds": {}}
         try:
             self._seed(pair)
             result = self.method.result(pair, self.folder / "videos")
+            started = perf_counter()
             if not result.video.is_file():
                 self.method.dub(pair, result.video)
+                record["seconds"]["dub"] = round(perf_counter() - started, 3)
             record["sha256"] = file_hash(result.video)
+            started = perf_counter()
             record["values"] = self.measures.scorer(result.video, pair.video, result.speech)
             self._store_features(pair)
+            record["seconds"]["measure"] = round(perf_counter() - started, 3)
         except UserError as error:
             logger.error("%s failed: %s", pair.name, error)
             record["error"] = str(error)
@@ -204,23 +220,42 @@ class Evaluation:
         """Pairs without a stored score."""
         return [pair for pair in pairs if self._record(pair) is None]
 
+    def timings(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+        """Frames and seconds of each pair that was dubbed and measured, or only measured, here or elsewhere."""
+        found = []
+        for pair in pairs:
+            record = self._record(pair) or {}
+            if "values" in record and record.get("seconds"):
+                found.append((record["values"]["frames"], sum(record["seconds"].values())))
+        return found
+
+    def videos(self, pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
+        """Name of the pair -> values of every scored pair, in the order of the list."""
+        records = {pair.name: self._record(pair) or {} for pair in pairs}
+        return {name: record["values"] for name, record in records.items() if "values" in record}
+
     def summarize(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Average the finished pairs and write ``scores.csv`` and ``summary.json``.
 
         Returns:
             ``method``, ``videos`` (scored), ``failed`` (names), ``runtimes`` (devices and number formats, each
-            once: shards may run on different machines), ``notes`` and ``values``.
+            once: shards may run on different machines), ``notes``, ``values``, ``intervals`` (low and high of
+            those that have any), ``interval_method`` and ``worst`` (quantity -> names, the worst first).
         """
         records = {pair.name: self._record(pair) or {"error": "not evaluated"} for pair in pairs}
         scored = [pair for pair in pairs if "values" in records[pair.name]]
-        videos = [records[pair.name]["values"] for pair in scored]
-        values = summarize(videos)
+        videos = {pair.name: records[pair.name]["values"] for pair in scored}
+        values = summarize(list(videos.values()))
+        sources = [str(pair.video) for pair in scored]
+        intervals = mean_intervals(list(videos.values()), sources, self.intervals)
         runtimes: list[Any] = []
         for record in records.values():
             if record.get("runtime") not in [None, *runtimes]:
                 runtimes.append(record["runtime"])
         if self.measures.fid is not None and scored:
-            values["fid"] = self._fid(scored, self.measures.fid)
+            values["fid"], interval = self._fid(scored, self.measures.fid)
+            if interval is not None:
+                intervals["fid"] = interval
         summary = {
             "method": self.method.name,
             "videos": len(scored),
@@ -228,18 +263,29 @@ class Evaluation:
             "runtimes": runtimes,
             "notes": dict(self.measures.notes),
             "values": values,
+            "intervals": {name: list(interval) for name, interval in intervals.items()},
+            "interval_method": self.intervals.describe(),
+            "worst": worst_videos(videos),
         }
-        self._write_table(scored, videos)
+        self._write_table(scored, list(videos.values()))
         write_json(self.folder / "summary.json", summary)
         return summary
 
-    def _fid(self, pairs: Sequence[Pair], features: FidFeatures) -> float:
+    def _fid(self, pairs: Sequence[Pair], features: FidFeatures) -> tuple[float, Interval | None]:
         generated, real = FeatureStatistics(), FeatureStatistics()
+        dubs: dict[Path, list[Pair]] = {}
         for pair in pairs:
-            generated.update(np.load(self._feature_path(pair)))
-        for video in dict.fromkeys(pair.video for pair in pairs):
-            real.update(self._reference_features(video, features))
-        return frechet_distance(generated, real)
+            dubs.setdefault(pair.video, []).append(pair)
+        groups = FidGroups(len(dubs), self.intervals)
+        for number, (video, made) in enumerate(dubs.items()):
+            blocks = [features_statistics(np.load(self._feature_path(pair))) for pair in made]
+            source = features_statistics(self._reference_features(video, features))
+            for block in blocks:
+                generated.merge(block)
+            real.merge(source)
+            groups.add(number, blocks, source)
+        fid = frechet_distance(generated, real)
+        return fid, groups.interval(fid)
 
     def _reference_features(self, video: Path, features: FidFeatures) -> npt.NDArray[np.float32]:
         settings = fingerprint({"video": file_hash(video), "fid": self.measures.settings["fid"]})

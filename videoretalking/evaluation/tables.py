@@ -11,6 +11,7 @@ from videoretalking.evaluation.paper import COLUMNS
 
 PER_TRACK = ("lse_d", "lse_c")  # also averaged with every face track counting once
 TRACK_COUNT = "sync_tracks"
+NUM_WORST = 5
 
 ABSENT = "-"  # no such number
 UNAVAILABLE = "n/a"  # could not be measured; a note says why
@@ -73,10 +74,32 @@ def summarize(videos: Sequence[Mapping[str, float]]) -> dict[str, float]:
     if scored:
         weights = [video[TRACK_COUNT] for video in scored]
         for name in PER_TRACK:
-            summary[f"{name}_per_track"] = float(
-                np.average([video[name] for video in scored], weights=weights)
-            )
+            summary[per_track(name)] = float(np.average([video[name] for video in scored], weights=weights))
     return summary
+
+
+def worst_videos(videos: Mapping[str, Mapping[str, float]], count: int = NUM_WORST) -> dict[str, list[str]]:
+    """The videos that pull each quantity of the paper's tables down, the worst first.
+
+    Args:
+        videos: name of a video -> its values.
+        count: at most so many of each.
+
+    Returns:
+        Quantity -> names; equal values in the order of ``videos``. FID has none: it belongs to the whole set.
+    """
+    worst = {}
+    for name, (_, _, higher) in COLUMNS.items():
+        sign = 1.0 if higher else -1.0
+        having = {video: sign * values[name] for video, values in videos.items() if name in values}
+        if having:
+            worst[name] = sorted(having, key=having.__getitem__)[:count]
+    return worst
+
+
+def per_track(name: str) -> str:
+    """Name of a quantity when every face track counts once."""
+    return f"{name}_per_track"
 
 
 def heading(name: str) -> str:
@@ -85,11 +108,20 @@ def heading(name: str) -> str:
     return f"{text} {'↑' if higher else '↓'}"
 
 
-def figure(name: str, values: Mapping[str, float] | None) -> str:
-    """A quantity of a row as text; ``-`` where there is none."""
+def figure(
+    name: str,
+    values: Mapping[str, float] | None,
+    intervals: Mapping[str, Sequence[float]] | None = None,
+) -> str:
+    """A quantity of a row as text, with its interval if it has one; ``-`` where there is none."""
     if values is None or name not in values:
         return ABSENT
-    return f"{values[name]:.{COLUMNS[name][1]}f}"
+    decimals = COLUMNS[name][1]
+    text = f"{values[name]:.{decimals}f}"
+    if intervals is None or name not in intervals:
+        return text
+    low, high = intervals[name]
+    return f"{text} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def _pipe(cells: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats64
+from videoretalking.core.arrays import Flags, Floats64
 from videoretalking.metrics.base import Chunk, Clip, Metric, luma
 
 BLOCK = 64  # pixels; remainders at the right and bottom are ignored
@@ -27,8 +27,6 @@ MAX_STEPS = 100  # pixels after the direct neighbor that one side of an edge may
 CANNY_SIGMA = 1.0
 CANNY_LOW, CANNY_HIGH = 0.1, 0.2  # on gradients of 0..255 values: practically every local maximum
 
-Mask = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class EdgeWidths:
@@ -40,8 +38,8 @@ class EdgeWidths:
         widths: [H, W] int32 edge width in pixels; 0 where none was measured.
     """
 
-    canny: Mask
-    edges: Mask
+    canny: Flags
+    edges: Flags
     widths: npt.NDArray[np.int32]
 
 
@@ -76,7 +74,7 @@ def measure_edges(gray: npt.NDArray[np.uint8]) -> EdgeWidths:
     return EdgeWidths(canny=canny(image), edges=edges, widths=_edge_widths(image, edges))
 
 
-def _sobel_edges(image: Floats64) -> Mask:
+def _sobel_edges(image: Floats64) -> Flags:
     """Strict local maxima, along the row or the column, of the thresholded squared x-derivative."""
     energy = (cv2.Sobel(image, cv2.CV_64F, 1, 0, ksize=3, borderType=cv2.BORDER_REFLECT) / 8.0) ** 2
     energy[energy <= 2.0 * np.sqrt(energy.mean())] = 0.0  # a square against a root, as published
@@ -87,7 +85,7 @@ def _sobel_edges(image: Floats64) -> Mask:
     return in_row | in_column
 
 
-def _edge_widths(image: Floats64, edges: Mask) -> npt.NDArray[np.int32]:
+def _edge_widths(image: Floats64, edges: Flags) -> npt.NDArray[np.int32]:
     """Width of each interior edge with a horizontal gradient: how far the ramp extends to both sides."""
     width = np.zeros(image.shape, dtype=np.int32)
     rows, columns = np.nonzero(edges[1:-1, 1:-1])
@@ -104,7 +102,7 @@ def _edge_widths(image: Floats64, edges: Mask) -> npt.NDArray[np.int32]:
     return width
 
 
-def _run_lengths(steps: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def _run_lengths(steps: Flags) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Unbroken steps that end at, and that begin at, every pixel of a row.
 
     Args:
@@ -116,13 +114,13 @@ def _run_lengths(steps: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int
     return _runs_ending(steps), _runs_ending(steps[:, ::-1])[:, ::-1]
 
 
-def _runs_ending(steps: Mask) -> npt.NDArray[np.int32]:
+def _runs_ending(steps: Flags) -> npt.NDArray[np.int32]:
     columns = np.arange(steps.shape[1] + 1, dtype=np.int32)
     broken = np.pad(~steps, ((0, 0), (1, 0)), constant_values=True)
     return columns - np.maximum.accumulate(np.where(broken, columns, 0), axis=1)
 
 
-def canny(image: Floats64) -> Mask:
+def canny(image: Floats64) -> Flags:
     """Canny edges with interpolated non-maximum suppression, [H, W] bool.
 
     Args:
@@ -152,7 +150,7 @@ def _border_weight(shape: tuple[int, int]) -> Floats64:
     return ndimage.gaussian_filter(np.ones(shape), CANNY_SIGMA, mode="constant") + np.finfo(np.float64).eps
 
 
-def _is_ridge(dx: Floats64, dy: Floats64, magnitude: Floats64) -> Mask:
+def _is_ridge(dx: Floats64, dy: Floats64, magnitude: Floats64) -> Flags:
     """[H - 2, W - 2], whether no interpolated neighbor along the gradient is larger."""
     inner = magnitude[1:-1, 1:-1]
     dx, dy = dx[1:-1, 1:-1], dy[1:-1, 1:-1]

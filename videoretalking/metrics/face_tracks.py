@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats64
+from videoretalking.core.config import require_range
 from videoretalking.faces.boxes import iou
 from videoretalking.metrics.offset import median_filter
 
@@ -40,6 +41,14 @@ class TrackingConfig:
     min_face: float = 100.0
     crop_scale: float = 0.4
     smoothing: int = 13
+
+    def __post_init__(self) -> None:
+        """Refuse numbers with which no track can be made."""
+        require_range(self, "min_iou", least=0.0, below=1.0)
+        require_range(self, "max_gap", "min_detections", "min_face", "crop_scale", least=0)
+        require_range(self, "smoothing", least=1)
+        if self.smoothing % 2 == 0:
+            raise ValueError(f"smoothing of TrackingConfig must be odd, is {self.smoothing}")
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,23 @@ class FeatureStatistics:
             return
         mean = rows.mean(axis=0)
         centered = rows - mean
-        scatter = centered.T @ centered
+        self._merge(len(rows), mean, centered.T @ centered)
+
+    def merge(self, other: FeatureStatistics, times: int = 1) -> None:
+        """Take all rows of other statistics, each so many times."""
+        if other.count and times:
+            self._merge(times * other.count, other.mean, times * other._scatter)
+
+    def _merge(self, count: int, mean: Floats64, scatter: Floats64) -> None:
         if self.count == 0:
-            self.count, self.mean, self._scatter = len(rows), mean, scatter
+            self.count, self.mean, self._scatter = count, mean, scatter
             return
-        total = self.count + len(rows)
+        total = self.count + count
         difference = mean - self.mean
-        self._scatter += scatter + np.outer(difference, difference) * (self.count * len(rows) / total)
-        self.mean = self.mean + difference * (len(rows) / total)
+        self._scatter = self._scatter + (
+            scatter + np.outer(difference, difference) * (self.count * count / total)
+        )
+        self.mean = self.mean + difference * (count / total)
         self.count = total
 
     @property

@@ -10,20 +10,28 @@ from torch import nn
 
 from videoretalking.core.errors import UserError
 from videoretalking.core.hashing import file_hash
+from videoretalking.core.locations import find_weights
 
-FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"
-SHA256_PREFIX = "6726825d"  # the file's name carries it, as torch.hub's do
+FILE_NAME = "pt_inception-2015-12-05-6726825d.pth"  # as pytorch-fid releases it
+SAME_FILE = "weights-inception-2015-12-05-6726825d.pth"  # the same bytes, as torch-fidelity releases them
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 NUM_FEATURES = 2048
 STAND_IN_SEED = 2022
 STAND_IN_SIZE = 256  # pixels, longer side
 _STAND_IN_WIDTHS = (32, 64, 128, 192)
 
 
+def find_inception() -> Path | None:
+    """The published weights under either of their names, in the folders of weights; None if there are none."""
+    return find_weights(FILE_NAME) or find_weights(SAME_FILE)
+
+
 def inception_features(path: Path, device: torch.device) -> nn.Module:
     """The published FID network with the weights of a local file (extra ``metrics``).
 
     Args:
-        path: ``pt_inception-2015-12-05-6726825d.pth``.
+        path: ``pt_inception-2015-12-05-6726825d.pth`` of pytorch-fid, or the same content under the name that
+            torch-fidelity gives it, ``weights-inception-2015-12-05-6726825d.pth``.
         device: where to compute.
 
     Returns:
@@ -37,10 +45,10 @@ def inception_features(path: Path, device: torch.device) -> nn.Module:
             f"the FID weights {path} do not exist: python -m scripts.download_checkpoints {FILE_NAME}"
         )
     digest = file_hash(path)
-    if not digest.startswith(SHA256_PREFIX):
+    if digest != SHA256:
         # Checked before loading, because the package would unpickle whatever the file holds.
         raise UserError(
-            f"{path} is not the published FID network (sha256 {digest[:8]}..., not {SHA256_PREFIX}...)"
+            f"{path} is not the published FID network (sha256 {digest[:8]}..., not {SHA256[:8]}...)"
         )
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
