@@ -12,7 +12,6 @@ from videoretalking.core.files import atomic_path
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "val", "test")
-LATER = "~later"  # behind the name of a person whose later clips validate what trains on the earlier ones
 
 
 @dataclass(frozen=True)

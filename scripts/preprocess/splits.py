@@ -24,9 +24,10 @@ from functools import cache
 from pathlib import Path
 
 from videoretalking.core.constants import TRAIN_FPS
+from videoretalking.core.corpora import LATER
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import META, PreparedClip
-from videoretalking.datasets.manifest import LATER, ManifestEntry, write_manifest
+from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.scripts.preprocess.runner import read_rejects, step_parser
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 

@@ -17,8 +17,11 @@ _LRS2_FOLDER = "mvlrs_v1"  # what the archive unpacks to
 _LRS2_LIST_FOLDERS = ("", "main", "filelists")
 
 HDTF_SUBSETS = ("RD", "WDA", "WRA")  # radio, Democratic and Republican weekly addresses
+HDTF_RAW_FOLDER = "_videos_raw"  # where the usual downloader keeps what it cut the clips from
 _HDTF_RADIO = "RD"
 _HDTF_SAME_PERSON = {"WhipJimClyburn": "JamesClyburn"}
+
+LATER = "~later"  # behind the name of a person whose later clips validate what trains on the earlier ones
 
 _SPEAKER = re.compile(r"id\d{5}")
 
@@ -90,3 +93,10 @@ def hdtf_person(stem: str) -> str:
 def voxceleb_speaker(path: PurePath) -> str:
     """The speaker (``id10001``) in a path of VoxCeleb, or nothing."""
     return next((found.group() for part in path.parts if (found := _SPEAKER.match(part))), "")
+
+
+def plain_person(identity: str) -> str:
+    """The person behind an identity of a manifest, without what tells splits of one person or broadcast apart."""
+    name = identity.removesuffix(LATER)
+    split, separator, rest = name.partition("_")
+    return rest if separator and split in LRS2_SPLITS and rest.isdecimal() else name

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from videoretalking.core.corpora import HDTF_SUBSETS, hdtf_person
+from videoretalking.core.corpora import HDTF_RAW_FOLDER, HDTF_SUBSETS, hdtf_person
 from videoretalking.core.errors import UserError
 from videoretalking.media.suffixes import VIDEO_SUFFIXES
 from videoretalking.scripts.preprocess.layouts.base import (
@@ -31,7 +31,6 @@ from videoretalking.scripts.preprocess.layouts.base import (
 )
 
 _TIMES, _SQUARES, _HEIGHTS = "annotion_time", "crop_wh", "resolution"  # as the files are spelled
-RAW_FOLDER = "_videos_raw"
 
 
 @dataclass
@@ -102,7 +101,7 @@ def list_hdtf(root: Path, options: LayoutOptions) -> Iterator[Source]:
 def _is_clip(file: MediaFile, lists: _Lists) -> bool:
     """Whether a file is one stretch that was cut already: its name is that of a video and a number."""
     whole = _whole(file)
-    return RAW_FOLDER not in file.parts and whole is not file and lists.video(file) not in lists.spans
+    return HDTF_RAW_FOLDER not in file.parts and whole is not file and lists.video(file) not in lists.spans
 
 
 def _whole(clip: MediaFile) -> MediaFile:
