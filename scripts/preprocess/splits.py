@@ -89,7 +89,7 @@ def collect(
         UserError: there is none, or a clip comes from no known source.
     """
     by_name = {source.name: source for source in sources}
-    validates = any(source.split == "val" for source in sources)
+    validates = any(source.split == "val" and source.name not in rejected for source in sources)
     entries, free = [], set()
     for clip in finished_clips(root):
         source = by_name.get(clip.rpartition("/")[0])
