@@ -84,8 +84,8 @@ class ClipCollection:
             advice = ""
             if split == config.val_split != config.train_split:
                 advice = (
-                    "; train without validation (loop.validate_every=0), or prepare the data with a larger "
-                    "--val-share, which is the share of people that validate"
+                    "; run scripts.preprocess.splits again, which lets somebody validate, with a larger "
+                    "--val-share for more people, or train without validation (loop.validate_every=0)"
                 )
             raise UserError(
                 f"no clip of split {split!r} in {self.root} can be used: {len(listed)} are listed, "

@@ -14,6 +14,7 @@ from videoretalking.datasets.augment import ImageAugment
 from videoretalking.datasets.base import ClipDataset, SampleSource
 from videoretalking.datasets.collection import to_image
 from videoretalking.datasets.crops import cut
+from videoretalking.datasets.mouths import draw_near, inner_lip_gap
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.types import Crop
 
@@ -30,6 +31,9 @@ class DNetPairs(ClipDataset):
         size: side of the images in pixels.
         window: frames of the coefficient window.
         needs: arrays that a clip must have.
+        far_mouths: probability that the target is drawn from the quarter of the clip's frames whose mouth is open
+            most differently from the source's, which takes landmarks; training only. Two frames at random mostly
+            show alike mouths, and a network that copies the source's mouth is right about them. 0 is the paper.
     """
 
     def __init__(
@@ -38,8 +42,12 @@ class DNetPairs(ClipDataset):
         size: int = DNET_SIZE,
         window: int = TRAIN_WINDOW,
         needs: Sequence[str] = NEEDS,
+        far_mouths: float = 0.0,
     ) -> None:
+        if far_mouths and "landmarks" not in needs:
+            needs = (*needs, "landmarks")
         super().__init__(source, needs, min_frames=2)
+        self.far_mouths = far_mouths if source.training else 0.0
         self.size = size
         self.window = window
 
@@ -50,7 +58,7 @@ class DNetPairs(ClipDataset):
             ``source`` and ``target`` float32 [3, size, size] in [0, 1], ``coefficients`` float32 [73, window] of
             the target.
         """
-        source, target = self.draw_pair(len(self.clips.clip(index)), rng)
+        source, target = self.draw_pair(index, rng)
         changes = ImageAugment.draw(self.augment, rng)
         return {
             "source": self._image(index, source, self.source_view(index, source, target), changes),
@@ -77,11 +85,20 @@ class DNetPairs(ClipDataset):
         mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
         return mean.astype(np.float32), deviation.astype(np.float32)
 
-    def draw_pair(self, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Two different frames."""
-        source = int(rng.integers(num_frames))
-        target = int(rng.integers(num_frames - 1))
+    def draw_pair(self, index: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Two different frames of a clip, not farther apart than :meth:`gap`."""
+        clip = self.clips.clip(index)
+        source, gap = int(rng.integers(len(clip))), self.gap(len(clip))
+        if self.far_mouths and rng.random() < self.far_mouths:
+            (target,) = draw_near([source], len(clip), (1, gap), rng, inner_lip_gap(clip.landmarks))
+            return source, target
+        first, last = max(0, source - gap), min(len(clip) - 1, source + gap)
+        target = int(rng.integers(first, last))
         return source, target + (target >= source)
+
+    def gap(self, num_frames: int) -> int:
+        """Largest distance of source and target in frames: any."""
+        return num_frames
 
     def view(self, index: int) -> Crop:
         """D-Net's view of a clip, the same in all its frames."""

@@ -1,6 +1,8 @@
-"""Mouths and poses measured on landmarks, for training on little data; the paper needs none of this."""
+"""Mouths and poses measured on landmarks: what options of the samplers look at; the paper needs none of this."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from videoretalking.faces.types import Crop
 MOVING = [*range(4, 13), *range(31, 36), *range(LIPS.start, LIPS.stop)]
 MOUTH_POINTS = LIPS.stop - LIPS.start
 MOUTH_GESTURES = 3  # numbers that :func:`mouth_gestures` gives for a frame
+_FAR = 0.75  # quantile of the differences in opening above which a mouth counts as unlike
 _LEAST_SPREAD = 0.005  # of a gesture, in distances of the eyes: landmarks tremble that much
 
 
@@ -128,6 +131,34 @@ def inner_lip_gap(landmarks: Floats32) -> Floats32:
     gap = np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=1)
     eyes = np.linalg.norm(landmarks[:, left] - landmarks[:, right], axis=1)
     return (gap / eyes).astype(np.float32)
+
+
+def draw_near(
+    frames: Sequence[int],
+    count: int,
+    gap: tuple[int, int],
+    rng: np.random.Generator,
+    openings: Floats32 | None = None,
+) -> list[int]:
+    """For each frame another one of a clip of ``count`` frames, at least ``gap[0]`` and at most ``gap[1]`` away.
+
+    A frame that has none takes any frame of the clip. With ``openings`` [count] (:func:`inner_lip_gap`) only
+    the quarter that differs most from the frame in that number is drawn from.
+    """
+    least, largest = gap
+    distances = np.abs(np.arange(count) - np.asarray(frames)[:, None])  # [T, count]
+    allowed = (distances >= least) & (distances <= largest)
+    if openings is None:
+        return [
+            int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
+        ]
+    drawn = []
+    for frame, row in zip(frames, allowed, strict=True):
+        others = np.flatnonzero(row) if row.any() else np.arange(count)
+        differences = np.abs(openings[others] - openings[frame])
+        far = differences >= np.quantile(differences, _FAR)
+        drawn.append(int(rng.choice(others[far])))
+    return drawn
 
 
 def border_points(landmarks: Floats32, crop: Crop) -> Floats32:

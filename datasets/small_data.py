@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Image8
 from videoretalking.core.coefficients import TRAIN_WINDOW
 from videoretalking.core.constants import DNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from videoretalking.datasets import dnet, expert, lnet
@@ -19,6 +19,7 @@ from videoretalking.datasets.mouths import (
     MOVING,
     aligned_crop,
     border_points,
+    draw_near,
     inner_lip_gap,
     mouth_gestures,
     mouth_points,
@@ -30,7 +31,6 @@ from videoretalking.faces.types import Crop
 # Frames whose mouth is open by less than this part of the distance of the outer eye corners count as closed; nearly
 # every speaker closes it that far within seconds.
 _CLOSED = 0.02
-_FAR = 0.75  # quantile of the differences in opening above which a mouth counts as unlike
 
 
 class NearLNetClips(lnet.LNetClips):
@@ -172,34 +172,6 @@ class NearLNetClips(lnet.LNetClips):
         return int(others[np.argmin([pose_distance(points[other], points[frame]) for other in others])])
 
 
-def draw_near(
-    frames: Sequence[int],
-    count: int,
-    gap: tuple[int, int],
-    rng: np.random.Generator,
-    openings: Floats32 | None = None,
-) -> list[int]:
-    """For each frame another one of a clip of ``count`` frames, at least ``gap[0]`` and at most ``gap[1]`` away.
-
-    A frame that has none takes any frame of the clip. With ``openings`` [count] (:func:`mouths.inner_lip_gap`) only
-    the quarter that differs most from the frame in that number is drawn from.
-    """
-    least, largest = gap
-    distances = np.abs(np.arange(count) - np.asarray(frames)[:, None])  # [T, count]
-    allowed = (distances >= least) & (distances <= largest)
-    if openings is None:
-        return [
-            int(rng.choice(np.flatnonzero(row))) if row.any() else int(rng.integers(count)) for row in allowed
-        ]
-    drawn = []
-    for frame, row in zip(frames, allowed, strict=True):
-        others = np.flatnonzero(row) if row.any() else np.arange(count)
-        differences = np.abs(openings[others] - openings[frame])
-        far = differences >= np.quantile(differences, _FAR)
-        drawn.append(int(rng.choice(others[far])))
-    return drawn
-
-
 class MouthWindows(expert.SyncWindows):
     """The expert's windows, each with the landmarks of the lips."""
 
@@ -234,6 +206,7 @@ class NearDNetPairs(dnet.DNetPairs):
         max_gap: largest distance of source and target in frames; 0 for any.
         align_source: turn, move and scale the source so that its eyes and nose lie as in the target. At inference
             only the expression changes, and to find where a head is takes convolutions very long to learn.
+        far_mouths: as in D-Net's pairs.
     """
 
     def __init__(
@@ -243,18 +216,15 @@ class NearDNetPairs(dnet.DNetPairs):
         window: int = TRAIN_WINDOW,
         max_gap: int = 0,
         align_source: bool = False,
+        far_mouths: float = 0.0,
     ) -> None:
-        super().__init__(source, size, window, (*dnet.NEEDS, "landmarks"))
+        super().__init__(source, size, window, (*dnet.NEEDS, "landmarks"), far_mouths)
         self.max_gap = max_gap
         self.align_source = align_source
 
-    def draw_pair(self, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Two different frames, not farther apart than ``max_gap``."""
-        source = int(rng.integers(num_frames))
-        gap = self.max_gap or num_frames
-        first, last = max(0, source - gap), min(num_frames - 1, source + gap)
-        target = int(rng.integers(first, last))
-        return source, target + (target >= source)
+    def gap(self, num_frames: int) -> int:
+        """``max_gap``, or none."""
+        return self.max_gap or num_frames
 
     def source_view(self, index: int, source: int, target: int) -> Crop:
         """The view of the source: that of the clip, or the target's pose."""

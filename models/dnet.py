@@ -10,7 +10,7 @@ network.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,13 @@ from torch import nn
 
 from videoretalking.core.coefficients import NUM_MOTION, OFFICIAL_WINDOW
 from videoretalking.models.layers.adain import AdaIN
-from videoretalking.models.layers.blocks import ChannelLayerNorm, from_signed, resize, to_signed
+from videoretalking.models.layers.blocks import (
+    ChannelLayerNorm,
+    from_signed,
+    maybe_spectral_norm,
+    resize,
+    to_signed,
+)
 from videoretalking.models.layers.editing_blocks import NEGATIVE_SLOPE, FinalConv, PlainBlock
 
 _CONSTANT = 1e-5  # standard deviation of a coefficient that does not change
@@ -44,6 +50,11 @@ class DNetConfig:
         two_layer_residual: residual blocks with two convolutions and an activation between them. The released
             network computes the first one and discards it, so its blocks have one convolution and none.
         spectral: spectral norm on the editing network's convolutions (paper: yes, released: no).
+        spectral_warping: spectral norm on the up- and down-sampling layers of the warping network (paper: yes,
+            released: no).
+        adain_after: AdaIN after each convolution, as section C.1.1 has it: in the warping network behind the
+            convolutions, in the editing network in every block. The released network has it before the
+            convolutions of the warping network and, in the editing network, in the residual blocks alone.
         window: frames of the coefficient window, in training and in use: 27 in the paper's training, 26 as the
             released inference feeds it. The mapping network averages over time, so weights fit any.
         standardize: center and scale the coefficients by statistics that the checkpoint carries. Expressions are
@@ -67,6 +78,8 @@ class DNetConfig:
     # Differs from paper: where the release departs from section C.1.1, it is the default and the paper an option.
     two_layer_residual: bool = False
     spectral: bool = False
+    spectral_warping: bool = False
+    adain_after: bool = False
     standardize: bool = False
 
 
@@ -162,7 +175,7 @@ class MappingNet(nn.Module):
 
 
 class WarpingNet(nn.Module):
-    """Image and descriptor -> flow at a quarter of the size: an hourglass with AdaIN before each convolution.
+    """Image and descriptor -> flow at a quarter of the size: an hourglass with AdaIN around each convolution.
 
     Args:
         config: sizes.
@@ -170,19 +183,18 @@ class WarpingNet(nn.Module):
 
     def __init__(self, config: DNetConfig) -> None:
         super().__init__()
-        condition, hidden = config.descriptor_size, config.adain_hidden
         widths = [
             min(config.warp_channels * 2**level, config.warp_max_channels)
             for level in range(config.warp_down + 1)
         ]
         self.first = nn.Conv2d(3, widths[0], 7, padding=3)
         self.encoder = nn.ModuleList(
-            WarpDown(widths[level], widths[level + 1], condition, hidden) for level in range(config.warp_down)
+            WarpDown(widths[level], widths[level + 1], config) for level in range(config.warp_down)
         )
         decoder = []
         channels = widths[-1]
         for level in range(config.warp_down - 1, config.warp_down - 1 - config.warp_up, -1):
-            decoder.append(WarpUp(channels, widths[level], condition, hidden))
+            decoder.append(WarpUp(channels, widths[level], config))
             channels = 2 * widths[level]  # the encoder map of the same size is concatenated
         self.decoder = nn.ModuleList(decoder)
         self.flow_norm = ChannelLayerNorm(channels)
@@ -204,50 +216,58 @@ class WarpingNet(nn.Module):
 
 
 class WarpDown(nn.Module):
-    """AdaIN, leaky ReLU, conv 4x4 stride 2; AdaIN, leaky ReLU, conv 3x3.
+    """AdaIN, leaky ReLU, conv 4x4 stride 2; AdaIN, leaky ReLU, conv 3x3; AdaIN may stand behind the convolutions.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        condition_size: length of the descriptor.
-        hidden_size: width of the AdaIN perceptron.
+        config: sizes and places of the norms.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, condition_size: int, hidden_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: DNetConfig) -> None:
         super().__init__()
-        self.norm1 = AdaIN(in_channels, condition_size, hidden_size)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
-        self.norm2 = AdaIN(out_channels, condition_size, hidden_size)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.after = config.adain_after
+        self.norm1 = _adain(out_channels if self.after else in_channels, config)
+        self.conv1 = _warp_conv(nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), config)
+        self.norm2 = _adain(out_channels, config)
+        self.conv2 = _warp_conv(nn.Conv2d(out_channels, out_channels, 3, padding=1), config)
 
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H/2, W/2]."""
+        if self.after:
+            features = _activate(self.norm1(self.conv1(features), descriptor))
+            return _activate(self.norm2(self.conv2(features), descriptor))
         features = self.conv1(_activate(self.norm1(features, descriptor)))
         out: torch.Tensor = self.conv2(_activate(self.norm2(features, descriptor)))
         return out
 
 
 class WarpUp(nn.Module):
-    """Main path conv 3x3 and transposed conv 3x3 stride 2, shortcut transposed conv, AdaIN before each.
+    """Main path conv 3x3 and transposed conv 3x3 stride 2, shortcut transposed conv, AdaIN before or after each.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        condition_size: length of the descriptor.
-        hidden_size: width of the AdaIN perceptron.
+        config: sizes and places of the norms.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, condition_size: int, hidden_size: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: DNetConfig) -> None:
         super().__init__()
-        self.norm1 = AdaIN(in_channels, condition_size, hidden_size)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = AdaIN(out_channels, condition_size, hidden_size)
-        self.conv2 = _double_size(out_channels, out_channels)
-        self.norm_skip = AdaIN(in_channels, condition_size, hidden_size)
-        self.conv_skip = _double_size(in_channels, out_channels)
+        self.after = config.adain_after
+        first = out_channels if self.after else in_channels
+        self.norm1 = _adain(first, config)
+        self.conv1 = _warp_conv(nn.Conv2d(in_channels, out_channels, 3, padding=1), config)
+        self.norm2 = _adain(out_channels, config)
+        self.conv2 = _warp_conv(_double_size(out_channels, out_channels), config)
+        self.norm_skip = _adain(first, config)
+        self.conv_skip = _warp_conv(_double_size(in_channels, out_channels), config)
 
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, 2H, 2W]."""
+        if self.after:
+            main = _activate(self.norm1(self.conv1(features), descriptor))
+            main = _activate(self.norm2(self.conv2(main), descriptor))
+            return main + _activate(self.norm_skip(self.conv_skip(features), descriptor))
         main = self.conv1(_activate(self.norm1(features, descriptor)))
         main = self.conv2(_activate(self.norm2(main, descriptor)))
         skip = self.conv_skip(_activate(self.norm_skip(features, descriptor)))
@@ -265,14 +285,14 @@ class EditingNet(nn.Module):
     def __init__(self, config: DNetConfig) -> None:
         super().__init__()
         condition, hidden = config.descriptor_size, config.adain_hidden
-        spectral = config.spectral
+        self.after = config.adain_after
         widths = [
             min(config.edit_channels * 2**level, config.edit_max_channels)
             for level in range(config.edit_stages + 1)
         ]
-        self.first = PlainBlock(6, widths[0], kernel_size=7, spectral=spectral)
+        self.first = _edit_block(6, widths[0], config, kernel_size=7)
         self.downs = nn.ModuleList(
-            PlainBlock(widths[level], widths[level + 1], resample="down", spectral=spectral)
+            _edit_block(widths[level], widths[level + 1], config, resample="down")
             for level in range(config.edit_stages)
         )
         # the decoder's lists run from the coarsest stage to the finest
@@ -285,26 +305,58 @@ class EditingNet(nn.Module):
             for level in stages
         )
         self.ups = nn.ModuleList(
-            PlainBlock(widths[level + 1], widths[level], resample="up", spectral=spectral) for level in stages
+            _edit_block(widths[level + 1], widths[level], config, resample="up") for level in stages
         )
-        self.jumps = nn.ModuleList(
-            PlainBlock(widths[level], widths[level], spectral=spectral) for level in stages
-        )
-        self.final = FinalConv(widths[0], spectral=spectral)
+        self.jumps = nn.ModuleList(_edit_block(widths[level], widths[level], config) for level in stages)
+        self.final = FinalConv(widths[0], spectral=config.spectral)
 
     def forward(self, image: torch.Tensor, warped: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] twice in [-1, 1] and [B, descriptor_size] -> [B, 3, H, W] in [-1, 1]."""
-        features = self.first(torch.cat([image, warped], dim=1))
+        motion = (descriptor,) if self.after else ()
+        features = self.first(torch.cat([image, warped], dim=1), *motion)
         skips = [features]
         for down in self.downs:
-            features = down(features)
+            features = down(features, *motion)
             skips.append(features)
         skips.pop()
         for residuals, up, jump in zip(self.residuals, self.ups, self.jumps, strict=True):
             for residual in residuals:  # type: ignore[attr-defined]
                 features = residual(features, descriptor)
-            features = up(features) + jump(skips.pop())
+            features = up(features, *motion) + jump(skips.pop(), *motion)
         return torch.tanh(self.final(features).float())
+
+
+class MotionBlock(nn.Module):
+    """:class:`PlainBlock` with AdaIN in the place of its norm: the paper's block of the editing network.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        config: sizes.
+        kernel_size: odd kernel size.
+        resample: ``up`` repeats every pixel before the convolution, ``down`` averages 2x2 after it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        config: DNetConfig,
+        kernel_size: int = 3,
+        resample: Literal["none", "up", "down"] = "none",
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.conv = maybe_spectral_norm(conv, config.spectral)
+        self.norm = _adain(out_channels, config)
+        self.resample = resample
+
+    def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2."""
+        if self.resample == "up":
+            features = F.interpolate(features, scale_factor=2.0, mode="nearest")
+        out = _activate(self.norm(self.conv(features), descriptor))
+        return F.avg_pool2d(out, 2) if self.resample == "down" else out
 
 
 class EditResBlock(nn.Module):
@@ -375,6 +427,27 @@ def sampling_grid(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     identity = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))  # [2, h, w] as (x, y)
     extent = torch.tensor([width - 1, height - 1], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
     return resize(identity + 2.0 * flow / extent, size)
+
+
+def _adain(num_channels: int, config: DNetConfig) -> AdaIN:
+    return AdaIN(num_channels, config.descriptor_size, config.adain_hidden)
+
+
+def _warp_conv(conv: nn.Module, config: DNetConfig) -> nn.Module:
+    return maybe_spectral_norm(conv, config.spectral_warping)
+
+
+def _edit_block(
+    in_channels: int,
+    out_channels: int,
+    config: DNetConfig,
+    kernel_size: int = 3,
+    resample: Literal["none", "up", "down"] = "none",
+) -> nn.Module:
+    """A block of the editing network outside its residual blocks, as released or as in the paper."""
+    if config.adain_after:
+        return MotionBlock(in_channels, out_channels, config, kernel_size, resample)
+    return PlainBlock(in_channels, out_channels, kernel_size, resample, spectral=config.spectral)
 
 
 def _activate(features: torch.Tensor) -> torch.Tensor:

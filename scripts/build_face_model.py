@@ -54,7 +54,7 @@ from videoretalking.core.landmarks import (
     RIGID,
 )
 from videoretalking.scripts.preprocess.label_landmarks import mesh_to_ibug
-from videoretalking.scripts.preprocess.sources import list_table
+from videoretalking.scripts.preprocess.sources import list_sources
 
 logger = logging.getLogger(__name__)
 
@@ -327,7 +327,7 @@ def read_shapes(media: Path, labels: Path) -> tuple[dict[str, Floats64], dict[st
     """
     people: dict[str, list[Floats64]] = {}
     stills: dict[str, list[Floats64]] = {}
-    for source in list_table(media):
+    for source in list_sources("table", media):
         path = labels / f"{source.name}.npz"
         if source.release_training and path.is_file() and len(shapes := load_shapes(path)):
             (stills if source.is_still else people).setdefault(source.identity, []).append(shapes)

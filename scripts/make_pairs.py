@@ -2,7 +2,8 @@
 
 ``python -m scripts.make_pairs --videos DIR --num 100 --seconds 20 --out pairs`` cuts clips of twenty seconds into
 ``pairs/clips`` and writes ``pairs/pairs.csv`` (the paper's HDTF protocol); without ``--seconds`` the list refers to
-the videos as they are (LRS2: ``--group folder``, so that picture and sound come from different broadcasts).
+the videos as they are. ``--lrs2 --videos mvlrs_v1`` draws from LRS2's test list and gives every picture the sound
+of another broadcast.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.evaluation.draw import GROUPS, make_pair_list
+from videoretalking.evaluation.lrs2 import lrs2_test_clips, lrs2_videos
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, help="cut clips of this length; default: whole videos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", choices=sorted(GROUPS), default="file", help="what a pair never shares")
-    options = parser.parse_args(arguments)
-    path = make_pair_list(
-        options.videos, options.out, options.num, options.seconds, options.seed, options.group
+    parser.add_argument(
+        "--lrs2", action="store_true", help="VIDEOS is LRS2: only clips of its test list, --group folder"
     )
+    options = parser.parse_args(arguments)
+    videos, group, only = options.videos, options.group, None
+    if options.lrs2:
+        only, videos, group = lrs2_test_clips(videos), lrs2_videos(videos), "folder"
+    path = make_pair_list(videos, options.out, options.num, options.seconds, options.seed, group, only)
     logger.info("wrote %s", path)
 
 

@@ -29,6 +29,7 @@ def main() -> None:
     parser = CommandParser(description="Prepare videos")
     parser.add_argument("--layout", choices=sorted(sources.LAYOUTS), default="folder")
     parser.add_argument("--root", type=Path, required=True, help="root of the data set")
+    sources.add_layout_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")
     parser.add_argument("--work", type=Path, help="folder for what the steps hand on; default OUTPUT.work")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -45,8 +46,9 @@ def main() -> None:
     root, processes = arguments.output, arguments.processes
     work = arguments.work or root.with_name(f"{root.name}.work")
 
+    options = sources.layout_options(arguments)
     if not (work / sources.SOURCES).is_file():
-        sources.write_sources(work, sources.list_sources(arguments.layout, arguments.root))
+        sources.write_sources(work, sources.list_sources(arguments.layout, arguments.root, options=options))
     tracks.run(work, arguments.labels, arguments.backend, processes)
     clips.run(work, root, clips.ClipConfig(max_face=arguments.max_face), processes)
     audio.run(work, root, processes)

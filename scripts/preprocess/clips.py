@@ -250,7 +250,7 @@ def _write_clip(
     window, side = stored_window(boxes, view, max_face)
     crop = box_crop(window, (side, side))
     writer = ClipWriter(folder)
-    count = writer.write_frames(extract(next(stream), crop, edge=False) for _ in plan.frames)
+    count = writer.write_frames(extract(next(stream), crop) for _ in plan.frames)
     writer.write_per_frame("landmarks", crop.to_crop(landmarks).astype(np.float32))
     writer.write_per_frame("boxes", _stored_box(boxes, window, side).astype(np.float32))
     x1, y1, x2, y2 = _stored_box(view, window, side).tolist()

@@ -3,7 +3,11 @@
 A clip takes the split that its data set gave it. Where there is none, people named with ``--val`` or ``--test``
 validate and test, with ``--release-only`` so do all clips whose weights may not be published (as validation),
 and the others are drawn by their name: the same people are in the same split whenever this runs, also after
-more clips were added.
+more clips were added. A data set that has a part for training and none for validation (VoxCeleb as the first-order
+motion model divides it) gives people of the first to the second by the same draw.
+
+Somebody always trains and validates: where the draw leaves one side empty, the person with the nearest number
+changes sides. With one person alone the last clips validate, under the name of the person and :data:`LATER`.
 
     python -m scripts.preprocess.splits --work data/work --root data/prepared --val-share 0.05
 """
@@ -12,11 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from videoretalking.core.constants import TRAIN_FPS
+from videoretalking.core.corpora import LATER
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import META, PreparedClip
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
@@ -33,7 +41,7 @@ class SplitConfig:
     Attributes:
         val: identities that validate.
         test: identities that test.
-        val_share: share of the other identities that validates.
+        val_share: share of the other identities that validates; somebody always does.
         test_share: share that tests.
         release_only: everything that may not be published validates.
     """
@@ -81,22 +89,107 @@ def collect(
         UserError: there is none, or a clip comes from no known source.
     """
     by_name = {source.name: source for source in sources}
-    entries = []
-    for path in sorted(root.rglob(META)):
-        clip = path.parent.relative_to(root).as_posix()
+    validates = any(source.split == "val" and source.name not in rejected for source in sources)
+    entries, free = [], set()
+    for clip in finished_clips(root):
         source = by_name.get(clip.rpartition("/")[0])
         if source is None:
             raise UserError(f"clip {root / clip} comes from no source of this work folder: remove it")
         if source.name in rejected:
             continue
-        meta = PreparedClip(path.parent).meta
-        split = choose_split(source.split, meta.identity, meta.release_training, config)
+        meta = PreparedClip(root / clip).meta
+        given, rules = source.split, config
+        if (
+            given == "train" and not validates
+        ):  # the data set leaves the validation to its users, but not the test
+            given, rules = "", replace(config, test=(), test_share=0.0)
+        if not given and meta.identity not in (*rules.val, *rules.test):
+            free.add(meta.identity)
+        split = choose_split(given, meta.identity, meta.release_training, rules)
         entries.append(ManifestEntry(clip, split, meta.identity, meta.num_frames, meta.release_training))
     if not entries:
         raise UserError(f"no finished clip below {root}: run scripts.preprocess.clips first")
-    return entries
+    return fill_both_sides(entries, free, config.val_share)
 
 
+def finished_clips(root: Path) -> Iterator[str]:
+    """Folders of finished clips relative to ``root``, with forward slashes, in order."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        if META in files:
+            folders.clear()  # a clip holds no clips
+            found.append(Path(folder).relative_to(root).as_posix())
+    yield from sorted(found)
+
+
+def fill_both_sides(
+    entries: list[ManifestEntry], free: Collection[str], val_share: float
+) -> list[ManifestEntry]:
+    """The entries with somebody on both sides, as far as there are clips for it; what changes is logged.
+
+    Args:
+        entries: with splits.
+        free: people whom neither the data set nor the user gave a split.
+        val_share: share of the frames that validates where there is one person only.
+    """
+    drawn = _people(entries, "val") & set(free)
+    if not _people(entries, "train") and drawn:
+        entries = _move(entries, max(drawn, key=_uniform), "train")
+    training = _people(entries, "train")
+    if _people(entries, "val") or not training:
+        return entries
+    if len(training) == 1:
+        return _split_by_time(entries, val_share)
+    return _move(entries, min(_first_choice(entries, training & set(free) or training), key=_uniform), "val")
+
+
+def _people(entries: Iterable[ManifestEntry], split: str) -> set[str]:
+    return {entry.identity for entry in entries if entry.split == split}
+
+
+def _first_choice(entries: Iterable[ManifestEntry], people: set[str]) -> set[str]:
+    """Those of some people with a clip of at least a second, which every data set can use; all where nobody has."""
+    return {
+        entry.identity for entry in entries if entry.identity in people and entry.num_frames >= TRAIN_FPS
+    } or people
+
+
+def _move(entries: list[ManifestEntry], identity: str, split: str) -> list[ManifestEntry]:
+    other = {"train": "val", "val": "train"}[split]
+    logger.warning("nobody was drawn for split %s: %s leaves split %s for it", split, identity, other)
+    return [
+        replace(entry, split=split) if entry.identity == identity and entry.split == other else entry
+        for entry in entries
+    ]
+
+
+def _split_by_time(entries: list[ManifestEntry], val_share: float) -> list[ManifestEntry]:
+    """Let the last clips of the only person that trains validate: at least one, and one is left to train."""
+    training = [entry for entry in entries if entry.split == "train"]
+    wanted = val_share * sum(entry.num_frames for entry in training)
+    later: set[str] = set()
+    for entry in reversed(training[1:]):
+        if later and wanted <= 0:
+            break
+        later.add(entry.clip)
+        wanted -= entry.num_frames
+    if not later:
+        logger.warning(
+            "there is one clip only, which trains: train with loop.validate_every=0, or add clips, or cut shorter "
+            "ones (scripts.preprocess.clips --max-seconds)"
+        )
+        return entries
+    logger.warning(
+        "%s is the only person: the last %d of %d clips validate, whose figures say nothing about other people",
+        training[0].identity, len(later), len(training),
+    )  # fmt: skip
+    return [
+        replace(entry, split="val", identity=entry.identity + LATER) if entry.clip in later else entry
+        for entry in entries
+    ]
+
+
+@cache
 def _uniform(identity: str) -> float:
     """A number in [0, 1) that depends on the name only."""
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2.0**64

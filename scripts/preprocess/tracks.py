@@ -89,7 +89,33 @@ def track_video(source: Source, detector: FaceDetector) -> FaceTrack:
     tracks = tracker.finish()
     if not tracks:
         raise Rejected("no face")
-    return _after(tracks[0], times[:skipped])
+    return _after(wanted_face(tracks, source), times[:skipped])
+
+
+def wanted_face(tracks: list[FaceTrack], source: Source) -> FaceTrack:
+    """The face that a source is about: the one in the region that the corpus names, else the largest.
+
+    Args:
+        tracks: of :meth:`FaceTracker.finish`, the largest face first.
+        source: names the region.
+
+    Returns:
+        Its track; where there is a region, the face is absent in frames in which it lies elsewhere.
+
+    Raises:
+        Rejected: no face lies in the region.
+    """
+    region = source.region_in(tracks[0].frame_size[1])
+    if region is None:
+        return tracks[0]
+    inside = []
+    for track in tracks:
+        centers = (track.boxes[:, :2] + track.boxes[:, 2:]) / 2
+        inside.append(track.present & ((centers >= region[:2]) & (centers <= region[2:])).all(axis=1))
+    best = int(np.argmax([flags.sum() for flags in inside]))
+    if not inside[best].any():
+        raise Rejected("no face where the corpus says it is")
+    return replace(tracks[best], present=inside[best])
 
 
 def _after(track: FaceTrack, earlier: list[float]) -> FaceTrack:

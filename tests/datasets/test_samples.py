@@ -87,9 +87,32 @@ def test_dnet_pairs(data: DataConfig) -> None:
 
 def test_dnet_pairs_keep_to_the_gap(data: DataConfig) -> None:
     dataset = NearDNetPairs(SampleSource(data), size=64, max_gap=2)
-    pairs = [dataset.draw_pair(24, np.random.default_rng(seed)) for seed in range(200)]
+    pairs = [dataset.draw_pair(0, np.random.default_rng(seed)) for seed in range(200)]
     assert {abs(source - target) for source, target in pairs} == {1, 2}
     assert {target for _, target in pairs} == set(range(24))
+
+
+def test_dnet_pairs_can_be_drawn_with_mouths_far_apart(data: DataConfig) -> None:
+    dataset = DNetPairs(SampleSource(data), size=64, far_mouths=0.5)
+    for options in ({}, {"far_mouths": 0.0}):
+        plain = DNetPairs(SampleSource(data), size=64, **options)
+        rng, again = np.random.default_rng(3), np.random.default_rng(3)
+        source, target = plain.draw_pair(0, rng)
+        assert (source, target) == (again.integers(24), (drawn := again.integers(23)) + (drawn >= source))
+    landmarks = dataset.clips.clip(0).landmarks
+    openings = inner_lip_gap(landmarks)
+    far = []
+    for seed in range(400):
+        source, target = dataset.draw_pair(0, np.random.default_rng(seed))
+        assert source != target
+        differences = np.abs(np.delete(openings, source) - openings[source])
+        far.append(abs(openings[target] - openings[source]) >= np.quantile(differences, 0.75))
+    assert np.mean(far) == pytest.approx(0.5 + 0.5 * 0.26, abs=0.08)  # a quarter of the others is far as well
+    calm = DNetPairs(SampleSource(data, training=False), size=64, far_mouths=0.5)
+    assert calm.far_mouths == 0.0  # figures stay comparable
+    near = NearDNetPairs(SampleSource(data), size=64, max_gap=2, far_mouths=1.0)
+    pairs = [near.draw_pair(0, np.random.default_rng(seed)) for seed in range(50)]
+    assert all(0 < abs(target - source) <= 2 for source, target in pairs)
 
 
 def test_dnet_sources_can_be_aligned_with_their_targets(data: DataConfig) -> None:

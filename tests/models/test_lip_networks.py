@@ -8,9 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
 from videoretalking.models.enet import ENet, ENetConfig
+from videoretalking.models.layers.adain import AdaIN
 from videoretalking.models.layers.blocks import fold_spectral_norm
 from videoretalking.models.lnet import LNet, LNetConfig, Painting
 
@@ -44,12 +46,45 @@ def test_dnet_shapes_and_ranges(window: int) -> None:
         assert 0.0 <= image.min() <= image.max() <= 1.0
 
 
-@pytest.mark.parametrize("two_layer", [False, True])
-def test_dnet_gradients(two_layer: bool) -> None:
-    config = DNetConfig(**{**DNET.__dict__, "two_layer_residual": two_layer, "spectral": two_layer})
-    network = DNet(config)
+PAPER = {"two_layer_residual": True, "spectral": True, "spectral_warping": True, "adain_after": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"two_layer_residual": True, "spectral": True}, PAPER])
+def test_dnet_gradients(options: dict[str, bool]) -> None:
+    network = DNet(dataclasses.replace(DNET, **options))
     out = network(torch.rand(1, 3, 256, 256), torch.randn(1, 73, 27))
     assert_every_parameter_gets_a_gradient(network, (out.image * torch.randn_like(out.image)).sum())
+
+
+def test_paper_variant_of_dnet_has_its_norms_at_every_convolution() -> None:
+    network = DNet(dataclasses.replace(DNET, **PAPER)).eval()
+    warping, editing = network.warping, network.editing
+    sampling = [
+        module
+        for module in [*warping.encoder.modules(), *warping.decoder.modules()]
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))
+    ]
+    assert len(sampling) == 2 * 5 + 3 * 3
+    assert all(is_parametrized(module, "weight") for module in sampling)
+    blocks = [editing.first, *editing.downs, *editing.ups, *editing.jumps]
+    assert len(blocks) == 1 + 3 * 3
+    assert all(isinstance(block.norm, AdaIN) and is_parametrized(block.conv, "weight") for block in blocks)
+    released = DNet(DNET)
+    assert not any(is_parametrized(module) for module in released.modules())
+    assert not any(
+        isinstance(block.norm, AdaIN) for block in [released.editing.first, *released.editing.downs]
+    )
+
+    image = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        out = network(image, torch.randn(1, 73, 27))
+        # the motion reaches the very first block of the editing network
+        features = torch.rand(1, 6, 64, 64)
+        first, other = (editing.first(features, torch.randn(1, 16)) for _ in range(2))
+        folded = fold_spectral_norm(network)(image, torch.zeros(1, 73, 27))
+    assert out.flow.shape == (1, 2, 64, 64) and out.image.shape == (1, 3, 256, 256)
+    assert (first - other).abs().max() > 1e-3
+    assert torch.isfinite(folded.image).all()
 
 
 def test_dnet_warp_only_leaves_the_editing_network_alone() -> None:

@@ -11,7 +11,7 @@ from videoretalking.core.constants import SAMPLE_RATE
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.synthetic import write_synthetic_clip
-from videoretalking.faces.align import anchor_crop, box_crop, lipsync_box
+from videoretalking.faces.align import anchor_crop, box_crop, extract, lipsync_box
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.mel import mel_spectrogram
 from videoretalking.media.reader import VideoInfo
@@ -172,3 +172,27 @@ def test_a_video_becomes_clips_whose_landmarks_lie_on_the_face(tmp_path: Path) -
     x, y = np.rint(offset).astype(int)
     inside = clip.frame(7)[40 - y : 90 - y, 40 - x : 90 - x].astype(float)
     assert np.abs(inside - drawn.frame(7)[40:90, 40:90]).mean() < 6.0
+
+
+def test_a_view_beyond_the_frame_repeats_its_border_as_inference_does(tmp_path: Path) -> None:
+    """VoxCeleb's cut ends right at the face; D-Net's view is wider."""
+    rng = np.random.default_rng(0)
+    frame = np.repeat(np.repeat(rng.integers(120, 250, (32, 32, 3), dtype=np.uint8), 8, axis=0), 8, axis=1)
+    path = tmp_path / "video.mp4"
+    with VideoWriter(path, VideoInfo(256, 256)) as writer:
+        for index in range(25):
+            writer.write(frame, index / 25.0)
+    source = Source("video", path, "id10001")
+    points = _points(25, face=200.0) - 150.0  # the left and the upper part of D-Net's view lie outside
+    track = replace(
+        _track(np.arange(25) / 25.0), frame_size=(256, 256), landmarks=points, boxes=lipsync_box(points)
+    )
+    track.save(track_path(tmp_path, source))
+    step.cut_source(tmp_path, tmp_path / "out", step.ClipConfig(), source)
+    clip = PreparedClip(tmp_path / "out" / "video" / "000")
+    x1, y1, _, _ = clip.meta.source_window or (0.0,) * 4
+    assert x1 < -20 and y1 < -20
+    assert clip.frame(3).min() > 90  # nothing is black
+    trained = extract(clip.frame(3), box_crop(clip.meta.dnet_window, (256, 256)))
+    used = extract(frame, anchor_crop(points[3].astype(np.float64), 256))  # what the product hands to D-Net
+    assert np.abs(trained.astype(float) - used).mean() < 6.0

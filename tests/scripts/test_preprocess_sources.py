@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.scripts.preprocess.sources import LAYOUTS, Source, read_sources, write_sources
+from videoretalking.scripts.preprocess.sources import Source, list_sources, read_sources, write_sources
 
 
 def _touch(root: Path, *names: str) -> None:
@@ -15,7 +15,7 @@ def _touch(root: Path, *names: str) -> None:
 
 
 def _listed(layout: str, root: Path) -> dict[str, Source]:
-    return {source.name: source for source in LAYOUTS[layout](root)}
+    return {source.name: source for source in list_sources(layout, root)}
 
 
 def test_folder_takes_the_first_folder_or_the_file_as_person(tmp_path: Path) -> None:
@@ -53,34 +53,6 @@ def test_voxceleb_in_both_shapes(tmp_path: Path) -> None:
     _touch(tmp_path, "stranger.mp4")
     with pytest.raises(UserError, match="no speaker"):
         _listed("voxceleb", tmp_path)
-
-
-def test_lrs2_follows_its_lists(tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_text("55/00001\n\n55/00002\n")
-    (tmp_path / "val.txt").write_text("55/00003\n")
-    with pytest.raises(UserError, match=r"test\.txt"):
-        _listed("lrs2", tmp_path)
-    (tmp_path / "test.txt").write_text("61/00004 NF 12\n")
-    found = _listed("lrs2", tmp_path)
-    assert {name: source.split for name, source in found.items()} == {
-        "55/00001": "train",
-        "55/00002": "train",
-        "55/00003": "val",
-        "61/00004": "test",
-    }
-    assert found["61/00004"].path == tmp_path / "main/61/00004.mp4"
-    assert found["55/00001"].identity != found["55/00003"].identity  # no identity in two splits
-
-
-def test_hdtf_cut_and_raw(tmp_path: Path) -> None:
-    _touch(tmp_path, "WRA_BobCorker_000.mp4", "WRA_RandPaul2.mp4", "RD_Radio34_002.mp4")
-    (tmp_path / "WRA_annotion_time.txt").write_text("RandPaul2.mp4 00:01-04:25 1:04:25-1:09:30 \n")
-    found = _listed("hdtf", tmp_path)
-    assert found["WRA_BobCorker_000"].identity == "WRA_BobCorker"
-    assert found["RD_Radio34_002"].identity == "RD_Radio34"
-    assert "WRA_RandPaul2" not in found
-    second = found["WRA_RandPaul2_001"]
-    assert (second.identity, second.start, second.end) == ("WRA_RandPaul", 3865.0, 4170.0)
 
 
 def test_sources_survive_the_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.align import landmarks_box
-from videoretalking.faces.types import Face
+from videoretalking.faces.types import Face, FaceTrack
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.writer import VideoWriter
 from videoretalking.scripts.preprocess.runner import Rejected
 from videoretalking.scripts.preprocess.sources import Source
-from videoretalking.scripts.preprocess.tracks import track_video
+from videoretalking.scripts.preprocess.tracks import track_video, wanted_face
 
 
 class _Oracle:
@@ -76,3 +77,26 @@ def test_unreadable_and_faceless_files_are_rejected(source: Source, tmp_path: Pa
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(Rejected, match="is empty"):
         track_video(Source("empty", tmp_path / "empty.mp4", "anna"), _Oracle(None))
+
+
+def _standing(box: list[float], frames: range, count: int = 10) -> FaceTrack:
+    """A face that stands still in some frames of a video of 640 x 360."""
+    track = FaceTrack.empty(np.arange(count) / 25.0, (640, 360))
+    track.present[frames.start : frames.stop] = True
+    track.boxes[frames.start : frames.stop] = box
+    return track
+
+
+def test_the_face_in_the_region_of_the_corpus_is_the_one_that_counts() -> None:
+    guest = _standing([100, 50, 200, 180], range(2, 9))
+    host = _standing([400, 20, 620, 300], range(10))
+    source = Source("a", Path("a.mp4"), "id10001")
+    assert wanted_face([host, guest], source) is host  # the largest
+    named = replace(source, region="0.2 0 0.7 0.6")  # 72 0 252 216 in this frame
+    track = wanted_face([host, guest], named)
+    assert np.flatnonzero(track.present).tolist() == list(range(2, 9))
+    assert np.array_equal(track.boxes, guest.boxes)
+    guest.boxes[5:] += 200.0  # another shot shows the same face elsewhere
+    assert np.flatnonzero(wanted_face([host, guest], named).present).tolist() == [2, 3, 4]
+    with pytest.raises(Rejected, match="no face where the corpus says it is"):
+        wanted_face([host], named)

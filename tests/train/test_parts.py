@@ -24,7 +24,7 @@ from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfi
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from videoretalking.train.plateau import PlateauWatch
-from videoretalking.train.samples import TrainKeys, ValidationKeys, step_seed
+from videoretalking.train.samples import TrainKeys, ValidationKeys, micro_batch_size, step_seed
 from videoretalking.train.steps.base import image_metrics
 from videoretalking.train.steps.dnet import DNetTrainingConfig
 from videoretalking.train.steps.enet import ENetTrainingConfig
@@ -61,6 +61,16 @@ def test_configs_hold_the_papers_values() -> None:
     assert {dnet.perceptual.features, lnet.perceptual.features, enet.perceptual.features} == {"vgg19"}
     assert dnet.model == type(dnet.model)(window=27) and enet.model == type(enet.model)()
     assert lnet.model == type(lnet.model)(antialias=True)
+
+
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in (ROOT / "configs").glob("*.yaml")} & set(STEPS))
+)
+def test_every_config_of_the_paper_splits_over_eight_processes(name: str) -> None:
+    loop = paper_config(name).loop
+    for processes in (1, 2, 4, 8):
+        each = micro_batch_size(loop, world(processes - 1, processes))
+        assert each * processes * loop.accumulation == loop.batch_size
 
 
 def test_every_config_can_be_read() -> None:

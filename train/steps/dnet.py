@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from videoretalking.core.config import require_range
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.dnet import DNetPairs
@@ -43,6 +44,7 @@ class DNetTrainingConfig(TrainingConfig):
         perceptual: feature network.
         warp_steps: steps of the first stage.
         size: side of the images in pixels.
+        far_mouths: share of the pairs whose mouths are open most differently (:class:`DNetPairs`); paper: 0.
         model: sizes.
     """
 
@@ -51,7 +53,12 @@ class DNetTrainingConfig(TrainingConfig):
     perceptual: PerceptualConfig
     warp_steps: int
     size: int = DNET_SIZE
+    far_mouths: float = 0.0
     model: DNetConfig = field(default_factory=DNetConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        require_range(self, "far_mouths", least=0, most=1)
 
 
 class DNetStep(Step):
@@ -79,8 +86,9 @@ class DNetStep(Step):
         self.style = StyleLoss(features, config.perceptual.distance)
 
     def sample_options(self) -> dict[str, Any]:
-        """The size of images and of coefficient windows."""
-        return {"size": self.config.size, "window": self.config.model.window}
+        """The size of images and of coefficient windows, and which frames make a pair."""
+        config = self.config
+        return {"size": config.size, "window": config.model.window, "far_mouths": config.far_mouths}
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``warp`` and, in the second stage, ``perceptual`` and ``style``."""

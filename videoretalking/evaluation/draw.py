@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from videoretalking.core.corpora import HDTF_RAW_FOLDER
 from videoretalking.core.errors import UserError
 from videoretalking.evaluation.pairs import Pair, write_pairs
 from videoretalking.media.reader import VideoReader
@@ -23,15 +25,20 @@ GROUPS: dict[str, Callable[[Path], str]] = {
 }
 
 
-def find_videos(folder: Path, min_seconds: float = 0.0) -> list[Path]:
-    """Videos with sound of at least some length, anywhere in a folder, sorted.
+def find_videos(folder: Path, min_seconds: float = 0.0, only: Sequence[Path] | None = None) -> list[Path]:
+    """Videos with sound of at least some length, sorted.
+
+    Args:
+        folder: where to look, at any depth; raw videos that HDTF's downloader keeps beside its clips do not count.
+        min_seconds: least length.
+        only: files to choose from, instead of all in the folder.
 
     Raises:
         UserError: there are none.
     """
     if not folder.is_dir():
         raise UserError(f"the folder of videos {folder} does not exist")
-    candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    candidates = sorted(only) if only is not None else _videos_in(folder)
     videos = []
     for path in tqdm(candidates, desc="videos", unit="file", leave=False):
         try:
@@ -45,6 +52,14 @@ def find_videos(folder: Path, min_seconds: float = 0.0) -> list[Path]:
     if not videos:
         raise UserError(f"{folder} holds no video with sound of at least {min_seconds:g} s")
     return videos
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and HDTF_RAW_FOLDER not in path.relative_to(folder).parts
+    )
 
 
 def cut_video(source: Path, target: Path, start: float, seconds: float) -> None:
@@ -80,16 +95,24 @@ def cut_clips(pairs: Iterable[Pair], root: Path, folder: Path, seconds: float, s
 
 
 def make_pair_list(
-    videos: Path, out: Path, num_pairs: int, seconds: float | None, seed: int, group: str = "file"
+    videos: Path,
+    out: Path,
+    num_pairs: int,
+    seconds: float | None,
+    seed: int,
+    group: str = "file",
+    only: Sequence[Path] | None = None,
 ) -> Path:
     """Draw a list, cut its clips if ``seconds`` is given, and write ``<out>/pairs.csv``; a finished list is kept.
+
+    ``only`` names the videos to choose from, instead of all in the folder.
 
     Raises:
         UserError: too few videos.
     """
     path = out / "pairs.csv"
     if not path.is_file():
-        pairs = draw_pairs(find_videos(videos, seconds or 0.0), num_pairs, seed, GROUPS[group])
+        pairs = draw_pairs(find_videos(videos, seconds or 0.0, only), num_pairs, seed, GROUPS[group])
         if seconds is not None:
             pairs = cut_clips(pairs, videos, out / "clips", seconds, seed)
         write_pairs(path, pairs, out)
@@ -114,7 +137,7 @@ def draw_pairs(
     """
     videos = sorted(set(videos))
     groups = {video: group(video) for video in videos}
-    sizes = {name: sum(other == name for other in groups.values()) for name in set(groups.values())}
+    sizes = Counter(groups.values())
     possible = sum(len(videos) - sizes[groups[video]] for video in videos)
     if num_pairs > possible:
         raise UserError(

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.corpora import find_lrs2_list
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_folder
 from videoretalking.evaluation.config import EvaluationConfig
 from videoretalking.evaluation.draw import make_pair_list
 from videoretalking.evaluation.estimate import REHEARSED, Work, count_frames, seconds_per_frame, total_hours
+from videoretalking.evaluation.lrs2 import lrs2_test_clips, lrs2_videos
 from videoretalking.evaluation.methods import (
     LNET_ONLY,
     METHODS,
@@ -45,8 +47,8 @@ class Preset:
     """Size of a reproduction.
 
     Attributes:
-        lrs2_pairs: pairs drawn from LRS2 where no file list is given.
-        lrs2_seconds: length of its clips; None for whole videos.
+        lrs2_pairs: pairs drawn from the test clips of LRS2 where no pair list is given.
+        lrs2_seconds: length of its clips; None for whole videos, which have to be those of LRS2's test list.
         hdtf_pairs: pairs drawn from HDTF.
         hdtf_seconds: length of its clips.
         table4_pairs: videos of table 4.
@@ -183,19 +185,24 @@ class Reproduction:
         """The data set's pair list, drawn on first use.
 
         Raises:
-            UserError: no such folder, too few videos, or a damaged list.
+            UserError: no such folder, too few videos, a damaged list, or all of LRS2 without its test list.
         """
         if not videos.is_dir():
             raise UserError(f"the folder of {dataset}'s videos {videos} does not exist")
         folder = self.out / dataset.lower()
         seed = self.seed + DATASETS.index(dataset)  # so that one folder given for both is not drawn alike
         if file_list is not None:
-            return read_pairs(file_list, videos)[: self.limit]
+            root = lrs2_videos(videos) if dataset == "LRS2" else videos
+            return read_pairs(file_list, root)[: self.limit]
+        only: list[Path] | None = None
         if dataset == "LRS2":
-            count, seconds, group = self.preset.lrs2_pairs, self.preset.lrs2_seconds, _lrs2_group(videos)
+            count, seconds = self.preset.lrs2_pairs, self.preset.lrs2_seconds
+            if seconds is None or find_lrs2_list(videos, "test") is not None:
+                only, videos = lrs2_test_clips(videos), lrs2_videos(videos)
+            group = _lrs2_group(videos)
         else:
             count, seconds, group = self.preset.hdtf_pairs, self.preset.hdtf_seconds, "file"
-        return read_pairs(make_pair_list(videos, folder, count, seconds, seed, group))[: self.limit]
+        return read_pairs(make_pair_list(videos, folder, count, seconds, seed, group, only))[: self.limit]
 
     def estimate(self, plan: TablePlan) -> tuple[list[Work], str]:
         """Do the first pairs of every row and tell from them how long the rest takes here.
