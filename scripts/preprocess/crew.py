@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from videoretalking.core.cluster import join_cluster, run_on_ray
+from videoretalking.core.cluster import run_on_ray, whole_gpus
 from videoretalking.core.workers import Build, Finished, Place, run_locally, usable_cpus
 
 Item = TypeVar("Item")
@@ -54,8 +54,8 @@ class Crew:
         if not items:
             return
         if self.cluster:
-            has_gpus = join_cluster().get("GPU", 0.0) > 0 and self.devices[:1] != ("cpu",)
-            yield from run_on_ray(build, items, gpus_per_worker=float(networks and has_gpus), report=report)
+            gpus = whole_gpus() if networks and self.devices[:1] != ("cpu",) else 0.0
+            yield from run_on_ray(build, items, gpus_per_worker=gpus, report=report)
         elif self.processes == 0:
             work = build(self.places(networks)[0].device)
             for item in items:

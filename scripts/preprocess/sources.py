@@ -39,7 +39,7 @@ from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 logger = logging.getLogger(__name__)
 
 SOURCES = "sources.csv"
-_ORIGIN = "origin.json"
+ORIGIN = "origin.json"
 _MEDIA_SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
 
 
@@ -139,7 +139,7 @@ def renew_sources(work: Path, layout: str, root: Path, only: Sequence[str] = ("*
     Raises:
         UserError: the folder serves another data set, or see :func:`list_sources` and :func:`write_sources`.
     """
-    path = work / _ORIGIN
+    path = work / ORIGIN
     origin = {"layout": layout, "root": str(root.resolve())}
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else origin
     if before != origin:

@@ -73,6 +73,11 @@ def join_cluster() -> dict[str, float]:
     return resources
 
 
+def whole_gpus() -> float:
+    """GPUs for each worker with networks: 1 where the cluster has any, else 0."""
+    return float(join_cluster().get("GPU", 0.0) > 0)
+
+
 class _Actor(Generic[Item, Value]):
     """One process somewhere in the cluster."""
 

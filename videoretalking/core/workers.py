@@ -169,18 +169,20 @@ def spread(
                 starting[worker.start()] = worker
             if report is not None:
                 report([item for _, item, _ in busy.values()])
-            for future in wait([*starting, *busy], return_when=FIRST_COMPLETED).done:
+            under_way: list[Future[Any]] = [*starting, *busy]
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 error = future.exception()
-                worker, item, number = busy.get(future) or (starting[future], None, 0)
+                task = busy.pop(future, None)
+                worker = starting.pop(future) if task is None else task[0]
                 if error is not None and not worker.is_death(error):
                     raise error
                 (free if error is None else cold).append(worker)
-                if error is not None and number < 2:
+                if error is not None and (task is None or task[2] == 1):
                     deaths += 1
-                    _check_deaths(deaths, len(workers), item)
-                if starting.pop(future, None) is not None:
+                    _check_deaths(deaths, len(workers), task)
+                if task is None:
                     continue
-                del busy[future]
+                _, item, number = task
                 if error is not None and number < tries:
                     logger.warning("the worker on %s died; it is tried again at the end", _name(item))
                     waiting.append((item, number + 1))
@@ -193,9 +195,9 @@ def spread(
             worker.stop()
 
 
-def _check_deaths(deaths: int, num_workers: int, item: object) -> None:
+def _check_deaths(deaths: int, num_workers: int, task: tuple[object, object, int] | None) -> None:
     if deaths >= max(_MAX_DEATHS, 2 * num_workers):
-        last = f", the last one on {_name(item)}" if item is not None else " before they were given any work"
+        last = " before they were given any work" if task is None else f", the last one on {_name(task[1])}"
         raise UserError(
             f"{deaths} worker processes in a row died{last}: if memory runs out, use fewer of them; "
             "else look at the messages above"
