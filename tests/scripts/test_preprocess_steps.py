@@ -31,7 +31,7 @@ from videoretalking.scripts.preprocess import (
 from videoretalking.scripts.preprocess.crew import Crew
 
 NAMES = ("anna/one", "ben/two", "carl/three")
-GPEN = {"widths": (2,) * 8, "style_size": 4, "num_mapping_layers": 1}
+GPEN = {"widths": (1,) * 8, "style_size": 2, "num_mapping_layers": 1}
 OFFSETS = offsets.OffsetConfig(min_confidence=-9.0)
 HERE = Crew(processes=0)
 
@@ -73,16 +73,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
-    """A corpus with all steps done."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with the steps done that others need."""
     folder = tmp_path_factory.mktemp("prepared")
-    write_corpus(folder / "videos", folder / "labels", NAMES)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(HOME_VARIABLE, str(home))
-        sources.renew_sources(folder / "work", "folder", folder / "videos")
-        for step in LEFT:
-            outcome = run(step, folder, HERE)
-            assert outcome.failed == 0 and (step is offsets or outcome.done == 3), step
+    write_corpus(folder / "videos", folder / "labels", NAMES, num_frames=26)
+    sources.renew_sources(folder / "work", "folder", folder / "videos")
+    for step in (tracks, clips, audio, coefficients):
+        assert run(step, folder, HERE) == runner.Outcome(done=3, skipped=0, rejected=0, failed=0), step
     return folder
 
 
@@ -120,7 +117,8 @@ def test_a_killed_worker_costs_its_item_only(
     assert [name for name, reason in rejects.items() if "worker process died" in reason] == [victim]
     assert any(f"{victim} rejected: the worker process died" in message for message in caplog.messages)
     left = [path.as_posix() for path in tmp_path.glob(pattern)]
-    assert len(left) == outcome.done > 0 and not any(victim in path for path in left)
+    assert len(left) == outcome.done and not any(victim in path for path in left)
+    assert outcome.done == 2 or step is offsets  # whose untrained expert may be unsure of all
 
 
 def stored_frames(root: Path, clip: str) -> bytes:
@@ -128,7 +126,7 @@ def stored_frames(root: Path, clip: str) -> bytes:
 
 
 def test_changed_new_gone_and_returned_sources(
-    prepared: Path, home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     videos, work, out = tmp_path / "videos", tmp_path / "work", tmp_path / "out"

@@ -31,9 +31,9 @@ _DEFAULT_FPS = Fraction(25)  # of stills and of files that do not know their rat
 _STILL_TIME_BASE = Fraction(1, 90_000)  # holds every common rate exactly
 _MAX_FPS = 1000  # more is a tick rate that a demuxer mistook for a frame rate
 _HDR_TRANSFERS = {16, 18}  # PQ and HLG
-_SEEK_LEAD = (
-    1.0  # seconds; indices go by the time of decoding, which is a little earlier than that of showing
-)
+# Indices go by the time of decoding, which is a little earlier than that of showing.
+_SEEK_LEAD = 1.0  # seconds
+_EXACT_SEEK = {"mp4", "matroska"}  # formats that stamp every frame; others guess some after a jump
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class VideoReader:
     def frames_between(self, start: float, end: float = 0.0) -> Iterator[Frame]:
         """The frames of a stretch, numbered from its first one.
 
-        Decoding begins at a key frame before the stretch where the file can be sought, else at its start.
+        Decoding begins at a key frame before the stretch in MP4, MOV, Matroska and WebM, else at the file's start.
 
         Args:
             start: second of the file's time line from which on frames are wanted.
@@ -228,7 +228,9 @@ class VideoReader:
     def _seek(
         self, container: InputContainer, stream: VideoStream, start: float, clock: _Clock
     ) -> Iterator[av.VideoFrame] | None:
-        """The frames from a key frame before ``start`` on; None where that cannot be found."""
+        """The frames from a key frame before ``start`` on; None where that cannot be found for sure."""
+        if _EXACT_SEEK.isdisjoint(container.format.name.split(",")):
+            return None
         target = clock.origin + round((start - _SEEK_LEAD) / float(self.info.time_base))
         try:
             container.seek(target, stream=stream, backward=True)
