@@ -19,13 +19,16 @@ import numpy.typing as npt
 from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.coefficients import ROW_LENGTH
 from videoretalking.core.config import to_dict
-from videoretalking.core.constants import MEL_BANDS, TRAIN_FPS
+from videoretalking.core.constants import ENET_SIZE, MEL_BANDS, TRAIN_FPS
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
 from videoretalking.core.landmarks import NUM_LANDMARKS
 
 FORMAT_VERSION = 1
 META = "meta.json"
+RESTORED_SIZE = (
+    3 * ENET_SIZE // 2
+)  # pixels of a restored square: E-Net's face and a quarter of it on every side
 JPEG_QUALITY = 95
 
 _DECODE_FLAGS = {
@@ -37,7 +40,7 @@ _DECODE_FLAGS = {
 
 
 # name -> shape after the leading frame axis
-_PER_FRAME = {"landmarks": (NUM_LANDMARKS, 2), "boxes": (4,), "rows": (ROW_LENGTH,)}
+_PER_FRAME = {"landmarks": (NUM_LANDMARKS, 2), "boxes": (4,), "rows": (ROW_LENGTH,), "restored_windows": (4,)}
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class ClipWriter:
 
         Args:
             frames: frames of one size; consumed one by one.
-            name: ``frames``, or ``restored`` for E-Net's restored targets (same view, any size).
+            name: ``frames``, or ``restored`` for E-Net's restored targets.
             quality: JPEG quality.
 
         Returns:
@@ -139,7 +142,7 @@ class ClipWriter:
         return len(offsets) - 1
 
     def write_per_frame(self, name: str, values: Floats32) -> None:
-        """Write ``landmarks`` [N, 68, 2], ``boxes`` [N, 4] or ``rows`` [N, 262] as float32."""
+        """Write ``landmarks`` [N, 68, 2], ``boxes`` [N, 4], ``rows`` [N, 262] or ``restored_windows`` [N, 4]."""
         shape = _PER_FRAME[name]
         if values.shape[1:] != shape or not np.isfinite(values).all():
             raise ValueError(
@@ -208,7 +211,7 @@ class PreparedClip:
         Args:
             index: frame number.
             max_reduction: the frame may come smaller by a factor of 1, 2, 4 or 8, the largest not above this.
-            restored: the restored (enhanced) frame instead: the same view, of any size.
+            restored: the restored (enhanced) frame instead; :meth:`view` says what it shows.
 
         Returns:
             uint8 HWC RGB.
@@ -229,6 +232,26 @@ class PreparedClip:
             raise UserError(
                 f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"
             ) from None
+
+    def view(self, index: int, restored: bool = False) -> tuple[Floats32, tuple[int, int]]:
+        """What a frame shows.
+
+        Args:
+            index: frame number.
+            restored: of the restored frame.
+
+        Returns:
+            [4] x1, y1, x2, y2 in stored pixels, and the (width, height) that it is meant to have. Restored frames
+            without windows, as earlier versions wrote them, show the stored view and may be larger.
+        """
+        if restored and self._restored_windows is not None:
+            return self._restored_windows[index], (RESTORED_SIZE, RESTORED_SIZE)
+        size = (self.meta.width, self.meta.height)
+        return np.array([0, 0, *size], np.float32), size
+
+    @cached_property
+    def _restored_windows(self) -> Floats32 | None:
+        return self._array("restored_windows") if self.has("restored_windows") else None
 
     @cached_property
     def landmarks(self) -> Floats32:

@@ -79,11 +79,12 @@ def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> I
     Returns:
         uint8 RGB [height, width, 3]; border pixels are repeated outside the frame.
     """
-    stored = (clip.meta.width, clip.meta.height)
-    frame = clip.frame(index, max_reduction=1.0 / crop.scale, restored=restored)
-    if frame.shape[1::-1] == stored:
-        return extract(frame, crop)
-    return extract(frame, crop.after(box_crop([0, 0, *stored], (frame.shape[1], frame.shape[0]))))
+    window, size = clip.view(index, restored)
+    inside = crop.after(box_crop(window, size))
+    frame = clip.frame(index, max_reduction=1.0 / inside.scale, restored=restored)
+    if frame.shape[1::-1] != size:
+        inside = crop.after(box_crop(window, (frame.shape[1], frame.shape[0])))
+    return extract(frame, inside)
 
 
 def cut_low(clip: PreparedClip, index: int, view: Crop, antialias: bool) -> Image8:

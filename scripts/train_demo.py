@@ -36,6 +36,7 @@ from videoretalking.core.locations import bundled, checkpoint_folder
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.scripts import build_face_model
 from videoretalking.scripts.preprocess import audio, clips, coefficients, sources, splits, tracks
+from videoretalking.scripts.preprocess.crew import Crew
 from videoretalking.train.catalog import read_training_config
 from videoretalking.train.loop import train
 
@@ -121,13 +122,14 @@ def make_face_model(media: Path, labels: Path) -> None:
 def prepare(media: Path, labels: Path, name: str, processes: int) -> None:
     """Prepare one of the two data sets."""
     root, work = DATA / name, DATA / f"{name}.work"
+    crew = Crew(processes)
     if not (work / sources.SOURCES).is_file():
         sources.write_sources(work, sources.list_sources("table", media, _PATTERNS))
-    tracks.run(work, labels, "bundled", processes)
+    tracks.run(work, labels, "bundled", crew)
     config = clips.ClipConfig(max_face=_MAX_FACE[name], max_seconds=_MAX_SECONDS)
-    clips.run(work, root, config, processes)
-    audio.run(work, root, processes)
-    coefficients.run(work, root, "fit", processes)
+    clips.run(work, root, config, crew)
+    audio.run(work, root, crew)
+    coefficients.run(work, root, "fit", crew)
     splits.run(work, root, splits.SplitConfig(val=_VALIDATION, release_only=True))
 
 

@@ -1,12 +1,11 @@
 """All preprocessing steps in order: ``python -m scripts.preprocess --root VIDEOS --output data/prepared``.
 
-Runs what is not done yet, so the same command continues an interrupted run. Each step is also a command of its
-own with more options (docs/data.md).
+Runs what is not done yet, so the same command continues an interrupted run; new, changed and returned videos are
+prepared, too. Each step is also a command of its own with more options (docs/data.md).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from videoretalking.core.commands import CommandParser
@@ -22,6 +21,7 @@ from videoretalking.scripts.preprocess import (
     splits,
     tracks,
 )
+from videoretalking.scripts.preprocess.crew import add_crew, read_crew
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     sources.add_layout_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the prepared clips")
     parser.add_argument("--work", type=Path, help="folder for what the steps hand on; default OUTPUT.work")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    add_crew(parser)
     parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
     parser.add_argument(
@@ -43,20 +43,19 @@ def main() -> None:
     parser.add_argument("--restore", action="store_true", help="make E-Net's restored targets with GPEN")
     parser.add_argument("--val-share", type=float, default=0.05, help="share of people that validate")
     arguments = parser.parse_args()
-    root, processes = arguments.output, arguments.processes
+    root, crew = arguments.output, read_crew(arguments)
     work = arguments.work or root.with_name(f"{root.name}.work")
 
     options = sources.layout_options(arguments)
-    if not (work / sources.SOURCES).is_file():
-        sources.write_sources(work, sources.list_sources(arguments.layout, arguments.root, options=options))
-    tracks.run(work, arguments.labels, arguments.backend, processes)
-    clips.run(work, root, clips.ClipConfig(max_face=arguments.max_face), processes)
-    audio.run(work, root, processes)
-    coefficients.run(work, root, arguments.reconstructor, processes)
+    sources.renew_sources(work, arguments.layout, arguments.root, options=options)
+    tracks.run(work, arguments.labels, arguments.backend, crew)
+    clips.run(work, root, clips.ClipConfig(max_face=arguments.max_face), crew)
+    audio.run(work, root, crew)
+    coefficients.run(work, root, arguments.reconstructor, crew)
     if arguments.expert:
-        offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), processes)
+        offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), crew)
     if arguments.restore:
-        restore.run(work, root, "auto", processes)
+        restore.run(work, root, crew)
     splits.run(work, root, splits.SplitConfig(val_share=arguments.val_share))
 
 

@@ -17,7 +17,8 @@ from videoretalking.datasets.clips import ClipWriter
 from videoretalking.media.audio import audio_info, load_waveform
 from videoretalking.media.mel import FFT_SIZE, mel_spectrogram
 from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, plain, run_step, step_parser
 
 _CONTEXT = -(-FFT_SIZE // 2 // MEL_HOP)  # columns before and after a clip that its own columns reach into
 _MIN_PEAK = 1e-3  # of full scale; less is a muted recording
@@ -64,15 +65,15 @@ def write_sounds(root: Path, job: ClippedSource) -> None:
         ClipWriter(root / plan.name).write_audio(*cut_sound(wave, plan.start, len(plan.frames)))
 
 
-def run(work: Path, root: Path, processes: int) -> Outcome:
+def run(work: Path, root: Path, crew: Crew) -> Outcome:
     """Give all clips of videos their sound."""
     return run_step(
         "audio",
         [clipped for clipped in clipped_sources(work) if not clipped.source.is_still],
-        partial(write_sounds, root),
+        partial(plain, partial(write_sounds, root)),
         lambda job: all((root / plan.name / "mel.npy").is_file() for plan in job.plans),
         work,
-        processes,
+        crew,
     )
 
 
@@ -80,7 +81,7 @@ def main() -> None:
     """Command line of step 4."""
     parser = step_parser("Step 4: sound and mel spectrograms")
     arguments = parser.parse_args()
-    run(arguments.work, arguments.root, arguments.processes)
+    run(arguments.work, arguments.root, read_crew(arguments))
 
 
 if __name__ == "__main__":

@@ -21,15 +21,17 @@ from videoretalking.core.arrays import Floats64, Image8
 from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, TRAIN_FPS
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
-from videoretalking.datasets.clips import ClipMeta, ClipWriter
+from videoretalking.datasets.clips import META, ClipMeta, ClipWriter
 from videoretalking.faces.align import anchor_crop, box_crop, extract
 from videoretalking.faces.types import FaceTrack
-from videoretalking.media.reader import VideoReader
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.media.reader import Frame, VideoReader
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, plain, run_step, step_parser
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 from videoretalking.scripts.preprocess.tracks import track_path
 
 _BOX_MARGIN = 0.25  # of a face box on every side, for crop jitter in training
+_SAME_TIME = 1e-3  # seconds
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class ClipPlan:
     Attributes:
         name: folder of the clip below the data set's root.
         start: second of the source at which it starts.
-        frames: number of the source frame behind each frame of the clip.
+        frames: number of the source frame behind each frame of the clip, counted from the source's first second on.
     """
 
     name: str
@@ -205,27 +207,44 @@ def stored_window(boxes: Floats64, dnet: Floats64, max_face: float) -> tuple[npt
     return np.concatenate([corner, corner + side]), max(1, round(side * scale))
 
 
-def frames_at(frames: Iterable[Image8], wanted: Iterable[int]) -> Iterator[Image8]:
+def frames_at(frames: Iterable[Frame], wanted: Iterable[int], times: Floats64) -> Iterator[Image8]:
     """Frames by number.
 
     Args:
-        frames: all frames of a video in order; consumed as far as needed.
+        frames: of a video in order, as they were tracked; consumed as far as needed.
         wanted: numbers that never decrease.
+        times: second of each frame when it was tracked.
 
     Raises:
-        UserError: the video ends early.
+        UserError: the video ends early, or its frames are not the tracked ones.
     """
-    source = enumerate(frames)
-    position, frame = -1, np.zeros((0, 0, 3), np.uint8)
+    source = iter(frames)
+    position, image = -1, np.zeros((0, 0, 3), np.uint8)
     for number in wanted:
         while position < number:
             try:
-                position, frame = next(source)
+                frame = next(source)
             except StopIteration:
                 raise UserError(
                     f"the video ends after {position + 1} frames, {number + 1} are needed"
                 ) from None
-        yield frame
+            position, image = position + 1, frame.image
+            if abs(frame.time - times[position]) > _SAME_TIME:
+                raise UserError(
+                    f"frame {position} is shown at {frame.time:.3f} s, its track says {times[position]:.3f} s: "
+                    "delete the track, it is of another video or version"
+                )
+        yield image
+
+
+def remove_clips(root: Path, source: Source) -> None:
+    """Remove the clips of a source without a plan: cut before it changed, or by a run that was killed."""
+    for folder in (root / source.name).glob("[0-9][0-9][0-9]*"):
+        if (folder / META).is_file() or (folder / "frames.bin").is_file():
+            (folder / META).unlink(missing_ok=True)  # first, so that no reader takes the rest for a clip
+            for path in folder.iterdir():
+                if path.is_file():
+                    path.unlink()
 
 
 def cut_source(work: Path, root: Path, config: ClipConfig, source: Source) -> None:
@@ -233,8 +252,8 @@ def cut_source(work: Path, root: Path, config: ClipConfig, source: Source) -> No
     track = FaceTrack.load(track_path(work, source))
     plans = make_plans(track, source, config)
     with VideoReader(source.path) as video:
-        images = (frame.image for frame in video)
-        stream = frames_at(images, (number for plan in plans for number in plan.frames))
+        frames = video.frames_between(source.start, source.end)
+        stream = frames_at(frames, (number for plan in plans for number in plan.frames), track.times)
         for plan in plans:
             _write_clip(root / plan.name, track, source, plan, stream, config.max_face)
     with atomic_path(plan_path(work, source)) as temporary:
@@ -276,15 +295,19 @@ def _stored_box(boxes: Floats64, window: npt.NDArray[np.int64], side: int) -> Fl
     return np.asarray((boxes - np.tile(window[:2], 2)) * scale)
 
 
-def run(work: Path, root: Path, config: ClipConfig, processes: int) -> Outcome:
+def run(work: Path, root: Path, config: ClipConfig, crew: Crew) -> Outcome:
     """Cut all tracked sources of a work folder into clips below ``root``."""
+    sources = read_sources(work)
+    for source in sources:
+        if not plan_path(work, source).is_file():
+            remove_clips(root, source)
     return run_step(
         "clips",
-        [source for source in read_sources(work) if track_path(work, source).is_file()],
-        partial(cut_source, work, root, config),
+        [source for source in sources if track_path(work, source).is_file()],
+        partial(plain, partial(cut_source, work, root, config)),
         lambda source: plan_path(work, source).is_file(),
         work,
-        processes,
+        crew,
     )
 
 
@@ -307,7 +330,7 @@ def main() -> None:
         min_confidence=arguments.min_confidence,
         max_repeats=arguments.max_repeats,
     )
-    run(arguments.work, arguments.root, config, arguments.processes)
+    run(arguments.work, arguments.root, config, read_crew(arguments))
 
 
 if __name__ == "__main__":

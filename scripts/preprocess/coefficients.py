@@ -8,19 +8,25 @@ face model (``--reconstructor`` names one explicitly). All clips of a data set m
 
 from __future__ import annotations
 
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from videoretalking.core.arrays import Floats32
 from videoretalking.core.constants import DNET_SIZE
+from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import run_command
+from videoretalking.core.locations import find_weights
 from videoretalking.datasets.clips import ClipWriter, PreparedClip
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor, choose_reconstructor
 from videoretalking.scripts.preprocess.clips import ClipPlan, all_plans
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
 from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+
+_BATCH = 32  # frames measured at once by the regressor
 
 
 def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitReconstructor) -> Floats32:
@@ -37,44 +43,47 @@ def clip_rows(clip: PreparedClip, reconstructor: NetworkReconstructor | FitRecon
     landmarks = view.to_crop(clip.landmarks)
     if isinstance(reconstructor, FitReconstructor):
         return reconstructor.rows(landmarks, view.size)
-    return np.stack(
-        [reconstructor(extract(clip.frame(index), view), points) for index, points in enumerate(landmarks)]
-    )
+    rows = []
+    for first in range(0, len(clip), _BATCH):
+        points = landmarks[first : first + _BATCH]
+        views = [extract(clip.frame(index), view) for index in range(first, first + len(points))]
+        rows.append(reconstructor.rows(views, points))
+    return np.concatenate(rows)
 
 
-def measure_clip(root: Path, name: str, plan: ClipPlan) -> None:
+def measure_clip(root: Path, reconstructor: NetworkReconstructor | FitReconstructor, plan: ClipPlan) -> None:
     """Write the rows of one clip."""
     clip = PreparedClip(root / plan.name)
-    rows = clip_rows(clip, _reconstructor(name))
+    rows = clip_rows(clip, reconstructor)
     if not np.isfinite(rows).all():
         raise Rejected("no fit")
     ClipWriter(clip.folder).write_per_frame("rows", rows)
 
 
-@cache
-def _reconstructor(name: str) -> NetworkReconstructor | FitReconstructor:
-    """One for each worker process."""
-    return choose_reconstructor(name)
+def build(root: Path, name: str, device: str) -> Callable[[ClipPlan], None]:
+    """The work of one process, with its reconstructor."""
+    return partial(measure_clip, root, choose_reconstructor(name, choose_device(device)))
 
 
-def run(work: Path, root: Path, reconstructor: str, processes: int) -> Outcome:
+def run(work: Path, root: Path, reconstructor: str, crew: Crew) -> Outcome:
     """Measure all clips with the named reconstructor."""
     return run_step(
         "coefficients",
         all_plans(work),
-        partial(measure_clip, root, reconstructor),
+        partial(build, root, reconstructor),
         lambda plan: (root / plan.name / "rows.npy").is_file(),
         work,
-        processes,
+        crew,
+        networks=reconstructor != "fit" and find_weights("reconnet.safetensors") is not None,
     )
 
 
 def main() -> None:
     """Command line of step 5."""
-    parser = step_parser("Step 5: 3DMM rows")
+    parser = step_parser("Step 5: 3DMM rows", networks=True)
     parser.add_argument("--reconstructor", choices=["auto", "reconnet", "fit"], default="auto")
     arguments = parser.parse_args()
-    run(arguments.work, arguments.root, arguments.reconstructor, arguments.processes)
+    run(arguments.work, arguments.root, arguments.reconstructor, read_crew(arguments))
 
 
 if __name__ == "__main__":

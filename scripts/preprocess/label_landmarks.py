@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
 from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -128,17 +129,15 @@ def label_file(path: Path, target: Path) -> int:
             times.append(time)
     mesh = np.stack(meshes)
     points = np.stack([mesh_to_ibug(row)[:, :2] for row in mesh])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial.npz")
-    np.savez_compressed(
-        partial,
-        points=points.astype(np.float32),
-        mesh=mesh,
-        found=np.array(found),
-        time=np.array(times),
-        size=np.array(size, np.int64),
-    )
-    partial.replace(target)
+    with atomic_path(target) as temporary:
+        np.savez_compressed(
+            temporary,
+            points=points.astype(np.float32),
+            mesh=mesh,
+            found=np.array(found),
+            time=np.array(times),
+            size=np.array(size, np.int64),
+        )
     return sum(found)
 
 
@@ -218,11 +217,11 @@ def main() -> None:
     if arguments.sheets:
         import cv2
 
-        arguments.sheets.mkdir(parents=True, exist_ok=True)
         for path, target in targets.items():
             if target.is_file():
                 sheet = contact_sheet(path, target)
-                cv2.imwrite(str(arguments.sheets / f"{path.stem}.png"), sheet[:, :, ::-1])
+                with atomic_path(arguments.sheets / f"{path.stem}.png") as temporary:
+                    cv2.imwrite(str(temporary), sheet[:, :, ::-1])
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ is right, so use one that was trained on clips known to be in sync (the bundled 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 
 from videoretalking.core.arrays import Floats32
 from videoretalking.core.constants import LNET_SIZE, MEL_WINDOW, SYNC_FRAMES, TRAIN_FPS
+from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import run_command
 from videoretalking.core.files import atomic_path
 from videoretalking.datasets.clips import ClipWriter, PreparedClip
@@ -30,6 +32,7 @@ from videoretalking.models.catalog import load_network
 from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.scripts.preprocess.audio import cut_sound
 from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
 from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
 from videoretalking.scripts.preprocess.sources import Source
 
@@ -59,7 +62,7 @@ def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats32, Flo
 
     Args:
         clip: with boxes and mel.
-        expert: in eval mode.
+        expert: in eval mode, on any device.
 
     Returns:
         Picture and sound, each [windows, D]; none for a clip too short.
@@ -73,13 +76,14 @@ def embed_clip(clip: PreparedClip, expert: LipSyncExpert) -> tuple[Floats32, Flo
         to_image(cut_low(clip, index, face_crop(clip, index), expert.config.antialias)[LNET_SIZE // 2 :])
         for index in range(len(clip))
     ]
+    device = next(expert.parameters()).device
     seen, heard = [], []
     for first in range(0, len(starts), _BATCH):
         batch = starts[first : first + _BATCH]
         faces = np.stack([np.concatenate(halves[start : start + SYNC_FRAMES]) for start in batch])
         audio = np.stack([clip.mel[None, :, mel_start(start) :][..., :MEL_WINDOW] for start in batch])
-        seen.append(expert.embed_faces(torch.from_numpy(faces)).numpy())
-        heard.append(expert.embed_audio(torch.from_numpy(audio)).numpy())
+        seen.append(expert.embed_faces(torch.from_numpy(faces).to(device)).cpu().numpy())
+        heard.append(expert.embed_audio(torch.from_numpy(audio).to(device)).cpu().numpy())
     empty = np.zeros((0, expert.config.audio_widths[-1]), np.float32)
     return np.concatenate([empty, *seen]), np.concatenate([empty, *heard])
 
@@ -97,9 +101,10 @@ def judge(score: SyncScore, config: OffsetConfig) -> int:
     return score.offset if abs(score.offset) > config.tolerance else 0
 
 
-def mend_source(work: Path, root: Path, config: OffsetConfig, job: ClippedSource) -> None:
+def mend_source(
+    work: Path, root: Path, config: OffsetConfig, expert: LipSyncExpert, job: ClippedSource
+) -> None:
     """Measure one source over all its clips and rewrite their sound where it is off."""
-    expert = _expert(config.expert)
     clips = [PreparedClip(root / plan.name) for plan in job.plans]
     pairs = [pair for pair in (embed_clip(clip, expert) for clip in clips) if len(pair[0])]
     if not pairs:
@@ -123,17 +128,15 @@ def offset_path(work: Path, source: Source) -> Path:
     return work / "offsets" / f"{source.name}.json"
 
 
-@cache
-def _expert(name: str) -> LipSyncExpert:
-    """One for each worker process."""
-    network = load_network(name, expected="lipsync_expert")
+def build(work: Path, root: Path, config: OffsetConfig, device: str) -> Callable[[ClippedSource], None]:
+    """The work of one process, with its expert."""
+    network = load_network(config.expert, device=choose_device(device), expected="lipsync_expert")
     assert isinstance(network, LipSyncExpert)
-    return network
+    return partial(mend_source, work, root, config, network)
 
 
-def run(work: Path, root: Path, config: OffsetConfig, processes: int) -> Outcome:
+def run(work: Path, root: Path, config: OffsetConfig, crew: Crew) -> Outcome:
     """Measure and mend all sources whose clips have sound."""
-    _expert(config.expert)  # a missing file is reported once, before any work
     return run_step(
         "offsets",
         [
@@ -141,16 +144,17 @@ def run(work: Path, root: Path, config: OffsetConfig, processes: int) -> Outcome
             for clipped in clipped_sources(work)
             if all((root / plan.name / "mel.npy").is_file() for plan in clipped.plans)
         ],
-        partial(mend_source, work, root, config),
+        partial(build, work, root, config),
         lambda job: offset_path(work, job.source).is_file(),
         work,
-        processes,
+        crew,
+        networks=True,
     )
 
 
 def main() -> None:
     """Command line of step 6."""
-    parser = step_parser("Step 6: audio-video offset filter")
+    parser = step_parser("Step 6: audio-video offset filter", networks=True)
     defaults = OffsetConfig()
     parser.add_argument("--expert", default=defaults.expert, help="name or path of the lip-sync expert")
     parser.add_argument("--max-shift", type=int, default=defaults.max_shift, help="frames")
@@ -160,7 +164,7 @@ def main() -> None:
     config = OffsetConfig(
         arguments.expert, arguments.max_shift, arguments.tolerance, arguments.min_confidence
     )
-    run(arguments.work, arguments.root, config, arguments.processes)
+    run(arguments.work, arguments.root, config, read_crew(arguments))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Step 7: E-Net's high-resolution targets, the face of every frame restored by GPEN (paper, section 4.1.3).
 
-Each frame is enlarged until its face fills E-Net's 384 pixels, and the restored face is put into it. Needs the
-converted GPEN weights. Without them skip this step and train with ``targets: original``, which takes the
-original crops as targets; that only makes sense where the sources are sharp.
+What is stored is what training reads: the face box at E-Net's 384 pixels with a quarter of it on every side for
+crop jitter, 576 pixels in all, with the restored face put into the enlarged frame. It needs GPEN's weights.
+Without them skip this step and train with ``targets: original``, which takes the original crops as targets; that
+only makes sense where the sources are sharp.
 
     python -m scripts.preprocess.restore --work data/work --root data/prepared
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache, partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,99 +20,119 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from videoretalking.core.arrays import Image8
-from videoretalking.core.constants import ENET_SIZE
+from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import run_command
-from videoretalking.datasets.clips import ClipWriter, PreparedClip
-from videoretalking.faces.align import enhancer_crop, extract, place
+from videoretalking.datasets.clips import RESTORED_SIZE, ClipWriter, PreparedClip
+from videoretalking.faces.align import box_crop, enhancer_crop, extract, place
 from videoretalking.faces.types import Crop
 from videoretalking.models.catalog import load_network
 from videoretalking.pipeline.stages.blend import fade_window
 from videoretalking.scripts.preprocess.clips import ClipPlan, all_plans
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
 from videoretalking.scripts.preprocess.runner import Outcome, run_step, step_parser
 
 _FADE = 0.08  # share of the restored square over which it runs out into the frame
+_MARGIN = 0.25  # of the face box on every side
+_BATCH = 8  # faces restored at once
 
 
-def enlargement(clip: PreparedClip) -> int:
-    """Whole factor by which the clip's frames have to grow for the smallest face box to fill E-Net."""
-    side = float((clip.boxes[:, 2:] - clip.boxes[:, :2]).max(axis=1).min())
-    return max(1, int(np.ceil(ENET_SIZE / side)))
+def restored_windows(boxes: Floats32) -> Floats32:
+    """The part of each frame that is stored: [N, 4] face boxes -> [N, 4] boxes with their margin, stored pixels."""
+    margin = _MARGIN * (boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
 
 
-def restore_frame(
-    frame: Image8, landmarks: npt.NDArray[np.float32], restorer: nn.Module, factor: int
-) -> Image8:
-    """Enlarge one frame and restore its face.
+def restore_frames(
+    frames: Sequence[Image8], landmarks: Sequence[npt.ArrayLike], windows: Floats32, restorer: nn.Module
+) -> list[Image8]:
+    """Restore the faces of N frames in one batch.
 
     Args:
-        frame: [H, W, 3] RGB.
-        landmarks: [68, 2] pixels of the frame.
-        restorer: GPEN, aligned face in [0, 1] -> restored face.
-        factor: of the enlargement.
+        frames: N times [H, W, 3] RGB.
+        landmarks: N times [68, 2] pixels of the frame.
+        windows: [N, 4] the part of each frame that is wanted, in its pixels.
+        restorer: GPEN, aligned faces in [0, 1] -> restored faces.
 
     Returns:
-        [factor * H, factor * W, 3].
+        N times [576, 576, 3]: the enlarged windows with the restored faces in them.
     """
-    height, width = frame.shape[:2]
-    large = cv2.resize(frame, (factor * width, factor * height), interpolation=cv2.INTER_CUBIC)
-    crop: Crop = enhancer_crop((landmarks + 0.5) * factor - 0.5)
-    face = torch.from_numpy(extract(large, crop)).permute(2, 0, 1)[None].float() / 255.0
+    crops = [enhancer_crop(points) for points in landmarks]
+    faces = np.stack([_enlarge(frame, crop) for frame, crop in zip(frames, crops, strict=True)])
+    device = next(restorer.parameters()).device
     with torch.inference_mode():
-        restored = restorer(face.to(next(restorer.parameters()).device)).float().clamp(0.0, 1.0)
-    pixels = restored[0].permute(1, 2, 0).cpu().numpy() * 255.0
-    weight = fade_window(*crop.size, _FADE)[..., None]
-    placed = place(
-        np.concatenate([pixels, weight], axis=2).astype(np.float32), crop, (large.shape[1], large.shape[0])
+        batch = torch.from_numpy(faces).to(device).permute(0, 3, 1, 2).float() / 255.0
+        restored = restorer(batch).float().clamp(0.0, 1.0).permute(0, 2, 3, 1).cpu().numpy() * 255.0
+    views = [box_crop(window, (RESTORED_SIZE, RESTORED_SIZE)) for window in windows]
+    return [
+        _insert(_enlarge(frame, view), face, crop.after(view))
+        for frame, view, face, crop in zip(frames, views, restored, crops, strict=True)
+    ]
+
+
+def _enlarge(frame: Image8, crop: Crop) -> Image8:
+    """A crop whose pixels are interpolated by cubics where it enlarges."""
+    if crop.scale < 1.0:
+        return extract(frame, crop)
+    large = cv2.warpAffine(
+        frame, crop.matrix, crop.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    if placed is None:
-        return np.asarray(large, dtype=np.uint8)
-    region = large[placed.rows, placed.columns].astype(np.float32)
-    share = placed.pixels[..., 3:] * placed.coverage[..., None]
-    region += share * (placed.pixels[..., :3] - region)
-    large[placed.rows, placed.columns] = np.rint(region).clip(0, 255)
     return np.asarray(large, dtype=np.uint8)
 
 
-def restore_clip(root: Path, device: str, plan: ClipPlan) -> None:
+def _insert(image: Image8, face: Floats32, crop: Crop) -> Image8:
+    """Put a face [h, w, 3] where ``crop`` would take it from, running out into the image [H, W, 3]."""
+    weight = fade_window(*crop.size, _FADE)[..., None]
+    patch = np.concatenate([face, weight], axis=2).astype(np.float32)
+    placed = place(patch, crop, (image.shape[1], image.shape[0]))
+    if placed is None:
+        return image
+    region = image[placed.rows, placed.columns].astype(np.float32)
+    share = placed.pixels[..., 3:] * placed.coverage[..., None]
+    region += share * (placed.pixels[..., :3] - region)
+    image[placed.rows, placed.columns] = np.rint(region).clip(0, 255)
+    return image
+
+
+def restore_clip(root: Path, restorer: nn.Module, plan: ClipPlan) -> None:
     """Write the restored frames of one clip."""
     clip = PreparedClip(root / plan.name)
-    restorer = _restorer(device)
-    factor = enlargement(clip)
+    windows = restored_windows(clip.boxes)
 
-    def frames() -> Iterator[Image8]:
-        for index in range(len(clip)):
-            yield restore_frame(clip.frame(index), clip.landmarks[index], restorer, factor)
+    def images() -> Iterator[Image8]:
+        for first in range(0, len(clip), _BATCH):
+            points = list(clip.landmarks[first : first + _BATCH])
+            frames = [clip.frame(index) for index in range(first, first + len(points))]
+            yield from restore_frames(frames, points, windows[first : first + _BATCH], restorer)
 
-    ClipWriter(clip.folder).write_frames(frames(), "restored")
-
-
-@cache
-def _restorer(device: str) -> nn.Module:
-    """One for each worker process."""
-    return load_network("gpen", device=choose_device(device))
+    writer = ClipWriter(clip.folder)
+    writer.write_per_frame("restored_windows", windows)
+    writer.write_frames(images(), "restored")
 
 
-def run(work: Path, root: Path, device: str, processes: int) -> Outcome:
+def build(root: Path, device: str) -> Callable[[ClipPlan], None]:
+    """The work of one process, with its GPEN."""
+    return partial(restore_clip, root, load_network("gpen", device=choose_device(device)))
+
+
+def run(work: Path, root: Path, crew: Crew) -> Outcome:
     """Restore all clips."""
-    _restorer(device)  # a missing file is reported once, before any work
     return run_step(
         "restore",
         all_plans(work),
-        partial(restore_clip, root, device),
+        partial(build, root),
         lambda plan: (root / plan.name / "restored_index.npy").is_file(),
         work,
-        processes,
+        crew,
+        networks=True,
     )
 
 
 def main() -> None:
     """Command line of step 7."""
-    parser = step_parser("Step 7: restored high-resolution frames")
-    parser.add_argument("--device", default="auto")
+    parser = step_parser("Step 7: restored high-resolution frames", networks=True)
     arguments = parser.parse_args()
-    run(arguments.work, arguments.root, arguments.device, arguments.processes)
+    run(arguments.work, arguments.root, read_crew(arguments))
 
 
 if __name__ == "__main__":

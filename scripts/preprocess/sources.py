@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from fnmatch import fnmatch
 from pathlib import Path
@@ -41,6 +43,7 @@ from videoretalking.scripts.preprocess.layouts.voxceleb import list_voxceleb
 logger = logging.getLogger(__name__)
 
 SOURCES = "sources.csv"
+ORIGIN = "origin.json"
 
 _COLUMNS = [field.name for field in fields(Source)]
 
@@ -53,8 +56,8 @@ def write_sources(work: Path, sources: list[Source]) -> Path:
     """
     if not sources:
         raise UserError("no videos found: check --root and --layout")
-    names = [source.name for source in sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(source.name for source in sources)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
         raise UserError(f"two files would share the name {twice[0]!r}: rename one of them")
     path = work / SOURCES
@@ -75,24 +78,61 @@ def read_sources(work: Path) -> list[Source]:
     path = work / SOURCES
     try:
         with path.open(newline="", encoding="utf-8") as handle:
-            return [
-                Source(
-                    name=row["name"],
-                    path=Path(row["path"]),
-                    identity=row["identity"],
-                    split=row["split"],
-                    license=row["license"],
-                    release_training=row["release_training"] == "True",
-                    start=float(row["start"]),
-                    end=float(row["end"]),
-                    region=row.get("region") or "",
-                )
-                for row in csv.DictReader(handle)
-            ]
+            return [source_of_row(row) for row in csv.DictReader(handle)]
     except OSError as error:
         raise UserError(
             f"cannot read {path} ({error.strerror}); run scripts.preprocess.sources first"
         ) from None
+
+
+def source_of_row(row: Mapping[str, str]) -> Source:
+    """The source that a line of ``sources.csv`` describes."""
+    return Source(
+        name=row["name"],
+        path=Path(row["path"]),
+        identity=row["identity"],
+        split=row["split"],
+        license=row["license"],
+        release_training=row["release_training"] == "True",
+        start=float(row["start"]),
+        end=float(row["end"]),
+        region=row.get("region") or "",
+    )
+
+
+def renew_sources(
+    work: Path,
+    layout: str,
+    root: Path,
+    only: Sequence[str] = ("*",),
+    options: LayoutOptions | None = None,
+) -> list[Source]:
+    """List the sources of a data set anew and write ``sources.csv``.
+
+    Args:
+        work: the work folder; it serves one data set, named in its ``origin.json``.
+        layout: a key of :data:`LAYOUTS`.
+        root: root of the data set.
+        only: see :func:`list_sources`.
+        options: of the layout.
+
+    Raises:
+        UserError: the folder serves another data set, or see :func:`list_sources` and :func:`write_sources`.
+    """
+    path = work / ORIGIN
+    origin = {"layout": layout, "root": str(root.resolve())}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else origin
+    if before != origin:
+        raise UserError(
+            f"{work} was made from --layout {before['layout']} --root {before['root']}: give another folder for "
+            f"this data set, or delete {path} if it is the same one in a new place"
+        )
+    sources = list_sources(layout, root, only, options)
+    write_sources(work, sources)
+    if not path.is_file():
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(origin), encoding="utf-8")
+    return sources
 
 
 LAYOUTS: dict[str, Callable[[Path, LayoutOptions], Iterator[Source]]] = {
@@ -154,9 +194,10 @@ def main() -> None:
     )
     add_layout_options(parser)
     arguments = parser.parse_args()
-    sources = list_sources(arguments.layout, arguments.root, arguments.only, layout_options(arguments))
-    path = write_sources(arguments.work, sources)
-    logger.info("%d sources of %d people in %s", len(sources), len({s.identity for s in sources}), path)
+    options = layout_options(arguments)
+    sources = renew_sources(arguments.work, arguments.layout, arguments.root, arguments.only, options)
+    people = len({source.identity for source in sources})
+    logger.info("%d sources of %d people in %s", len(sources), people, arguments.work / SOURCES)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import TRAIN_FPS
 from videoretalking.core.corpora import LATER
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import META, PreparedClip
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
-from videoretalking.scripts.preprocess.runner import read_rejects, step_parser
+from videoretalking.scripts.preprocess.changes import unlisted_sources
+from videoretalking.scripts.preprocess.runner import read_rejects
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 logger = logging.getLogger(__name__)
@@ -197,7 +199,9 @@ def _uniform(identity: str) -> float:
 
 def run(work: Path, root: Path, config: SplitConfig) -> Path:
     """Write the manifest of all finished clips whose sound the offset filter, if it ran, did not reject."""
-    entries = collect(root, read_sources(work), config, read_rejects(work, "offsets"))
+    unlisted = unlisted_sources(work)
+    left_out = {*read_rejects(work, "offsets"), *(source.name for source in unlisted)}
+    entries = collect(root, [*read_sources(work), *unlisted], config, left_out)
     path = write_manifest(root, entries)
     counts = Counter(entry.split for entry in entries)
     logger.info("%s: %s", path, ", ".join(f"{count} {split}" for split, count in sorted(counts.items())))
@@ -206,7 +210,9 @@ def run(work: Path, root: Path, config: SplitConfig) -> Path:
 
 def main() -> None:
     """Command line of step 8."""
-    parser = step_parser("Step 8: manifest with splits by identity")
+    parser = CommandParser(description="Step 8: manifest with splits by identity")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what the steps hand on")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the prepared clips")
     parser.add_argument("--val", nargs="*", default=[], help="identities that validate")
     parser.add_argument("--test", nargs="*", default=[], help="identities that test")
     parser.add_argument("--val-share", type=float, default=0.05, help="share of the other identities")

@@ -9,13 +9,15 @@ The landmarks come from the project's own detector (:mod:`faces.track`), or from
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.faces.align import lipsync_box
 from videoretalking.faces.boxes import smooth_boxes
@@ -23,7 +25,9 @@ from videoretalking.faces.detect import AUTO, FaceDetector, backend_names, choos
 from videoretalking.faces.track import FaceTracker
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.reader import VideoReader
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, work_parser
+from videoretalking.scripts.preprocess.changes import note_changes
+from videoretalking.scripts.preprocess.crew import Crew, read_crew
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, plain, run_step, work_parser
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 
@@ -58,38 +62,35 @@ def track_from_labels(path: Path) -> FaceTrack:
 
 
 def within(track: FaceTrack, source: Source) -> FaceTrack:
-    """The track with the face absent outside the source's seconds."""
+    """The track of the frames between the source's first and last second, counted from the first of them."""
     if not source.end:
         return track
     inside = (track.times >= source.start) & (track.times < source.end)
-    return replace(track, present=track.present & inside)
+    arrays: dict[str, Any] = {
+        field.name: getattr(track, field.name)[inside]
+        for field in fields(FaceTrack)
+        if isinstance(getattr(track, field.name), np.ndarray)
+    }
+    return replace(track, **arrays)
 
 
 def track_video(source: Source, detector: FaceDetector) -> FaceTrack:
-    """Track the largest face of a source between its first and last second.
+    """Track the largest face of a source between its first and last second; frames count from the first of them.
 
     Raises:
         Rejected: the file cannot be read, or no face is found.
     """
     tracker = FaceTracker(detector)
-    times: list[float] = []
-    skipped = 0
     try:
         with VideoReader(source.path) as video:
-            for frame in video:
-                if source.end and frame.time >= source.end:
-                    break
-                times.append(frame.time)
-                if frame.time < source.start:
-                    skipped += 1
-                else:
-                    tracker.update(frame.image, frame.time)
+            for frame in video.frames_between(source.start, source.end):
+                tracker.update(frame.image, frame.time)
     except UserError as error:
         raise Rejected(str(error)) from None
     tracks = tracker.finish()
     if not tracks:
         raise Rejected("no face")
-    return _after(wanted_face(tracks, source), times[:skipped])
+    return wanted_face(tracks, source)
 
 
 def wanted_face(tracks: list[FaceTrack], source: Source) -> FaceTrack:
@@ -118,55 +119,44 @@ def wanted_face(tracks: list[FaceTrack], source: Source) -> FaceTrack:
     return replace(tracks[best], present=inside[best])
 
 
-def _after(track: FaceTrack, earlier: list[float]) -> FaceTrack:
-    """The track preceded by frames without a face, so that its indices count from the start of the video."""
-    if not earlier:
-        return track
-    lead = FaceTrack.empty(earlier, track.frame_size)
-    joined: dict[str, Any] = {
-        field.name: np.concatenate([getattr(lead, field.name), getattr(track, field.name)])
-        for field in fields(FaceTrack)
-        if isinstance(getattr(track, field.name), np.ndarray)
-    }
-    return replace(track, **joined)
-
-
-def track_source(work: Path, labels: Path | None, backend: str, source: Source) -> None:
+def track_source(work: Path, detector: FaceDetector, source: Source) -> None:
     """Track one source and write the result."""
-    if labels is None:
-        track = track_video(source, _detector(backend))
-    else:
-        track = within(track_from_labels(labels / f"{source.name}.npz"), source)
-    track.save(track_path(work, source))
+    track_video(source, detector).save(track_path(work, source))
 
 
-@cache
-def _detector(backend: str) -> FaceDetector:
-    """One for each worker process."""
-    return choose_detector(backend)
+def track_labeled(work: Path, labels: Path, source: Source) -> None:
+    """Write the labels of one source as its track."""
+    within(track_from_labels(labels / f"{source.name}.npz"), source).save(track_path(work, source))
 
 
-def run(work: Path, labels: Path | None, backend: str, processes: int) -> Outcome:
+def build(work: Path, backend: str, device: str) -> Callable[[Source], None]:
+    """The work of one process, with its detector."""
+    return partial(track_source, work, choose_detector(backend, choose_device(device)))
+
+
+def run(work: Path, labels: Path | None, backend: str, crew: Crew) -> Outcome:
     """Track all sources of a work folder; ``labels`` replaces the detector named ``backend``."""
-    if labels is None:
-        _detector(backend)  # missing weights are reported once, before any work
+    note_changes(work)
     return run_step(
         "tracks",
         read_sources(work),
-        partial(track_source, work, labels, backend),
+        partial(build, work, backend)
+        if labels is None
+        else partial(plain, partial(track_labeled, work, labels)),
         lambda source: track_path(work, source).is_file(),
         work,
-        processes,
+        crew,
+        networks=labels is None,
     )
 
 
 def main() -> None:
     """Command line of step 2."""
-    parser = work_parser("Step 2: shot cuts and face tracks")
+    parser = work_parser("Step 2: shot cuts and face tracks", networks=True)
     parser.add_argument("--labels", type=Path, help="folder of label_landmarks, instead of the detector")
     parser.add_argument("--backend", choices=backend_names(), default=AUTO, help="face detector")
     arguments = parser.parse_args()
-    run(arguments.work, arguments.labels, arguments.backend, arguments.processes)
+    run(arguments.work, arguments.labels, arguments.backend, read_crew(arguments))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,48 @@ def test_where_seeking_leads_astray_the_file_is_read_from_its_start(
             assert all(np.array_equal(a.image, b.image) for a, b in zip(found, whole[first:], strict=True))
 
 
+@pytest.mark.parametrize(("name", "codec", "options"), GROUPS, ids=lambda value: str(value)[:20])
+def test_a_stretch_is_that_of_the_whole(
+    name: str, codec: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videoretalking.media.reader._SEEK_LEAD", 0.1)  # the clip lasts a second
+    with VideoReader(grouped_clip(tmp_path / name, codec, options)) as video:
+        whole = list(video)
+        assert len(whole) >= 28
+        middle = whole[9].time
+        for start, end in (
+            (0.0, middle),
+            (0.001, 0.0),
+            (middle, 0.0),
+            (whole[17].time - 0.01, whole[25].time),
+        ):
+            wanted = [frame for frame in whole if frame.time >= start and (not end or frame.time < end)]
+            for number, (frame, same) in enumerate(
+                zip(video.frames_between(start, end), wanted, strict=True)
+            ):
+                assert (frame.index, frame.time, frame.pts) == (number, same.time, same.pts)
+                assert np.array_equal(frame.image, same.image)
+        assert not list(video.frames_between(whole[-1].time + 1.0))
+
+
+def test_a_late_stretch_is_not_decoded_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    original = VideoReader._decodable
+
+    def counted(*arguments: Any) -> Iterator[av.VideoFrame]:
+        for frame in original(*arguments):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "_decodable", counted)
+    with VideoReader(grouped_clip(tmp_path / "a.mp4", "libx264", {"bf": "3"}, count=120)) as video:
+        found = list(video.frames_between(3.6, 4.0))
+    assert [frame.index for frame in found] == list(range(10)) and found[0].time == 3.6
+    assert len(decoded) <= 10 + 25 + GROUP + 1  # the lead of a second and the group before it
+
+
 @pytest.mark.parametrize("name", ["v_corrupt_middle.mp4", "v_truncated_index_ok.mp4"])
 def test_damaged_stretches_are_not_sought(name: str, media_dir: Path) -> None:
     with VideoReader(media_dir / "hostile" / name) as video:

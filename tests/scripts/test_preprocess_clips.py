@@ -14,13 +14,13 @@ from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.align import anchor_crop, box_crop, extract, lipsync_box
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.mel import mel_spectrogram
-from videoretalking.media.reader import VideoInfo
+from videoretalking.media.reader import Frame, VideoInfo
 from videoretalking.media.writer import VideoWriter
 from videoretalking.scripts.preprocess import clips as step
 from videoretalking.scripts.preprocess.audio import cut_sound
 from videoretalking.scripts.preprocess.runner import Rejected
 from videoretalking.scripts.preprocess.sources import Source, write_sources
-from videoretalking.scripts.preprocess.tracks import _after, track_from_labels, track_path, within
+from videoretalking.scripts.preprocess.tracks import track_from_labels, track_path, within
 
 SOURCE = Source("a/b", Path("b.mp4"), "anna", license="MIT", release_training=True)
 
@@ -108,13 +108,17 @@ def test_dnet_window_is_the_anchored_crop_of_a_still_face() -> None:
 
 
 def test_frames_at_repeats_skips_and_notices_a_short_video() -> None:
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[Frame]:
         for value in range(4):
-            yield np.full((1, 1, 3), value, np.uint8)
+            yield Frame(value, value / 25.0, value, 1, np.full((1, 1, 3), value, np.uint8))
 
-    assert [int(frame[0, 0, 0]) for frame in step.frames_at(images(), [0, 0, 2, 3, 3])] == [0, 0, 2, 3, 3]
+    times = np.arange(8) / 25.0
+    found = step.frames_at(images(), [0, 0, 2, 3, 3], times)
+    assert [int(image[0, 0, 0]) for image in found] == [0, 0, 2, 3, 3]
     with pytest.raises(UserError, match="ends after 4 frames, 6 are needed"):
-        list(step.frames_at(images(), [5]))
+        list(step.frames_at(images(), [5], times))
+    with pytest.raises(UserError, match=r"frame 0 is shown at 0\.000 s, its track says 8\.000 s"):
+        list(step.frames_at(images(), [2], times + 8.0))
 
 
 def test_cut_sound_sees_beyond_the_clip_but_not_beyond_the_recording() -> None:
@@ -143,12 +147,9 @@ def test_labels_and_seconds(tmp_path: Path) -> None:
     assert track.frame_size == (400, 300) and track.backend == "labels"
     assert np.allclose(track.boxes[0], lipsync_box(points[0])) and (track.boxes[4] == 0).all()
     limited = within(track, replace(SOURCE, start=0.08, end=0.3))
-    assert np.flatnonzero(limited.present).tolist() == [2, 3, 5, 6, 7]
+    assert limited.times[0] == 0.08 and np.flatnonzero(limited.present).tolist() == [0, 1, 3, 4, 5]
     with pytest.raises(Rejected, match="no labels"):
         track_from_labels(tmp_path / "y.npz")
-    joined = _after(track, [-0.08, -0.04])
-    assert len(joined) == 12 and not joined.present[:2].any() and joined.times[2] == 0.0
-    assert np.array_equal(joined.landmarks[2:], track.landmarks)
 
 
 def test_a_video_becomes_clips_whose_landmarks_lie_on_the_face(tmp_path: Path) -> None:

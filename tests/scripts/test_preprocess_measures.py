@@ -13,13 +13,15 @@ from torch import nn
 
 from videoretalking.core.coefficients import ANGLES, ROW_LENGTH
 from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.crops import cut, face_crop
 from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
 from videoretalking.metrics.offset import SyncScore, sync_score
 from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
+from videoretalking.scripts.preprocess.clips import ClipPlan
 from videoretalking.scripts.preprocess.coefficients import clip_rows
 from videoretalking.scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
-from videoretalking.scripts.preprocess.restore import enlargement, restore_frame
+from videoretalking.scripts.preprocess.restore import restore_clip, restore_frames
 from videoretalking.scripts.preprocess.runner import Rejected
 
 
@@ -93,14 +95,35 @@ class _Brighten(nn.Module):
 
 
 def test_restored_frames_are_enlarged_and_changed_around_the_face_only(clip: PreparedClip) -> None:
-    factor = enlargement(clip)
-    side = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(axis=1).min()
-    assert factor == int(np.ceil(384 / side))
     frame = clip.frame(0)
     landmarks = 64.0 + 0.4 * (clip.landmarks[0] - 64.0)  # a small face: the restored square lies inside
-    restored = restore_frame(frame, landmarks, _Brighten(), factor=3)
-    assert restored.shape == (384, 384, 3)
-    x, y = (landmarks[30] * 3 + 1).round().astype(int)
-    brighter = np.minimum(1.5 * frame[y // 3, x // 3], 255.0)
+    window = np.array([[0, 0, 128, 128]], np.float32)
+    (restored,) = restore_frames([frame], [landmarks], window, _Brighten())
+    assert restored.shape == (576, 576, 3)
+    x, y = ((landmarks[30] + 0.5) * 4.5 - 0.5).round().astype(int)
+    brighter = np.minimum(1.5 * frame[round(float(landmarks[30][1])), round(float(landmarks[30][0]))], 255.0)
     assert np.abs(restored[y, x] - brighter).max() < 6
-    assert np.abs(restored[2::3, 2].astype(int) - frame[:, 0]).max() < 12  # the left border is only enlarged
+    assert (
+        np.abs(restored[4::9, 4].astype(int) - frame[::2, 0]).max() < 12
+    )  # the left border is only enlarged
+
+
+def test_training_reads_restored_faces_as_they_are_stored(clip: PreparedClip) -> None:
+    original = cut(clip, 3, face_crop(clip, 3)).astype(float)
+    plan = ClipPlan(".", 0.0, list(range(12)))
+    restore_clip(clip.folder, _Brighten(), plan)
+    restored = PreparedClip(clip.folder)
+    stored = restored.frame(3, restored=True)
+    assert stored.shape == (576, 576, 3)
+    # the crop without jitter is the middle of it: no pixel is interpolated
+    assert np.array_equal(cut(restored, 3, face_crop(restored, 3), restored=True), stored[96:480, 96:480])
+    shift = np.array([[1.0, 0.0, 30.0], [0.0, 1.0, -20.0]])
+    moved = cut(restored, 3, face_crop(restored, 3).then(shift), restored=True)
+    assert np.array_equal(moved, stored[116:500, 66:450])
+    # small crops are decoded small, and show the same
+    small = cut(restored, 3, face_crop(restored, 3, 96), restored=True).astype(float)
+    mean = stored[96:480, 96:480].reshape(96, 4, 96, 4, 3).mean(axis=(1, 3))
+    assert np.abs(small - mean).mean() < 3.0
+    # the same place as in the stored frame, but brighter
+    center = slice(150, 234)
+    assert np.abs(np.minimum(1.5 * original, 255.0) - stored[96:480, 96:480])[center, center].mean() < 6.0

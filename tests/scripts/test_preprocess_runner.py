@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import argparse
+import os
+import signal
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -7,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, read_rejects, run_step
+from videoretalking.core.workers import Place
+from videoretalking.scripts.preprocess import crew
+from videoretalking.scripts.preprocess.crew import Crew, parse_devices
+from videoretalking.scripts.preprocess.runner import (
+    Outcome,
+    Rejected,
+    forget_rejects,
+    plain,
+    read_rejects,
+    run_step,
+)
 
 
 @dataclass(frozen=True)
@@ -20,17 +34,19 @@ def _work(folder: Path, item: _Item) -> None:
         raise Rejected("too  short")
     if item.name == "broken":
         raise OSError("disk")
+    if item.name == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
     (folder / item.name).touch()
 
 
-def _run(folder: Path, names: str, processes: int = 1) -> Outcome:
+def _run(folder: Path, names: str, crew: Crew | None = None) -> Outcome:
     return run_step(
         "demo",
         [_Item(name) for name in names.split()],
-        partial(_work, folder),
+        partial(plain, partial(_work, folder)),
         lambda item: (folder / item.name).is_file(),
         folder,
-        processes,
+        crew or Crew(processes=0),
     )
 
 
@@ -47,6 +63,59 @@ def test_a_step_in_which_everything_fails_is_an_error(tmp_path: Path) -> None:
         _run(tmp_path, "broken")
 
 
-def test_processes_give_the_same_result(tmp_path: Path) -> None:
-    assert _run(tmp_path, "a b bad c", processes=2) == Outcome(done=3, skipped=0, rejected=1, failed=0)
+def test_processes_give_the_same_result_and_a_killed_one_costs_its_item(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = _run(tmp_path, "a b bad killer c", Crew(processes=2))
+    assert outcome == Outcome(done=3, skipped=0, rejected=2, failed=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "rejects"]
+    assert "process died" in read_rejects(tmp_path, "demo")["killer"]
+    assert any("killer rejected: the worker process died" in message for message in caplog.messages)
+
+
+def test_the_bar_names_the_item_that_is_worked_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(tmp_path, "there some/long.name")
+    assert "some/long.name" in capsys.readouterr().err
+
+
+def test_a_torn_last_line_of_the_rejects_costs_that_line_only(tmp_path: Path) -> None:
+    _run(tmp_path, "bad a")
+    path = tmp_path / "rejects" / "demo.csv"
+    with path.open("a") as handle:
+        handle.write('"half a na')  # killed while it wrote
+    assert read_rejects(tmp_path, "demo") == {"bad": "too short"}
+    _run(tmp_path, "bad b", Crew(processes=0))
+    assert path.read_text().splitlines() == ["name,reason", "bad,too short"]
+    forget_rejects(tmp_path, "demo", lambda name: name == "bad")
+    assert read_rejects(tmp_path, "demo") == {}
+
+
+def test_rejects_are_written_in_linear_time(tmp_path: Path) -> None:
+    def work(item: _Item) -> None:
+        raise Rejected("too short")
+
+    def cpu(folder: Path, count: int) -> float:
+        items = [_Item(f"{number:06d}") for number in range(count)]
+        begin = time.process_time()
+        run_step("demo", items, partial(plain, work), lambda item: False, folder, Crew(processes=0))
+        return time.process_time() - begin
+
+    few, many = cpu(tmp_path / "few", 400), cpu(tmp_path / "many", 4000)
+    assert len(read_rejects(tmp_path / "many", "demo")) == 4000
+    assert many < 30 * few + 0.5  # ten times as many; quadratic would be a hundred times
+
+
+def test_devices_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(crew, "visible_gpus", lambda: ("cuda:0", "cuda:1"))
+    assert parse_devices("auto") == () and parse_devices("cuda:1, cpu") == ("cuda:1", "cpu")
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="'cuda:2' is no device of this machine, which has cuda:0, cuda:1"
+    ):
+        parse_devices("cuda:0,cuda:2")
+    workers = Crew(processes=4)
+    assert workers.places(networks=True) == [Place("cuda:0", 4), Place("cuda:1", 4)]
+    assert workers.places(networks=False) == [Place("cpu", 1)] * 4
+    assert Crew(4, ("cpu", "cpu")).places(networks=True) == [Place("cpu", 4)] * 2
+    monkeypatch.setattr(crew, "visible_gpus", lambda: ())
+    assert workers.places(networks=True) == [Place("cpu", 2)] * 4

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.scripts.preprocess.sources import Source, list_sources, read_sources, write_sources
+from videoretalking.scripts.preprocess.sources import (
+    ORIGIN,
+    Source,
+    list_sources,
+    read_sources,
+    renew_sources,
+    write_sources,
+)
 
 
 def _touch(root: Path, *names: str) -> None:
@@ -53,6 +61,33 @@ def test_voxceleb_in_both_shapes(tmp_path: Path) -> None:
     _touch(tmp_path, "stranger.mp4")
     with pytest.raises(UserError, match="no speaker"):
         _listed("voxceleb", tmp_path)
+
+
+def test_a_work_folder_serves_one_data_set(tmp_path: Path) -> None:
+    _touch(tmp_path / "a", "x.mp4")
+    _touch(tmp_path / "b", "x.mp4")
+    work = tmp_path / "work"
+    renew_sources(work, "folder", tmp_path / "a")
+    _touch(tmp_path / "a", "y.mp4")
+    assert [source.name for source in renew_sources(work, "folder", tmp_path / "a")] == ["x", "y"]
+    assert [source.name for source in read_sources(work)] == ["x", "y"]
+    with pytest.raises(
+        UserError, match=r"work was made from --layout folder --root .*/a: give another folder"
+    ):
+        renew_sources(work, "folder", tmp_path / "b")
+    with pytest.raises(UserError, match="--layout folder"):
+        renew_sources(work, "hdtf", tmp_path / "a")
+    (work / ORIGIN).unlink()  # the remedy that the message names
+    renew_sources(work, "folder", tmp_path / "b")
+    assert len(read_sources(work)) == 1
+
+
+def test_a_hundred_and_forty_thousand_names_take_seconds(tmp_path: Path) -> None:
+    sources = [Source(f"{n // 50:05d}/{n:06d}", tmp_path / f"{n}.mp4", str(n // 50)) for n in range(140_000)]
+    begin = time.process_time()
+    write_sources(tmp_path, sources)
+    assert len(read_sources(tmp_path)) == 140_000
+    assert time.process_time() - begin < 10.0
 
 
 def test_sources_survive_the_file(tmp_path: Path) -> None:

@@ -62,13 +62,13 @@ def test_the_whole_video_is_tracked(source: Source) -> None:
     assert np.allclose(track.times, np.arange(20) / 25.0, atol=1e-4)
 
 
-def test_a_stretch_keeps_the_frame_numbers_of_the_video(source: Source) -> None:
+def test_a_stretch_is_tracked_alone(source: Source) -> None:
     part = Source(source.name, source.path, source.identity, start=0.2, end=0.6)
     oracle = _Oracle(_landmarks())
     track = track_video(part, oracle)
-    assert np.flatnonzero(track.present).tolist() == list(range(5, 15))
-    assert len(track) == 15 and oracle.seen < 30  # frames outside were not looked at
-    assert np.allclose(track.landmarks[7], _landmarks(), atol=1e-3)
+    assert np.allclose(track.times, np.arange(5, 15) / 25.0, atol=1e-4) and track.present.all()
+    assert oracle.seen < 30  # frames outside were not looked at
+    assert np.allclose(track.landmarks[2], _landmarks(), atol=1e-3)
 
 
 def test_unreadable_and_faceless_files_are_rejected(source: Source, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from videoretalking.core.cluster import run_on_ray
+from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_folder
 from videoretalking.core.locations import user_folder
-from videoretalking.evaluation.cluster import run_on_ray
 from videoretalking.evaluation.config import EvaluationConfig, build_measures
 from videoretalking.evaluation.methods import make_method
 from videoretalking.evaluation.pairs import Pair
@@ -79,13 +80,24 @@ def run_locally(plan: Plan, pairs: Sequence[Pair]) -> Evaluation:
 def run_on_cluster(
     plan: Plan, pairs: Sequence[Pair], num_workers: int | None, gpus_per_worker: float
 ) -> Evaluation:
-    """Spread the pairs that are not finished over a Ray cluster; see :func:`evaluation.cluster.run_on_ray`."""
+    """Spread the pairs that are not finished over a Ray cluster; see :func:`core.cluster.run_on_ray`.
+
+    Raises:
+        UserError: the process died at every try of some pair; the others are finished.
+    """
     evaluation = plan.build()
     waiting = [pair for pair in pairs if not evaluation.is_finished(pair)]
-    run_on_ray(partial(_build_worker, plan), waiting, num_workers, gpus_per_worker)
+    results = run_on_ray(partial(_build_worker, plan), waiting, num_workers, gpus_per_worker)
+    bar = tqdm(results, total=len(waiting), desc=evaluation.method.name, unit="video")
+    lost = [result.item.name for result in bar if result.died]
+    if lost:
+        raise UserError(
+            f"the process of {len(lost)} of {len(waiting)} pairs died each time it was tried, such as that of "
+            f"{lost[0]}: see what Ray says above; the same command tries them again"
+        )
     return evaluation
 
 
-def _build_worker(plan: Plan) -> Callable[[Pair], None]:
+def _build_worker(plan: Plan, device: str) -> Callable[[Pair], None]:
     """What a process of the cluster runs for each pair."""
     return plan.build().evaluate

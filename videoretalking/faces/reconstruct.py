@@ -9,6 +9,7 @@ regressor's camera.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,27 @@ class NetworkReconstructor:
         Returns:
             [262] float32.
         """
-        alignment = recon_alignment(landmarks, (frame.shape[1], frame.shape[0]))
-        pixels = torch.from_numpy(recon_crop(frame, alignment)).to(self.device)
+        return np.asarray(self.rows([frame], [landmarks])[0])
+
+    def rows(self, frames: Sequence[Image8], landmarks: Iterable[npt.ArrayLike]) -> Floats32:
+        """The stored rows of one face in each of N frames, in one batch.
+
+        Args:
+            frames: N times [H, W, 3] uint8 RGB.
+            landmarks: N times [68, 2] pixels.
+
+        Returns:
+            [N, 262] float32.
+        """
+        alignments = [
+            recon_alignment(points, (frame.shape[1], frame.shape[0]))
+            for frame, points in zip(frames, landmarks, strict=True)
+        ]
+        crops = [recon_crop(frame, alignment) for frame, alignment in zip(frames, alignments, strict=True)]
+        pixels = torch.from_numpy(np.stack(crops)).to(self.device)
         with torch.inference_mode():
-            coefficients = self.network(pixels.permute(2, 0, 1)[None].float() / 255.0)
-        return np.concatenate([coefficients[0].float().cpu().numpy(), alignment.params])
+            coefficients = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0).float().cpu().numpy()
+        return np.concatenate([coefficients, np.stack([item.params for item in alignments])], axis=1)
 
 
 class FitReconstructor:

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ _DEFAULT_FPS = Fraction(25)  # of stills and of files that do not know their rat
 _STILL_TIME_BASE = Fraction(1, 90_000)  # holds every common rate exactly
 _MAX_FPS = 1000  # more is a tick rate that a demuxer mistook for a frame rate
 _HDR_TRANSFERS = {16, 18}  # PQ and HLG
+# Indices go by the time of decoding, which is a little earlier than that of showing.
+_SEEK_LEAD = 1.0  # seconds
+_EXACT_SEEK = {"mp4", "matroska"}  # formats that stamp every frame; others guess some after a jump
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,17 @@ class VideoReader:
             return self._run(frame for frame in self._still() if frame.index >= index)
         return self._run(self._decode_from(index))
 
+    def frames_between(self, start: float, end: float = 0.0) -> Iterator[Frame]:
+        """The frames of a stretch, numbered from its first one.
+
+        Decoding begins at a key frame before the stretch in MP4, MOV, Matroska and WebM, else at the file's start.
+
+        Args:
+            start: second of the file's time line from which on frames are wanted.
+            end: second at which to stop; 0 goes to the end of the file.
+        """
+        return self._run(self._still() if self.info.is_still else self._decode_between(start, end))
+
     def _run(self, frames: Generator[Frame]) -> Iterator[Frame]:
         self._running.add(frames)
         return frames
@@ -181,6 +196,53 @@ class VideoReader:
                     yield self._frame(number, clock.read(decoded.pts), decoded)
                 number += 1
         return None if number == len(stamps) else max(number, index)
+
+    def _decode_between(self, start: float, end: float) -> Generator[Frame]:
+        if start <= 0 and not end:
+            yield from self._decode()
+            return
+        if start > 0:
+            with open_media(self.path) as container:
+                clock = self._clock(container)
+                decodable = self._seek(container, _video_stream(container, self.path), start, clock)
+                if decodable is not None:
+                    yield from self._between(decodable, clock, start, end)
+                    return
+        with open_media(self.path) as container:
+            decodable = self._decodable(container, _video_stream(container, self.path))
+            yield from self._between(decodable, self._clock(container), start, end)
+
+    def _between(
+        self, decodable: Iterator[av.VideoFrame], clock: _Clock, start: float, end: float
+    ) -> Generator[Frame]:
+        index = 0
+        for decoded in decodable:
+            pts = clock.read(decoded.pts)
+            time = float(pts * self.info.time_base)
+            if end and time >= end:
+                return
+            if time >= start:
+                yield self._frame(index, pts, decoded)
+                index += 1
+
+    def _seek(
+        self, container: InputContainer, stream: VideoStream, start: float, clock: _Clock
+    ) -> Iterator[av.VideoFrame] | None:
+        """The frames from a key frame before ``start`` on; None where that cannot be found for sure."""
+        if _EXACT_SEEK.isdisjoint(container.format.name.split(",")):
+            return None
+        target = clock.origin + round((start - _SEEK_LEAD) / float(self.info.time_base))
+        try:
+            container.seek(target, stream=stream, backward=True)
+        except av.FFmpegError:
+            return None
+        decodable = self._decodable(container, stream)
+        for decoded in decodable:
+            if decoded.key_frame:  # what comes before it lacks the frames that it was predicted from
+                if decoded.pts is None or (decoded.pts - clock.origin) * self.info.time_base > start:
+                    return None
+                return chain([decoded], decodable)
+        return None
 
     def _decode(self, first: int = 0) -> Generator[Frame]:
         """Decode from the start and leave out the frames before ``first``."""
@@ -253,17 +315,17 @@ class _Clock:
 
     def __init__(self, origin: int, step: int) -> None:
         self.mended = 0  # stamps that were missing, negative or not after the one before
-        self._origin = origin
+        self.origin = origin
         self._step = step
         self._last: int | None = None
 
     def read(self, stamp: int | None) -> int:
         earliest = 0 if self._last is None else self._last + 1
-        if stamp is None or stamp - self._origin < earliest:
+        if stamp is None or stamp - self.origin < earliest:
             self.mended += 1
             self._last = 0 if self._last is None else self._last + self._step
         else:
-            self._last = stamp - self._origin
+            self._last = stamp - self.origin
         return self._last
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videoretalking.core.cluster import run_on_ray, whole_gpus
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import canonical
 
 if TYPE_CHECKING:
+    from videoretalking.pipeline.config import InferenceConfig
     from videoretalking.pipeline.retalker import Retalker
 
 logger = logging.getLogger(__name__)
@@ -87,23 +90,66 @@ def run_jobs(retalker: Retalker, jobs: Sequence[BatchJob], report_dir: Path | No
         One line for each job that failed.
     """
     failures = []
-    names = report_names(jobs)
+    reports = _report_paths(jobs, report_dir)
     for number, job in enumerate(jobs, start=1):
         logger.info("job %d of %d: %s", number, len(jobs), job.outfile)
-        try:
-            report = retalker.dub(job.face, job.audio, job.outfile)
-            if report_dir is not None:
-                report.save(report_dir / names[number - 1])
-        except UserError as error:
-            failures.append(f"{job.outfile}: {error}")
-        except Exception as error:  # whatever it is, the other jobs have nothing to do with it
-            logger.debug("%s failed", job.outfile, exc_info=True)
-            reason = " ".join(str(error).split()) or "no reason given"
-            failures.append(f"{job.outfile}: unexpected {type(error).__name__}: {reason}")
-        else:
-            continue
-        logger.error("%s", failures[-1])
+        failure = _run_job(retalker, reports, job)
+        if failure:
+            failures.append(failure)
+            logger.error("%s", failure)
     return failures
+
+
+def run_jobs_on_ray(config: InferenceConfig, jobs: Sequence[BatchJob], report_dir: Path | None) -> list[str]:
+    """Run all jobs on a Ray cluster, on its GPUs if it has any; see :func:`core.cluster.run_on_ray`.
+
+    Args:
+        config: of the main job.
+        jobs: what to do; all machines see the files under the same paths.
+        report_dir: see :func:`run_jobs`.
+
+    Returns:
+        One line for each job that failed.
+    """
+    build = partial(_build_worker, config, _report_paths(jobs, report_dir))
+    failures = []
+    for number, result in enumerate(run_on_ray(build, jobs, gpus_per_worker=whole_gpus()), start=1):
+        failure = result.value if not result.died else f"{result.item.outfile}: its process died at every try"
+        logger.info("%d of %d: %s", number, len(jobs), failure or result.item.outfile)
+        if failure:
+            failures.append(failure)
+    return failures
+
+
+def _build_worker(
+    config: InferenceConfig, reports: Mapping[str, Path], device: str
+) -> Callable[[BatchJob], str]:
+    from videoretalking.pipeline.retalker import Retalker  # imports PyTorch
+
+    return partial(_run_job, Retalker.from_pretrained(config), reports)
+
+
+def _run_job(retalker: Retalker, reports: Mapping[str, Path], job: BatchJob) -> str:
+    """Run one job; returns nothing or why it failed."""
+    try:
+        report = retalker.dub(job.face, job.audio, job.outfile)
+        if job.outfile in reports:
+            report.save(reports[job.outfile])
+    except UserError as error:
+        return f"{job.outfile}: {error}"
+    except Exception as error:  # whatever it is, the other jobs have nothing to do with it
+        logger.debug("%s failed", job.outfile, exc_info=True)
+        reason = " ".join(str(error).split()) or "no reason given"
+        return f"{job.outfile}: unexpected {type(error).__name__}: {reason}"
+    return ""
+
+
+def _report_paths(jobs: Sequence[BatchJob], report_dir: Path | None) -> dict[str, Path]:
+    """Result -> its report; empty without a folder."""
+    if report_dir is None:
+        return {}
+    pairs = zip(jobs, report_names(jobs), strict=True)
+    return {job.outfile: report_dir / name for job, name in pairs}
 
 
 def report_names(jobs: Sequence[BatchJob]) -> list[str]:

@@ -17,7 +17,7 @@ from videoretalking.core.expressions import EXPRESSION_TEMPLATES
 from videoretalking.core.files import check_output
 from videoretalking.core.locations import find_file, find_weights
 from videoretalking.media.formats import check_format
-from videoretalking.pipeline.batch import read_jobs, run_jobs
+from videoretalking.pipeline.batch import read_jobs, run_jobs, run_jobs_on_ray
 from videoretalking.pipeline.flags import FLAGS, CommandLine, make_job, read_flags
 
 _INPUTS = ("face", "audio", "batch", "config")
@@ -94,9 +94,12 @@ def _dub_many(job: CommandLine, batch: str) -> None:
     report_dir = None if job.report is None else Path(job.report)
     if report_dir is not None and report_dir.exists() and not report_dir.is_dir():
         raise UserError(f"--report {report_dir} is no folder: --batch writes one report a job into a folder")
-    from videoretalking.pipeline.retalker import Retalker
+    if job.cluster:
+        failures = run_jobs_on_ray(job.config, jobs, report_dir)
+    else:
+        from videoretalking.pipeline.retalker import Retalker
 
-    failures = run_jobs(Retalker.from_pretrained(job.config), jobs, report_dir)
+        failures = run_jobs(Retalker.from_pretrained(job.config), jobs, report_dir)
     if failures:
         raise UserError(f"{len(failures)} of {len(jobs)} jobs failed: " + "; ".join(failures))
 

@@ -51,6 +51,7 @@ class CommandLine:
         report: where the per-frame report goes; None writes none.
         config: all settings.
         quiet: say only warnings and errors.
+        cluster: whether a Ray cluster runs the jobs of ``batch``.
     """
 
     face: str | None
@@ -60,6 +61,7 @@ class CommandLine:
     report: str | None
     config: InferenceConfig
     quiet: bool = False
+    cluster: bool = False
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,8 @@ def make_job(values: Mapping[str, Any]) -> CommandLine:
         raise UserError("--face and --audio are needed (or --batch list.csv); see --help")
     if batch is not None and (face is not None or audio is not None):
         raise UserError("--batch takes face and audio from its list; leave --face and --audio out")
+    if batch is None and "cluster" in values:
+        raise UserError("--cluster spreads the jobs of --batch over machines; leave it out for a single job")
     return CommandLine(
         face and str(find_file(face)),
         audio and str(find_file(audio)),
@@ -310,6 +314,7 @@ def make_job(values: Mapping[str, Any]) -> CommandLine:
         values.get("report"),
         _config(values),
         values.get("quiet", False),
+        "cluster" in values,
     )
 
 
@@ -364,6 +369,9 @@ def _parser() -> CommandParser:
     )
     group.add_argument(
         "--batch", metavar="FILE", help="CSV file with the columns face, audio, outfile: one job a line"
+    )
+    group.add_argument(
+        "--cluster", choices=("ray",), help="run the jobs of --batch on a Ray cluster (extra cluster)"
     )
     group.add_argument(
         "--config", metavar="FILE", help="YAML file with settings, such as configs/inference.yaml"
