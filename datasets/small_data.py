@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Floats32
 from videoretalking.core.coefficients import TRAIN_WINDOW
 from videoretalking.core.constants import DNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from videoretalking.datasets import dnet, expert, lnet
 from videoretalking.datasets.augment import ImageAugment, VoiceAugment, silent_mel
-from videoretalking.datasets.base import SampleSource
+from videoretalking.datasets.base import Picture, SampleSource
 from videoretalking.datasets.crops import Jitter
 from videoretalking.datasets.mouths import (
     MOVING,
@@ -70,6 +70,10 @@ class NearLNetClips(lnet.LNetClips):
         needs = (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS
         super().__init__(source, antialias, needs)
 
+    def is_upright(self) -> bool:
+        """Not with references in another pose, nor with mouths pasted under silence."""
+        return super().is_upright() and not self.align_references and self.silence == 0.0
+
     def draw_sound(
         self, index: int, frames: Sequence[int], voice: VoiceAugment, rng: np.random.Generator
     ) -> dict[str, Any]:
@@ -110,7 +114,7 @@ class NearLNetClips(lnet.LNetClips):
         views: Sequence[Crop],
         changes: ImageAugment,
         sound: dict[str, Any],
-    ) -> list[Image8]:
+    ) -> list[Picture]:
         """The faces of the frames; under silence with the lower half of one frame whose mouth is closed.
 
         That half is shown in the pose of each frame, so that the mouth rests whatever the upper half does.
@@ -247,6 +251,10 @@ class NearDNetPairs(dnet.DNetPairs):
         super().__init__(source, size, window, (*dnet.NEEDS, "landmarks"))
         self.max_gap = max_gap
         self.align_source = align_source
+
+    def is_upright(self) -> bool:
+        """Not with sources in another pose."""
+        return super().is_upright() and not self.align_source
 
     def draw_pair(self, num_frames: int, rng: np.random.Generator) -> tuple[int, int]:
         """Two different frames, not farther apart than ``max_gap``."""
