@@ -21,7 +21,7 @@ from videoretalking.media.mel import window_start
 
 logger = logging.getLogger(__name__)
 
-Residence = Literal["auto", "on", "off"]
+Residence = bool | Literal["auto"]  # YAML reads on and off as true and false
 _OPEN_CLIPS = 256  # per worker process; each holds its small arrays and two memory maps
 
 
@@ -38,7 +38,7 @@ class DataConfig:
             starts the window at the frame, the published training (Wav2Lip) one frame earlier (-1); here both
             use the same, so that what was trained is what runs.
         resident: keep the decoded training frames in the memory of the device and make pictures there: ``auto`` on
-            a GPU where they fit into half of its free memory, ``on`` on a CPU too, ``off`` reads files.
+            a GPU where they fit into half of its free memory, ``on`` there or on a CPU, ``off`` reads files.
     """
 
     root: str

@@ -96,23 +96,23 @@ def stay_resident(dataset: ClipDataset, residence: Residence, world: World) -> R
 
     Args:
         dataset: of the training split; its samples are plans afterwards.
-        residence: ``off``; ``on``; ``auto`` for a GPU where everything fits into half of its free memory.
+        residence: whether to; ``auto`` on a GPU where everything fits into half of its free memory.
         world: this process.
 
     Returns:
         What makes pictures of the plans, or None where the samples hold pictures as before.
 
     Raises:
-        UserError: ``on`` where it is not possible.
+        UserError: it shall and cannot.
     """
-    if residence == "off" or (residence == "auto" and world.device.type != "cuda"):
+    if residence is False or (residence == "auto" and world.device.type != "cuda"):
         return None
     room = int(_SHARE * _free_memory(world))
     reason = "" if dataset.is_upright() else "this data set turns or pastes pictures, which needs the files"
     if not reason and _count_bytes(dataset, room) > room:
         reason = f"its frames need more than the {room / 2**30:.1f} GiB that may be used"
     if reason:
-        if residence == "on":
+        if residence is True:
             raise UserError(f"data.resident=on is not possible: {reason}; set data.resident=off")
         logger.info("data.resident: frames are read from files: %s", reason)
         return None

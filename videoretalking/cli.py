@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "synthetic-data": Command("datasets.synthetic", "a tiny prepared data set, for configs/debug"),
     "download": Command("scripts.download_checkpoints", "fetch the released checkpoints"),
     "convert": Command("scripts.convert_official", "convert the released checkpoints"),
+    "push": Command("scripts.push", "push trained weights to the Hugging Face hub"),
     "parity": Command("scripts.parity.__main__", "check exactness against a kit of golden values"),
     "benchmark": Command("scripts.benchmark", "measure speed and memory"),
     "compare": Command("scripts.compare", "source and result side by side, from a report"),

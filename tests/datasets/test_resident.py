@@ -88,7 +88,9 @@ def test_degraded_inputs_are_near_those_from_files(data: DataConfig) -> None:
 
 
 def photo(side: int) -> Image8:
-    return np.asarray(cv2.resize(cv2.imread(str(PORTRAIT)), (side, side), interpolation=cv2.INTER_AREA)[..., ::-1])
+    return np.asarray(
+        cv2.resize(cv2.imread(str(PORTRAIT)), (side, side), interpolation=cv2.INTER_AREA)[..., ::-1]
+    )
 
 
 @pytest.mark.parametrize(("side", "size"), [(301, 192), (301, 128), (450, 96), (450, 48)])
@@ -112,17 +114,20 @@ def test_large_frames_shrink_as_in_files(tmp_path: Path, side: int, size: int) -
 
 def test_auto_leaves_cpus_and_turned_pictures_to_the_files(data: DataConfig) -> None:
     assert stay_resident(LNetClips(SampleSource(data)), "auto", ONE) is None
-    assert stay_resident(LNetClips(SampleSource(data)), "off", ONE) is None
-    for turned in (LandmarkCrops(SampleSource(data)), NearLNetClips(SampleSource(data), align_references=True)):
+    assert stay_resident(LNetClips(SampleSource(data)), False, ONE) is None
+    for turned in (
+        LandmarkCrops(SampleSource(data)),
+        NearLNetClips(SampleSource(data), align_references=True),
+    ):
         with pytest.raises(UserError, match=r"^data.resident=on is not possible: .* set data.resident=off$"):
-            stay_resident(turned, "on", ONE)
+            stay_resident(turned, True, ONE)
     dataset = LNetClips(SampleSource(data))
-    assert isinstance(stay_resident(dataset, "on", ONE), Resident) and dataset.planner is not None
+    assert isinstance(stay_resident(dataset, True, ONE), Resident) and dataset.planner is not None
 
 
 def test_what_does_not_fit_stays_in_files(data: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_free_memory", lambda world: 2 * 24 * 128 * 128 * 3 * 3 - 2)
-    with pytest.raises(UserError, match="need more than the 0.0 GiB"):
-        stay_resident(LNetClips(SampleSource(data)), "on", ONE)
+    with pytest.raises(UserError, match=r"need more than the 0\.0 GiB"):
+        stay_resident(LNetClips(SampleSource(data)), True, ONE)
     monkeypatch.setattr(resident, "_free_memory", lambda world: 2 * 24 * 128 * 128 * 3 * 3)
-    assert stay_resident(LNetClips(SampleSource(data)), "on", ONE) is not None
+    assert stay_resident(LNetClips(SampleSource(data)), True, ONE) is not None
