@@ -109,7 +109,7 @@ def push(api: Any, staged: Path, repository: str, public: bool) -> None:
         api.upload_folder(
             repo_id=repository, folder_path=str(staged), commit_message="Weights, card and license"
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its own kinds and those of the network below it have no common one
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the hub refuses {repository}: {reason}; are you logged in (hf auth login)?"

@@ -77,7 +77,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     task = step_class(config)(config, world.device)
     if loop.init:
         initial = load_network(loop.init, expected=config.network, device=world.device, fold=False)
-        _start_from(initial, task.exported(task.network), loop.init)
+        start_from(initial, task.exported(task.network), loop.init)
     if loop.share_batch_norm:
         share_batch_norm(task.network, world)
     generator, discriminator = task.network, task.discriminator
@@ -266,8 +266,24 @@ def _validate(
     return figures
 
 
-def _start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
-    """Copy the weights of ``initial``; parts that ``network`` lacks (an ablation) are left out."""
+def start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
+    """Copy the weights of a network into another one.
+
+    Args:
+        initial: where they come from; parts that ``network`` lacks (an ablation) are left out.
+        network: where they go.
+        path: of ``initial``, for the message.
+
+    Raises:
+        UserError: ``network`` has parts that ``initial`` lacks, or of another size.
+    """
+    made_with, wanted_sizes = to_dict(initial.config), to_dict(network.config)
+    for key in sorted(made_with.keys() & wanted_sizes.keys()):
+        if made_with[key] != wanted_sizes[key]:
+            logger.warning(
+                "loop.init: %s was made with model.%s=%s, this run has %s",
+                *(path, key, made_with[key], wanted_sizes[key]),
+            )
     given, wanted = initial.state_dict(), network.state_dict()
     unfit = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
     if unfit:

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "reproduce": Command("scripts.reproduce", "reproduce the tables of the paper"),
     "pairs": Command("scripts.make_pairs", "draw the pairs of an evaluation"),
     "check-sync": Command("scripts.check_sync", "ask the sync measures about shifted sound"),
+    "check-precision": Command("scripts.check_precision", "compare gradients in bfloat16 and in float32"),
     "user-study": Command("scripts.user_study", "make the page of a user study and count its answers"),
     "preprocess": Command("scripts.preprocess.__main__", "all steps from raw videos to prepared clips"),
     "preprocess sources": Command("scripts.preprocess.sources", "step 1: list the videos of a data set"),

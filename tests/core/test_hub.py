@@ -86,7 +86,7 @@ def test_what_was_pushed_can_be_loaded(hub: FakeHub, run: Path, monkeypatch: pyt
     assert hub.calls == [("somebody/landmarks", {"private": True, "exist_ok": True})]
     network = from_pretrained("somebody/landmarks", revision="v1")
     assert isinstance(network, LandmarkNet) and network.config.width_multiplier == 0.25
-    name, options = hub.calls[-1]
+    _, options = hub.calls[-1]
     assert options["revision"] == "v1" and "*.safetensors" in options["allow_patterns"]
     assert not any(pattern.endswith((".py", ".pt", ".bin", "*")) for pattern in options["allow_patterns"][:2])
 

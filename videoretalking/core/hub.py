@@ -60,7 +60,7 @@ def fetch_folder(source: str | Path, revision: str | None = None) -> Path:
     logger.info("fetching %s from the hub", name)
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
-    except (OSError, ValueError) as error:  # the hub's own errors are kinds of both
+    except Exception as error:  # its own kinds and those of the network below it have no common one
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"cannot fetch {name} from the hub, and there is no folder of that name: {reason}"
