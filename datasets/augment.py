@@ -6,7 +6,6 @@ generalizes. All strengths default to 0, which leaves every sample as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Floats32, Floats64, Image8
 from videoretalking.core.config import require_range
 from videoretalking.datasets.clips import decode_jpeg, encode_jpeg
 
@@ -113,10 +112,13 @@ class ImageAugment:
         """Change light and color; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
+        return np.asarray(cv2.transform(frame, self.color_matrix()), np.uint8)
+
+    def color_matrix(self) -> Floats64:
+        """[3, 4] RGB levels and 1 -> RGB levels."""
         # towards or away from the mean of the three channels, then gain and bias, as one matrix
         mix = self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
-        matrix = np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
-        return np.asarray(cv2.transform(frame, matrix), np.uint8)
+        return np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
 
     def degrade(self, frame: Image8) -> Image8:
         """Cover, blur and compress; applied to inputs only."""
@@ -132,10 +134,6 @@ class ImageAugment:
         if self.jpeg:
             result = decode_jpeg(np.frombuffer(encode_jpeg(result.astype(np.uint8), self.jpeg), np.uint8))
         return result.astype(np.uint8, copy=False)
-
-    def degrade_all(self, frames: Sequence[Image8]) -> list[Image8]:
-        """:meth:`degrade` for every frame."""
-        return [self.degrade(frame) for frame in frames]
 
 
 @dataclass(frozen=True)

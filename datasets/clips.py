@@ -107,6 +107,11 @@ def decode_jpeg(data: npt.NDArray[np.uint8], reduction: int = 1) -> Image8:
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
+def choose_reduction(most: float) -> int:
+    """The largest factor, of those by which a JPEG file can be decoded smaller, that is not above ``most``."""
+    return next(factor for factor in (8, 4, 2, 1) if factor <= max(1.0, most))
+
+
 class ClipWriter:
     """Writes one clip folder, each file atomically; ``finish`` writes ``meta.json`` last.
 
@@ -225,9 +230,10 @@ class PreparedClip:
         packed = self._restored if restored else self._frames
         if not 0 <= index < len(offsets) - 1:
             raise IndexError(f"frame {index} of {self.folder}, which has {len(offsets) - 1}")
-        reduction = next(factor for factor in (8, 4, 2, 1) if factor <= max(1.0, max_reduction))
         try:
-            return decode_jpeg(np.asarray(packed[offsets[index] : offsets[index + 1]]), reduction)
+            return decode_jpeg(
+                np.asarray(packed[offsets[index] : offsets[index + 1]]), choose_reduction(max_reduction)
+            )
         except (ValueError, cv2.error):
             raise UserError(
                 f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from videoretalking.media.mel import window_start
 
 logger = logging.getLogger(__name__)
 
+Residence = bool | Literal["auto"]  # YAML reads on and off as true and false
 _OPEN_CLIPS = 256  # per worker process; each holds its small arrays and two memory maps
 
 
@@ -35,6 +37,8 @@ class DataConfig:
         audio_offset: frames by which every speech window starts later than its frame. The published inference
             starts the window at the frame, the published training (Wav2Lip) one frame earlier (-1); here both
             use the same, so that what was trained is what runs.
+        resident: keep the decoded training frames in the memory of the device and make pictures there: ``auto`` on
+            a GPU where they fit into half of its free memory, ``on`` there or on a CPU, ``off`` reads files.
     """
 
     root: str
@@ -42,6 +46,7 @@ class DataConfig:
     val_split: str = "val"
     release_only: bool = False
     audio_offset: int = 0
+    resident: Residence = "auto"
 
 
 class ClipCollection:

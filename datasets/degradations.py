@@ -54,14 +54,15 @@ def degrade(image: torch.Tensor, quality: torch.Tensor, size: int, antialias: bo
     return _resize(compressed, (size, size)).clamp(0.0, 1.0)
 
 
-def jpeg(image: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """JPEG as a differentiable function: 4:2:0, the standard's example tables, the usual quality scale.
+def jpeg(image: torch.Tensor, quality: torch.Tensor, subsampled: bool = True) -> torch.Tensor:
+    """JPEG as a differentiable function: the standard's example tables, the usual quality scale.
 
     Rounding keeps its value in the forward pass and acts as the identity in the backward pass.
 
     Args:
         image: [B, 3, H, W] in [0, 1].
         quality: [B] in [1, 100].
+        subsampled: halve the planes of color (4:2:0), as nearly all files do.
 
     Returns:
         [B, 3, H, W] in [0, 1].
@@ -72,8 +73,9 @@ def jpeg(image: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     planes = torch.einsum("ij,bjhw->bihw", levels.new_tensor(_RGB_TO_YCBCR), levels)
     factor = _quality_factor(quality.float())
     luma = _quantize(planes[:, :1] - 128.0, levels.new_tensor(_LUMA_TABLE), factor) + 128.0
-    chroma = _quantize(F.avg_pool2d(planes[:, 1:], 2), levels.new_tensor(_CHROMA_TABLE), factor)
-    chroma = _resize(chroma, (luma.shape[-2], luma.shape[-1]))
+    chroma = F.avg_pool2d(planes[:, 1:], 2) if subsampled else planes[:, 1:]
+    chroma = _quantize(chroma, levels.new_tensor(_CHROMA_TABLE), factor)
+    chroma = _resize(chroma, (luma.shape[-2], luma.shape[-1])) if subsampled else chroma
     planes = torch.cat([luma, chroma], dim=1)
     result = torch.einsum("ij,bjhw->bihw", levels.new_tensor(_YCBCR_TO_RGB), planes)
     return (result[..., :height, :width] / 255.0).clamp(0.0, 1.0)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats32
 from videoretalking.core.coefficients import TRAIN_WINDOW, motion_rows, motion_window
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.datasets.augment import ImageAugment
-from videoretalking.datasets.base import ClipDataset, SampleSource
-from videoretalking.datasets.collection import to_image
-from videoretalking.datasets.crops import cut
+from videoretalking.datasets.base import ClipDataset, Layout, SampleSource
 from videoretalking.datasets.mouths import draw_near, inner_lip_gap
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.types import Crop
@@ -35,6 +34,8 @@ class DNetPairs(ClipDataset):
             most differently from the source's, which takes landmarks; training only. Two frames at random mostly
             show alike mouths, and a network that copies the source's mouth is right about them. 0 is the paper.
     """
+
+    layouts: ClassVar[Mapping[str, Layout]] = {"source": "image", "target": "image"}
 
     def __init__(
         self,
@@ -61,8 +62,8 @@ class DNetPairs(ClipDataset):
         source, target = self.draw_pair(index, rng)
         changes = ImageAugment.draw(self.augment, rng)
         return {
-            "source": self._image(index, source, self.source_view(index, source, target), changes),
-            "target": self._image(index, target, self.view(index), changes),
+            "source": self._image("source", index, source, self.source_view(index, source, target), changes),
+            "target": self._image("target", index, target, self.view(index), changes),
             "coefficients": motion_window(self.clips.clip(index).rows, target, self.window),
             **self.describe(index, source, target),
         }
@@ -73,8 +74,8 @@ class DNetPairs(ClipDataset):
         frames = range(min(num_frames, len(clip)))
         view, none = self.view(index), ImageAugment.none()
         return {
-            "source": np.stack([self._image(index, 0, view, none)] * len(frames)),
-            "target": np.stack([self._image(index, frame, view, none) for frame in frames]),
+            "source": np.stack([self._image("source", index, 0, view, none)] * len(frames)),
+            "target": np.stack([self._image("target", index, frame, view, none) for frame in frames]),
             "coefficients": np.stack([motion_window(clip.rows, frame, self.window) for frame in frames]),
             "clip": [self.clips.names[index]] * len(frames),
         }
@@ -112,5 +113,7 @@ class DNetPairs(ClipDataset):
         """What else a sample says of its two frames: nothing."""
         return {}
 
-    def _image(self, index: int, frame: int, view: Crop, changes: ImageAugment) -> Floats32:
-        return to_image(changes.recolor(cut(self.clips.clip(index), frame, view)))
+    def _image(
+        self, name: str, index: int, frame: int, view: Crop, changes: ImageAugment
+    ) -> npt.NDArray[Any]:
+        return self.lay_out(name, [self.take(index, frame, view, changes)])

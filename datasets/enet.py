@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from videoretalking.core.arrays import Image8
 from videoretalking.core.constants import ENET_SIZE, SYNC_FRAMES
 from videoretalking.datasets.augment import ImageAugment
-from videoretalking.datasets.base import ClipDataset, SampleSource
-from videoretalking.datasets.collection import to_clip
-from videoretalking.datasets.crops import Jitter, cut, face_views
+from videoretalking.datasets.base import ClipDataset, Layout, Picture, SampleSource
+from videoretalking.datasets.crops import Jitter, face_views
 
 Targets = Literal["restored", "original"]
 
@@ -27,6 +25,8 @@ class ENetClips(ClipDataset):
         jpeg_quality: range of the quality with which inputs are compressed.
         size: side of the faces in pixels.
     """
+
+    layouts: ClassVar[Mapping[str, Layout]] = {"target": "clip", "reference": "clip"}
 
     def __init__(
         self,
@@ -79,15 +79,11 @@ class ENetClips(ClipDataset):
         return {
             "audio": self.clips.speech_windows(index, frames),
             "sync_audio": self.clips.clip_window(index, frames[0]),
-            "target": to_clip(self._cut(index, frames, jitter, changes)),
-            "reference": to_clip(self._cut(index, references, jitter, changes)),
+            "target": self.lay_out("target", self._cut(index, frames, jitter, changes)),
+            "reference": self.lay_out("reference", self._cut(index, references, jitter, changes)),
             "jpeg_quality": quality,
         }
 
-    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Image8]:
-        clip = self.clips.clip(index)
-        views = face_views(clip, frames, jitter, changes.flip, self.size)
-        return [
-            changes.recolor(cut(clip, frame, view, self.restored))
-            for frame, view in zip(frames, views, strict=True)
-        ]
+    def _cut(self, index: int, frames: Sequence[int], jitter: Jitter, changes: ImageAugment) -> list[Picture]:
+        views = face_views(self.clips.clip(index), frames, jitter, changes.flip, self.size)
+        return [self.take(index, frame, view, changes) for frame, view in zip(frames, views, strict=True)]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32
-from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
+from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.datasets.augment import MIX_LEVELS, ImageAugment, VoiceAugment, mix_speech
-from videoretalking.datasets.base import ClipDataset, SampleSource
-from videoretalking.datasets.collection import to_image
-from videoretalking.datasets.crops import Jitter, cut_low, face_views
+from videoretalking.datasets.base import ClipDataset, Layout, SampleSource
+from videoretalking.datasets.crops import Jitter, face_views
 from videoretalking.faces.types import Crop
 
 NEEDS = ("frames_index", "boxes", "mel")
@@ -35,6 +34,8 @@ class SyncWindows(ClipDataset):
         antialias: how faces are reduced (:func:`cut_low`).
         needs: arrays that a clip must have.
     """
+
+    layouts: ClassVar[Mapping[str, Layout]] = {"faces": "halves"}
 
     def __init__(
         self,
@@ -98,10 +99,6 @@ class SyncWindows(ClipDataset):
         crops = face_views(self.clips.clip(index), frames, jitter, flip)
         return dict(zip(frames, crops, strict=True))
 
-    def _faces(self, index: int, views: Mapping[int, Crop], changes: ImageAugment) -> Floats32:
-        clip = self.clips.clip(index)
-        halves = []
-        for frame, crop in views.items():
-            image = changes.recolor(cut_low(clip, frame, crop, self.antialias))
-            halves.append(to_image(changes.degrade(image)[LNET_SIZE // 2 :]))
-        return np.concatenate(halves)
+    def _faces(self, index: int, views: Mapping[int, Crop], changes: ImageAugment) -> npt.NDArray[Any]:
+        shown = [self.take(index, frame, crop, changes, self.antialias) for frame, crop in views.items()]
+        return self.lay_out("faces", self.degrade(shown, changes))

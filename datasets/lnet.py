@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from videoretalking.core.arrays import Image8
 from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.datasets.augment import MIX_LEVELS, ImageAugment, VoiceAugment, mix_speech
-from videoretalking.datasets.base import ClipDataset, SampleSource
-from videoretalking.datasets.collection import to_clip
-from videoretalking.datasets.crops import Jitter, cut_low, face_views
+from videoretalking.datasets.base import ClipDataset, Layout, Picture, SampleSource
+from videoretalking.datasets.crops import Jitter, face_views
 from videoretalking.faces.types import Crop
 
 NEEDS = ("frames_index", "boxes", "mel")
@@ -26,6 +24,8 @@ class LNetClips(ClipDataset):
         antialias: how faces are reduced (:func:`cut_low`).
         needs: arrays that a clip must have.
     """
+
+    layouts: ClassVar[Mapping[str, Layout]] = {"target": "clip", "frame": "clip", "reference": "clip"}
 
     def __init__(self, source: SampleSource, antialias: bool = False, needs: Sequence[str] = NEEDS) -> None:
         super().__init__(source, needs, SYNC_FRAMES)
@@ -52,9 +52,9 @@ class LNetClips(ClipDataset):
         target = self.cut_target(index, frames, views, changes, sound)
         reference = self.cut(index, references, reference_views, changes)
         return sound | {
-            "frame": to_clip(changes.degrade_all(target)),
-            "reference": to_clip(changes.degrade_all(reference)),
-            "target": to_clip(target),
+            "frame": self.lay_out("frame", self.degrade(target, changes)),
+            "reference": self.lay_out("reference", self.degrade(reference, changes)),
+            "target": self.lay_out("target", target),
             **self.describe(index, frames, views, references, reference_views, sound),
         }
 
@@ -76,8 +76,10 @@ class LNetClips(ClipDataset):
         references = frames[:1] * len(frames)
         views = face_views(self.clips.clip(index), frames, Jitter(), mirrored=False)
         reference_views = self.reference_views(index, references, frames, views, Jitter(), flip=False)
-        target = to_clip(self.cut(index, frames, views, ImageAugment.none()))
-        reference = to_clip(self.cut(index, references, reference_views, ImageAugment.none()))
+        target = self.lay_out("target", self.cut(index, frames, views, ImageAugment.none()))
+        reference = self.lay_out(
+            "reference", self.cut(index, references, reference_views, ImageAugment.none())
+        )
         return {
             "audio": self.clips.speech_windows(index, frames)[None],
             "frame": target[None],
@@ -123,16 +125,15 @@ class LNetClips(ClipDataset):
         views: Sequence[Crop],
         changes: ImageAugment,
         sound: dict[str, Any],
-    ) -> list[Image8]:
+    ) -> list[Picture]:
         """The faces that belong to the sound: those of the frames."""
         return self.cut(index, frames, views, changes)
 
     def cut(
         self, index: int, frames: Sequence[int], views: Sequence[Crop], changes: ImageAugment
-    ) -> list[Image8]:
+    ) -> list[Picture]:
         """Frames of a clip as seen in ``views``, in other light and color."""
-        clip = self.clips.clip(index)
         return [
-            changes.recolor(cut_low(clip, frame, view, self.antialias))
+            self.take(index, frame, view, changes, self.antialias)
             for frame, view in zip(frames, views, strict=True)
         ]

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Image8
 from videoretalking.core.coefficients import TRAIN_WINDOW
 from videoretalking.core.constants import DNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
 from videoretalking.datasets import dnet, expert, lnet
 from videoretalking.datasets.augment import ImageAugment, VoiceAugment, silent_mel
-from videoretalking.datasets.base import SampleSource
+from videoretalking.datasets.base import Picture, SampleSource
 from videoretalking.datasets.crops import Jitter
 from videoretalking.datasets.mouths import (
     MOVING,
@@ -70,6 +69,10 @@ class NearLNetClips(lnet.LNetClips):
         needs = (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS
         super().__init__(source, antialias, needs)
 
+    def is_upright(self) -> bool:
+        """Not with references in another pose, nor with mouths pasted under silence."""
+        return super().is_upright() and not self.align_references and self.silence == 0.0
+
     def draw_sound(
         self, index: int, frames: Sequence[int], voice: VoiceAugment, rng: np.random.Generator
     ) -> dict[str, Any]:
@@ -110,7 +113,7 @@ class NearLNetClips(lnet.LNetClips):
         views: Sequence[Crop],
         changes: ImageAugment,
         sound: dict[str, Any],
-    ) -> list[Image8]:
+    ) -> list[Picture]:
         """The faces of the frames; under silence with the lower half of one frame whose mouth is closed.
 
         That half is shown in the pose of each frame, so that the mouth rests whatever the upper half does.
@@ -225,6 +228,10 @@ class NearDNetPairs(dnet.DNetPairs):
     def gap(self, num_frames: int) -> int:
         """``max_gap``, or none."""
         return self.max_gap or num_frames
+
+    def is_upright(self) -> bool:
+        """Not with sources in another pose."""
+        return super().is_upright() and not self.align_source
 
     def source_view(self, index: int, source: int, target: int) -> Crop:
         """The view of the source: that of the clip, or the target's pose."""

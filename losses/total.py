@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -30,8 +30,8 @@ def weighted_sum(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float
     return torch.stack([weights[name] * loss.float() for name, loss in losses.items()]).sum()
 
 
-def require_finite(losses: Mapping[str, torch.Tensor | float], step: int, clips: list[str]) -> None:
-    """Stop before anything is learnt from a broken batch.
+def require_finite(losses: Mapping[str, float], step: int, clips: Sequence[str]) -> None:
+    """Stop before anything is kept of what a broken batch taught.
 
     Args:
         losses: scalars by name.
@@ -41,9 +41,9 @@ def require_finite(losses: Mapping[str, torch.Tensor | float], step: int, clips:
     Raises:
         UserError: a value is NaN or infinite; the message names term, step and clips.
     """
-    broken = [name for name, value in losses.items() if not math.isfinite(torch.as_tensor(value).detach())]
+    broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
         raise UserError(
-            f"{', '.join(broken)} not finite at step {step}, weights left as they were; clips of the batch: "
+            f"{', '.join(broken)} not finite at step {step}, nothing of it was saved; clips of the batch: "
             f"{', '.join(dict.fromkeys(clips))}; look at these clips, lower optimizer.lr or use float32"
         )

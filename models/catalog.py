@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from videoretalking.core.checkpoint import read_checkpoint, save_checkpoint
 from videoretalking.core.config import from_dict, to_dict
 from videoretalking.core.errors import UserError
+from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import checkpoint_folders, find_file, find_weights
 from videoretalking.models.layers.blocks import fold_spectral_norm
 from videoretalking.models.official.layout import Layout
@@ -163,6 +164,39 @@ def load_network(
     if fold:
         fold_spectral_norm(network)
     return network.to(device)
+
+
+def from_pretrained(
+    source: str | Path,
+    network: str | None = None,
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+) -> nn.Module:
+    """Load a network from a folder or from the Hugging Face hub.
+
+    Args:
+        source: a folder such as that of a run; ``owner/name`` on the hub; or a checkpoint file.
+        network: a key of :data:`NETWORKS`; None where the source holds one checkpoint only.
+        device: where to put it.
+        revision: branch, tag or commit of the repository on the hub.
+
+    Returns:
+        As :func:`load_network`.
+
+    Raises:
+        UserError: what :func:`load_network` and :func:`core.hub.fetch_folder` raise, or several checkpoints and no
+            name.
+    """
+    if Path(source).is_file():
+        return load_network(source, expected=network, device=device)
+    folder = fetch_folder(source, revision)
+    if network is not None:
+        return load_network(folder / f"{network}.safetensors", expected=network, device=device)
+    found = sorted(path for path in folder.glob("*.safetensors") if path.stem in NETWORKS)
+    if len(found) != 1:
+        named = ", ".join(path.stem for path in found) or "no network of this project"
+        raise UserError(f"{source} holds {named}: name the one that is wanted")
+    return load_network(found[0], device=device)
 
 
 def find_checkpoint(name_or_path: str | Path, folders: tuple[Path, ...] | None = None) -> Path:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+import yaml
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from videoretalking.core.constants import TRAIN_FPS
 
 _MAX_COLUMNS = 8
-_MAX_GRID_SIDE = 192  # pixels of one picture
+_MAX_WIDTH = (
+    1536  # pixels of a grid: pictures keep their size, so that sharpness can be judged; fewer are shown
+)
 
 
 class Board:
@@ -28,6 +33,21 @@ class Board:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
+
+    def settings(self, config: Mapping[str, Any], losses: Sequence[str], step: int) -> None:
+        """The resolved config as text, and as hyperparameters beside the curves by which runs are compared.
+
+        Args:
+            config: nested settings.
+            losses: names of the losses, whose curves ``train/name`` and ``val/name`` belong to the hyperparameters.
+            step: first step of the run.
+        """
+        text = yaml.safe_dump(dict(config), sort_keys=False)
+        self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
+        curves = {f"{group}/{name}": 0.0 for group in ("train", "val") for name in ("total", *losses)}
+        writer = self._writer._get_file_writer()
+        for summary in hparams(dict(_flatten(config)), curves):
+            writer.add_summary(summary)
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         """One curve ``group/name`` a value."""
@@ -61,20 +81,30 @@ class Board:
 
 
 def make_grid(images: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Rows of pictures, all brought to the size of the largest (at most 192 pixels).
+    """Rows of pictures, all brought to the size of the largest, which keeps its own.
 
     Args:
         images: row name -> [N, 3, H, W] in [0, 1].
 
     Returns:
-        [3, rows * side, columns * side] uint8 on the CPU.
+        [3, rows * side, columns * side] uint8 on the CPU; at most eight columns, and fewer of large pictures.
     """
-    side = min(_MAX_GRID_SIDE, max(max(row.shape[-2:]) for row in images.values()))
+    side = max(max(row.shape[-2:]) for row in images.values())
+    columns = max(1, min(_MAX_COLUMNS, _MAX_WIDTH // side))
     rows = []
     for row in images.values():
-        shown = F.interpolate(row[:_MAX_COLUMNS].detach().float().cpu(), (side, side), mode="area")
+        shown = F.interpolate(row[:columns].detach().float().cpu(), (side, side), mode="area")
         rows.append(torch.cat(list(shown), dim=2))
     return _to_uint8(torch.cat(rows, dim=1))
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | float | bool]]:
+    """Dotted keys and plain values of nested settings; lists become text."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, (str, int, float, bool)) else str(value)
 
 
 def _to_uint8(image: torch.Tensor) -> torch.Tensor:

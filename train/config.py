@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from videoretalking.core.config import require_range
+from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.collection import DataConfig
 
@@ -54,6 +55,8 @@ class LoopConfig:
         seed: of weights, samples and everything random.
         device: ``auto``, ``cpu``, ``cuda`` ...
         precision: ``float32``, ``bfloat16`` or ``float16`` autocast; weights stay float32.
+        compile: let torch.compile translate the trained network; its first steps take a minute, later ones less
+            time. Needs a C++ compiler. Weights and states are the same as without.
         channels_last: keep images with their channels innermost, which is faster on CPUs and on tensor cores.
         workers: processes that prepare samples, per training process; 0 prepares them in place.
         ema_decay: factor of the moving average of the weights, which is then what gets validated and exported;
@@ -65,8 +68,15 @@ class LoopConfig:
         log_every: steps between log lines.
         image_every: steps between image grids and videos; 0 for none.
         save_every: steps between saved states and exported weights.
+        keep_every: states and weights of every so many steps stay in the folder ``kept``; 0 for none.
+        keep_last: so many of the latest states and weights stay there as well.
+        best: validation figure by whose best value ``best.safetensors`` is chosen, such as ``psnr``; "" for none.
+        best_is: whether the ``highest`` or the ``lowest`` value is the best one.
         validate_every: steps between validations; 0 for none.
-        validation_batches: micro-batches of one validation, the same ones every time.
+        validation_batches: micro-batches of one validation, the same ones every time: of clips drawn at random
+            once, not the first in order of names, which would be a few people.
+        score_clips: clips of a validation that L-Net and Wav2Lip dub as a whole for the sync scores; 0 for none.
+        score_frames: most frames of such a clip.
         preview_frames: frames of the validation video.
         plateau_steps: steps after which a sync loss that has not moved draws a warning.
     """
@@ -80,6 +90,7 @@ class LoopConfig:
     seed: int = 0
     device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
     channels_last: bool = False
     workers: int = 4
     ema_decay: float = 0.0
@@ -89,8 +100,14 @@ class LoopConfig:
     log_every: int = 50
     image_every: int = 1000
     save_every: int = 1000
+    keep_every: int = 0
+    keep_last: int = 0
+    best: str = ""
+    best_is: Literal["highest", "lowest"] | None = None
     validate_every: int = 1000
     validation_batches: int = 16
+    score_clips: int = 8
+    score_frames: int = 50
     preview_frames: int = 25
     plateau_steps: int = 5000
 
@@ -98,8 +115,16 @@ class LoopConfig:
         """Refuse numbers with which nothing is trained, logged or saved."""
         require_range(self, "steps", "batch_size", "accumulation", "log_every", "save_every", least=1)
         require_range(self, "validation_batches", "preview_frames", "plateau_steps", least=1)
-        require_range(self, "seed", "workers", "image_every", "validate_every", least=0)
+        require_range(self, "score_frames", least=SYNC_FRAMES)
+        require_range(self, "seed", "workers", "image_every", "validate_every", "score_clips", least=0)
+        require_range(self, "keep_every", "keep_last", least=0)
         require_range(self, "ema_decay", least=0, below=1)
+        if self.best and self.best_is is None:
+            raise ValueError(
+                f"best_is of LoopConfig must be highest or lowest where loop.best names {self.best}"
+            )
+        if self.best and not self.validate_every:
+            raise ValueError("validate_every of LoopConfig must be at least 1 where loop.best names a figure")
 
 
 @dataclass(frozen=True)

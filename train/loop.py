@@ -27,15 +27,26 @@ from videoretalking.core.distributed import (
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
 from videoretalking.datasets.base import ClipDataset
-from videoretalking.losses.total import require_finite, weighted_sum
-from videoretalking.models.catalog import load_network, save_network
+from videoretalking.datasets.resident import stay_resident
+from videoretalking.losses.total import weighted_sum
+from videoretalking.models.catalog import load_network
 from videoretalking.train.board import Board
 from videoretalking.train.catalog import step_class
+from videoretalking.train.compile import compile_in_place
 from videoretalking.train.config import TrainingConfig
+from videoretalking.train.keep import Keeper
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
-from videoretalking.train.samples import TrainKeys, ValidationKeys, make_loader, step_seed, to_device
-from videoretalking.train.state import hold_folder, load_state, save_state
+from videoretalking.train.samples import (
+    TrainKeys,
+    ValidationKeys,
+    make_loader,
+    score_clips,
+    step_seed,
+    to_device,
+)
+from videoretalking.train.state import Progress, hold_folder, load_state, save_state
 from videoretalking.train.steps.base import Step
+from videoretalking.train.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +77,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     task = step_class(config)(config, world.device)
     if loop.init:
         initial = load_network(loop.init, expected=config.network, device=world.device, fold=False)
-        _start_from(initial, task.exported(task.network), loop.init)
+        start_from(initial, task.exported(task.network), loop.init)
     if loop.share_batch_norm:
         share_batch_norm(task.network, world)
     generator, discriminator = task.network, task.discriminator
@@ -92,12 +103,20 @@ def _train(config: TrainingConfig, world: World) -> None:
         "task": task,
     }
     settings = to_dict(config)
-    first_step = load_state(folder, parts, settings)
+    progress = load_state(folder, parts, settings)
+    first_step = progress.step
+    judged = average.module if average is not None else generator  # what is validated and exported
+    keeper = Keeper(folder, config.network, loop, settings) if world.is_main else None
+    if keeper is not None:
+        keeper.make_up(task.exported(judged), progress)
+    if loop.compile:
+        compile_in_place(generator, world.device)
     generator_parallel = wrap_network(generator, world, task.has_unused_parameters)
     discriminator_parallel = wrap_network(discriminator, world) if discriminator is not None else None
 
     # Data.
     train_set = task.dataset(training=True)
+    resident = stay_resident(train_set, config.data.resident, world)
     keys = TrainKeys(len(train_set), loop, world, first_step)
     batches = iter(make_loader(train_set, keys, loop.workers, world.device))
     val_set = task.dataset(training=False) if config.data.val_split and loop.validate_every else None
@@ -106,26 +125,31 @@ def _train(config: TrainingConfig, world: World) -> None:
     if world.is_main:
         _write_config(folder, settings)
         board = Board(folder / "events", first_step)
+        board.settings(settings, [*task.loss_weights, *task.discriminator_loss_weights], first_step)
         parameters = sum(parameter.numel() for parameter in generator.parameters())
         logger.info(
             "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %d in %s",
             *(config.network, len(train_set), parameters / 1e6, loop.precision, world.device),
             *(world.size, first_step, loop.steps, folder),
         )
-    figures: dict[str, float] = {}
+    tally = Tally()
     clock, clock_step = time.monotonic(), first_step
 
     for step in range(first_step, loop.steps):
         torch.manual_seed(step_seed(loop.seed, step, world.rank))
-        micro_batches = [to_device(next(batches), world.device) for _ in range(loop.accumulation)]
+        micro_batches = [next(batches) for _ in range(loop.accumulation)]
+        if resident is not None:
+            micro_batches = [resident.render(batch) for batch in micro_batches]
+        micro_batches = [to_device(batch, world.device) for batch in micro_batches]
         clips = [clip for batch in micro_batches for clip in batch["clip"]]
-        logged: dict[str, float] = {}
+        losses_of_step: dict[str, torch.Tensor] = {}
         generator.train()
         if discriminator is not None:
             discriminator.train()
 
-        # Generator (the network itself where there is no adversary).
-        logged["lr"] = set_learning_rate(generator_optimizer, config.optimizer, step, loop.steps)
+        # Generator (the network itself where there is no adversary). No number is read here: the tally keeps them
+        # on the device, so that the program runs ahead of it.
+        rate = set_learning_rate(generator_optimizer, config.optimizer, step, loop.steps)
         generator_optimizer.zero_grad()
         outputs = []
         if discriminator is not None:
@@ -135,14 +159,15 @@ def _train(config: TrainingConfig, world: World) -> None:
                 with autocast(world.device, dtype):
                     output = task.generate(generator_parallel, batch, step)
                 total = weighted_sum(output.losses, task.loss_weights)
-                _record(logged, {**output.losses, **output.metrics, "total": total}, loop.accumulation)
-                require_finite(output.losses, step, clips)
+                tally.add(step, {**output.losses, "total": total}, clips)
+                tally.add(step, output.metrics, clips, required=False)
+                _accumulate(losses_of_step, output.losses, loop.accumulation)
                 scaler.scale(total / loop.accumulation).backward()
             outputs.append(output)
         scaler.unscale_(generator_optimizer)
-        logged["gradient_norm"] = gradient_norm(generator, config.optimizer.clip_norm)
-        if not scaler.is_enabled():  # the scaler skips such steps by itself and lowers its scale
-            require_finite({"gradient": logged["gradient_norm"]}, step, clips)
+        norm = gradient_norm(generator, config.optimizer.clip_norm)
+        # the scaler skips steps with broken gradients by itself and lowers its scale
+        tally.add(step, {"gradient_norm": norm}, clips, required=not scaler.is_enabled())
 
         # Discriminator, on the same images.
         adversarial = step >= task.first_adversarial_step
@@ -157,46 +182,50 @@ def _train(config: TrainingConfig, world: World) -> None:
                     with autocast(world.device, dtype):
                         losses = task.discriminate(discriminator_parallel, output, step)
                     total = weighted_sum(losses, task.discriminator_loss_weights)
-                    _record(logged, losses, loop.accumulation)
-                    require_finite(losses, step, clips)
+                    tally.add(step, losses, clips)
+                    _accumulate(losses_of_step, losses, loop.accumulation)
                     scaler.scale(total / loop.accumulation).backward()
             scaler.unscale_(discriminator_optimizer)
             norm = gradient_norm(discriminator, settings_d.clip_norm)
-            if not scaler.is_enabled():
-                require_finite({"discriminator gradient": norm}, step, clips)
+            tally.add(step, {"discriminator_gradient_norm": norm}, clips, required=not scaler.is_enabled())
             scaler.step(discriminator_optimizer)
 
         scaler.step(generator_optimizer)
         scaler.update()
         if average is not None:
             average.update_parameters(generator)
-        task.after_step(logged, step)
+        task.after_step(losses_of_step, step)
 
-        # Reports and state, after ``done`` steps.
+        # Reports and state, after ``done`` steps. Whatever is not finite stops the run before it reaches a file.
         done = step + 1
         last = done == loop.steps
-        if board is not None and (done % loop.log_every == 0 or last):
-            speed = (done - clock_step) / max(time.monotonic() - clock, 1e-9)
-            clock, clock_step = time.monotonic(), done
-            board.scalars("train", logged | {"steps_per_second": speed}, done)
-            logger.info(
-                "step %d/%d, %s, %s", done, loop.steps, _list(logged), _time_left(loop.steps - done, speed)
-            )
+        if done % loop.log_every == 0 or last:
+            logged = {"lr": rate} | tally.report()
+            if board is not None:
+                speed = (done - clock_step) / max(time.monotonic() - clock, 1e-9)
+                clock, clock_step = time.monotonic(), done
+                board.scalars("train", logged | {"steps_per_second": speed}, done)
+                logger.info(
+                    "step %d/%d, %s, %s",
+                    *(done, loop.steps, _list(logged), _time_left(loop.steps - done, speed)),
+                )
         if board is not None and loop.image_every and (done % loop.image_every == 0 or last):
             board.grid("train", outputs[0].images, done)
         del outputs, output
+        progress = Progress(done, progress.figures)
         if val_set is not None and (done % loop.validate_every == 0 or last):
-            judged = average.module if average is not None else generator
-            figures = _validate(task, judged, val_set, config, world, step, board)
-            task.after_validation(figures)
-        if world.is_main and (done % loop.save_every == 0 or last):
-            save_state(folder, parts, done, settings)
-            exported = task.exported(average.module if average is not None else generator)
-            extra = {"step": done, "figures": figures, "training": settings}
-            save_network(folder / f"{config.network}.safetensors", exported, loop.license, extra)
-    if board is not None:
+            tally.check()
+            progress = Progress(done, _validate(task, judged, val_set, config, world, step, board))
+            task.after_validation(progress.figures)
+            if keeper is not None:
+                keeper.judge(task.exported(judged), progress)
+        if keeper is not None and keeper.is_due(done):
+            tally.check()
+            save_state(folder, parts, progress, settings)
+            keeper.save(task.exported(judged), progress)
+    if board is not None and keeper is not None:
         board.close()
-        logger.info("finished: weights in %s", folder / f"{config.network}.safetensors")
+        logger.info("finished: weights in %s", keeper.weights)
 
 
 @torch.no_grad()
@@ -209,21 +238,23 @@ def _validate(
     step: int,
     board: Board | None,
 ) -> dict[str, float]:
-    """Mean losses and metrics over the fixed validation batches; grid and video of the first one."""
+    """Mean losses and metrics over the fixed validation batches, figures of whole clips; grid and video of one."""
     loop = config.loop
     network.eval()
     if task.discriminator is not None:
         task.discriminator.eval()
     keys = ValidationKeys(len(val_set), loop, world)
-    sums: dict[str, float] = {}
+    tally = Tally()
     shown = board is not None and loop.image_every > 0
     for index, batch in enumerate(make_loader(val_set, keys, loop.workers, world.device)):
         with autocast(world.device, DTYPES[loop.precision]):
             output = task.generate(network, to_device(batch, world.device), step)
-        _record(sums, {**output.losses, **output.metrics}, loop.validation_batches)
+        tally.add(step, {**output.losses, **output.metrics}, required=False)
         if index == 0 and shown and board is not None:
             board.grid("val", output.images, step + 1)
-    figures = average_over_world(sums, world)
+    with autocast(world.device, DTYPES[loop.precision]):
+        scores = task.score(network, val_set, score_clips(len(val_set), loop, world))
+    figures = average_over_world(tally.report() | scores, world)
     if board is not None:
         board.scalars("val", figures, step + 1)
         logger.info("validation after step %d: %s", step + 1, _list(figures))
@@ -235,8 +266,24 @@ def _validate(
     return figures
 
 
-def _start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
-    """Copy the weights of ``initial``; parts that ``network`` lacks (an ablation) are left out."""
+def start_from(initial: nn.Module, network: nn.Module, path: str) -> None:
+    """Copy the weights of a network into another one.
+
+    Args:
+        initial: where they come from; parts that ``network`` lacks (an ablation) are left out.
+        network: where they go.
+        path: of ``initial``, for the message.
+
+    Raises:
+        UserError: ``network`` has parts that ``initial`` lacks, or of another size.
+    """
+    made_with, wanted_sizes = to_dict(initial.config), to_dict(network.config)
+    for key in sorted(made_with.keys() & wanted_sizes.keys()):
+        if made_with[key] != wanted_sizes[key]:
+            logger.warning(
+                "loop.init: %s was made with model.%s=%s, this run has %s",
+                *(path, key, made_with[key], wanted_sizes[key]),
+            )
     given, wanted = initial.state_dict(), network.state_dict()
     unfit = [name for name, value in wanted.items() if name not in given or given[name].shape != value.shape]
     if unfit:
@@ -263,10 +310,11 @@ def _micro_steps(
             yield item, contextlib.nullcontext()
 
 
-def _record(logged: dict[str, float], values: Mapping[str, torch.Tensor], count: int) -> None:
+def _accumulate(sums: dict[str, torch.Tensor], values: Mapping[str, torch.Tensor], count: int) -> None:
     """Add the ``count``-th part of every value, so that ``count`` calls make a mean."""
     for name, value in values.items():
-        logged[name] = logged.get(name, 0.0) + float(value.detach()) / count
+        part = value.detach() / count
+        sums[name] = sums[name] + part if name in sums else part
 
 
 def _write_config(folder: Path, settings: Mapping[str, Any]) -> None:

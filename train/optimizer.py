@@ -30,6 +30,6 @@ def set_learning_rate(
     return rate
 
 
-def gradient_norm(network: nn.Module, clip_norm: float) -> float:
-    """Norm of all gradients before clipping; they are clipped to ``clip_norm`` unless that is 0."""
-    return float(nn.utils.clip_grad_norm_(network.parameters(), clip_norm or math.inf))
+def gradient_norm(network: nn.Module, clip_norm: float) -> torch.Tensor:
+    """Norm of all gradients before clipping, a scalar on the device; they are clipped unless ``clip_norm`` is 0."""
+    return nn.utils.clip_grad_norm_(network.parameters(), clip_norm or math.inf)

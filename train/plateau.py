@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 logger = logging.getLogger(__name__)
 
 _LEAST_DROP = 0.02  # of the first window's mean
@@ -23,18 +25,18 @@ class PlateauWatch:
         self.name = name
         self.window = window
         self._first: float | None = None
-        self._sum = 0.0
+        self._sum: float | torch.Tensor = 0.0  # stays on the device until the window ends
         self._count = 0
 
-    def update(self, losses: Mapping[str, float], step: int) -> None:
+    def update(self, losses: Mapping[str, torch.Tensor], step: int) -> None:
         """Take the losses of one step, in which this one may be missing; warn at the end of an idle window."""
         if self.name in losses:
-            self._sum += losses[self.name]
+            self._sum = self._sum + losses[self.name].detach().float()
             self._count += 1
         if (step + 1) % self.window:
             return
         if self._count:
-            mean = self._sum / self._count
+            mean = float(self._sum) / self._count
             if self._first is None:
                 self._first = mean
             elif mean > (1.0 - _LEAST_DROP) * self._first:
@@ -51,7 +53,7 @@ class PlateauWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """State for a resumed run."""
-        return {"first": self._first, "sum": self._sum, "count": self._count}
+        return {"first": self._first, "sum": float(self._sum), "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""

@@ -58,16 +58,16 @@ class TrainKeys(Sampler[list[Key]]):
 
 
 class ValidationKeys(Sampler[list[Key]]):
-    """The same micro-batches at every validation: clip after clip, each with its own window.
+    """The same micro-batches at every validation: clips in an order drawn once, each with its own window.
 
     Args:
         length: samples of the data set.
-        loop: batch size and number of batches.
+        loop: batch size, number of batches and seed.
         world: this process.
     """
 
     def __init__(self, length: int, loop: LoopConfig, world: World) -> None:
-        self.length = length
+        self.order = validation_order(length, loop)
         self.loop = loop
         self.world = world
         self.micro_size = micro_batch_size(loop, world)
@@ -76,10 +76,24 @@ class ValidationKeys(Sampler[list[Key]]):
         return self.loop.validation_batches
 
     def __iter__(self) -> Iterator[list[Key]]:
+        length = len(self.order)
         for batch in range(self.loop.validation_batches):
             first = (batch * self.world.size + self.world.rank) * self.micro_size
             positions = range(first, first + self.micro_size)
-            yield [(_VALIDATION_EPOCH + p // self.length, p % self.length) for p in positions]
+            yield [(_VALIDATION_EPOCH + p // length, self.order[p % length]) for p in positions]
+
+
+def validation_order(length: int, loop: LoopConfig) -> list[int]:
+    """The clips in the order in which validation takes them: neighbors in the manifest are often one person."""
+    order: list[int] = np.random.default_rng([loop.seed, _VALIDATION_EPOCH]).permutation(length).tolist()
+    return order
+
+
+def score_clips(length: int, loop: LoopConfig, world: World) -> list[int]:
+    """The clips that this process dubs as a whole: its share of ``loop.score_clips``, as many as the others'."""
+    share = -(-min(loop.score_clips, length) // world.size)
+    order = validation_order(length, loop)
+    return [order[(number * world.size + world.rank) % length] for number in range(share)]
 
 
 def micro_batch_size(loop: LoopConfig, world: World) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +63,35 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def save_state(folder: Path, parts: Mapping[str, Any], step: int, config: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: number of finished steps.
+        figures: of the latest validation.
+    """
+
+    step: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def save_state(folder: Path, parts: Mapping[str, Any], progress: Progress, config: Mapping[str, Any]) -> None:
     """Write ``state.pt``; a process killed at any moment leaves either the old or the new one.
 
     Args:
         folder: run folder.
         parts: name -> object with ``state_dict``, or None.
-        step: number of finished steps.
+        progress: how far the run is.
         config: the resolved config.
     """
     state = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    saved = {"step": progress.step, "figures": progress.figures, "config": dict(config), "parts": state}
     with atomic_path(folder / STATE) as temporary:
-        torch.save({"step": step, "config": dict(config), "parts": state}, temporary)
+        torch.save(saved, temporary)
 
 
-def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]) -> Progress:
     """Restore every part in place.
 
     Args:
@@ -85,14 +100,14 @@ def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]
         config: the resolved config; differences to the saved one are logged.
 
     Returns:
-        The number of finished steps; 0 if there is no state yet.
+        How far the run was; nothing done if there is no state yet.
 
     Raises:
         UserError: the state is damaged or belongs to another kind of run.
     """
     path = folder / STATE
     if not path.is_file():
-        return 0
+        return Progress()
     saved = read_foreign(path)
     wanted = {name for name, part in parts.items() if part is not None}
     if set(saved["parts"]) != wanted:
@@ -110,7 +125,7 @@ def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]
             raise UserError(
                 f"{path} does not fit this config ({reason}); give loop.folder a new name"
             ) from None
-    return int(saved["step"])
+    return Progress(int(saved["step"]), dict(saved.get("figures", {})))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

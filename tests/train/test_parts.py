@@ -300,11 +300,11 @@ def test_plateau_is_noticed(caplog: pytest.LogCaptureFixture, last: float, warne
     values = np.linspace(0.693, last, 20)
     with caplog.at_level(logging.WARNING):
         for step, value in enumerate(values[:15]):
-            watch.update({"bce": float(value), "l1": 0.5}, step)
+            watch.update({"bce": torch.tensor(value), "l1": torch.tensor(0.5)}, step)
         resumed = PlateauWatch("bce", window=10)
         resumed.load_state_dict(watch.state_dict())
         for step, value in enumerate(values[15:], start=15):
-            resumed.update({"bce": float(value), "l1": 0.5}, step)
+            resumed.update({"bce": torch.tensor(value), "l1": torch.tensor(0.5)}, step)
     assert ("does not move" in caplog.text) == warned and "l1" not in caplog.text
 
 

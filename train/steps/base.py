@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -104,8 +104,18 @@ class Step(ABC):
         """Frames [T, 3, H, W] of a short video made from the first clip of ``dataset(training=False)``, or None."""
         return None
 
-    def after_step(self, losses: Mapping[str, float], step: int) -> None:  # noqa: B027 - optional
-        """React to the losses of one training step, from 0."""
+    def score(self, network: nn.Module, dataset: ClipDataset, clips: Sequence[int]) -> dict[str, float]:
+        """Figures of whole validation clips that windows of five frames cannot give; {} where there are none.
+
+        Args:
+            network: the network to judge, in eval mode.
+            dataset: ``dataset(training=False)``.
+            clips: indices of the clips.
+        """
+        return {}
+
+    def after_step(self, losses: Mapping[str, torch.Tensor], step: int) -> None:  # noqa: B027 - optional
+        """React to the losses of one training step, from 0: the means of its micro-batches, on the device."""
 
     def after_validation(self, values: Mapping[str, float]) -> None:  # noqa: B027 - optional
         """React to validation losses and metrics."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from videoretalking.datasets.base import ClipDataset
-from videoretalking.datasets.lnet import LNetClips
 from videoretalking.losses.perceptual import l1_loss
 from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.models.lnet import LNet, LNetConfig
 from videoretalking.train.config import FrozenConfig, PerceptualConfig, TrainingConfig
 from videoretalking.train.frozen import load_expert, load_features, make_perceptual_loss
-from videoretalking.train.steps.base import StepOutput, image_metrics
-from videoretalking.train.steps.sync import SyncStep, judge_sync
-from videoretalking.train.steps.talking import dub_clip, paint, show_clips
+from videoretalking.train.steps.base import StepOutput
+from videoretalking.train.steps.sync import judge_sync
+from videoretalking.train.steps.talking import TalkingStep, face_metrics, paint, show_clips
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class LNetTrainingConfig(TrainingConfig):
     model: LNetConfig = field(default_factory=LNetConfig)
 
 
-class LNetStep(SyncStep):
+class LNetStep(TalkingStep):
     """Paint the masked lower half of five consecutive frames.
 
     Args:
@@ -62,7 +60,6 @@ class LNetStep(SyncStep):
         device: where to compute.
     """
 
-    samples: ClassVar[type[ClipDataset]] = LNetClips
     config: LNetTrainingConfig
 
     def __init__(self, config: LNetTrainingConfig, device: torch.device) -> None:
@@ -90,8 +87,4 @@ class LNetStep(SyncStep):
         """Losses ``l1`` and ``perceptual`` of clips [B, 3, T, H, W], and metrics."""
         frames, target_frames = unroll_clip(output), unroll_clip(target)
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(frames, target_frames)}
-        return losses, image_metrics(network, frames, target_frames)
-
-    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
-        """A clip with its own speech: reference, output, target side by side."""
-        return dub_clip(network, dataset, self.config.loop.preview_frames, self.device)
+        return losses, face_metrics(network, frames, target_frames)

@@ -32,7 +32,7 @@ class SyncStep(Step):
         super().__init__(config, device)
         self.watch = PlateauWatch(self.sync_name, config.loop.plateau_steps)
 
-    def after_step(self, losses: Mapping[str, float], step: int) -> None:
+    def after_step(self, losses: Mapping[str, torch.Tensor], step: int) -> None:
         """Watch the sync loss."""
         self.watch.update(losses, step)
 

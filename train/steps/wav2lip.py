@@ -6,13 +6,11 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from videoretalking.datasets.base import ClipDataset
-from videoretalking.datasets.lnet import LNetClips
 from videoretalking.losses.adversarial import discriminator_loss, generator_loss
 from videoretalking.losses.perceptual import l1_loss
 from videoretalking.losses.sync import sync_bce_loss, sync_probability
@@ -22,9 +20,8 @@ from videoretalking.models.lipsync_expert import stack_lower_half
 from videoretalking.models.wav2lip import Wav2Lip, Wav2LipConfig
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, TrainingConfig
 from videoretalking.train.frozen import load_expert
-from videoretalking.train.steps.base import StepOutput, image_metrics
-from videoretalking.train.steps.sync import SyncStep
-from videoretalking.train.steps.talking import dub_clip, paint, show_clips
+from videoretalking.train.steps.base import StepOutput
+from videoretalking.train.steps.talking import TalkingStep, face_metrics, paint, show_clips
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +63,7 @@ class Wav2LipTrainingConfig(TrainingConfig):
     discriminator: QualityDiscriminatorConfig = field(default_factory=QualityDiscriminatorConfig)
 
 
-class Wav2LipStep(SyncStep):
+class Wav2LipStep(TalkingStep):
     """Paint the masked lower half, under the expert and the quality discriminator.
 
     Args:
@@ -74,7 +71,6 @@ class Wav2LipStep(SyncStep):
         device: where to compute.
     """
 
-    samples: ClassVar[type[ClipDataset]] = LNetClips
     config: Wav2LipTrainingConfig
 
     def __init__(self, config: Wav2LipTrainingConfig, device: torch.device) -> None:
@@ -101,7 +97,7 @@ class Wav2LipStep(SyncStep):
         output = paint(network, batch)
         target = batch["target"]
         losses = {"l1": l1_loss(output, target)}
-        metrics = image_metrics(network, unroll_clip(output), unroll_clip(target))
+        metrics = face_metrics(network, unroll_clip(output), unroll_clip(target))
         if self.gate_open or not network.training:  # its value in validation opens the gate
             heard, seen = self.expert(batch["sync_audio"], stack_lower_half(self.judged(output, target)))
             losses["sync"] = sync_bce_loss(heard, seen, seen.new_ones(len(seen)))
@@ -125,10 +121,6 @@ class Wav2LipStep(SyncStep):
     def discriminator_optimizer(self) -> OptimizerConfig:
         """The same as the generator's."""
         return self.config.optimizer
-
-    def preview(self, network: nn.Module, dataset: ClipDataset) -> torch.Tensor | None:
-        """A clip with its own speech: reference, output, target side by side."""
-        return dub_clip(network, dataset, self.config.loop.preview_frames, self.device)
 
     def after_validation(self, values: Mapping[str, float]) -> None:
         """Open the gate of the sync loss for good once its validation value is low enough."""

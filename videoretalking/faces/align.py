@@ -75,7 +75,7 @@ _PAD_BELOW_SHARE = 0.07  # of the height of the box
 
 _LANDMARK_CROP_FACTOR = 1.6  # side of the landmark network's crop over the longer side of the landmarks' box
 _MAX_CHANNELS = 4  # that OpenCV reduces by pixel areas
-_MIN_SCALE = 0.75  # crops that shrink the frame further than this are low-pass filtered first
+MIN_SCALE = 0.75  # crops that shrink the frame further than this are low-pass filtered first
 
 
 def five_points(landmarks: npt.ArrayLike) -> Floats:
@@ -281,7 +281,7 @@ def warp(
         [height, width(, C)] of the type of ``image``.
     """
     scale = Crop(matrix, size).scale
-    if scale < _MIN_SCALE:
+    if scale < MIN_SCALE:
         image, matrix = _shrink(image, matrix, size, scale)
     border = cv2.BORDER_REPLICATE if edge else cv2.BORDER_CONSTANT
     warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from videoretalking.core.config import to_dict
 from videoretalking.core.files import check_output
+from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import user_folder
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
@@ -34,7 +35,7 @@ class Retalker:
 
     Example::
 
-        retalker = Retalker.from_pretrained()
+        retalker = Retalker.from_pretrained()  # or a folder, or owner/name on the Hugging Face hub
         report = retalker.dub("speaker.mp4", "speech.wav", "dubbed.mp4")
 
         analysis = retalker.analyze("speaker.mp4")
@@ -57,16 +58,25 @@ class Retalker:
         self.tools = tools
 
     @classmethod
-    def from_pretrained(cls, config: InferenceConfig | None = None) -> Retalker:
+    def from_pretrained(
+        cls, source: str | Path | InferenceConfig | None = None, config: InferenceConfig | None = None
+    ) -> Retalker:
         """Load weights: the converted official ones where they are, else the bundled ones.
 
         Args:
+            source: where the weights come from instead: a folder, or ``owner/name`` on the Hugging Face hub.
+                Settings alone may stand here as well.
             config: settings; None takes the defaults.
 
         Raises:
             UserError: missing or damaged weights, or a device that is not there.
         """
+        if isinstance(source, InferenceConfig):
+            source, config = None, source
         config = config or InferenceConfig()
+        if source is not None:
+            weights_config = replace(config.weights, family=str(fetch_folder(source)))
+            config = replace(config, weights=weights_config)
         weights = choose_weights(config.weights, networks=config.render.networks)
         engine = Engine.from_config(config.runtime)
         networks = load_networks(weights, config.render, engine)
