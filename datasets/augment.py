@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Floats32, Floats64, Image8
 from videoretalking.core.config import require_range
 from videoretalking.datasets.clips import decode_jpeg, encode_jpeg
 
@@ -113,10 +113,12 @@ class ImageAugment:
         """Change light and color; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
-        # towards or away from the mean of the three channels, then gain and bias, as one matrix
+        return np.asarray(cv2.transform(frame, self.color_matrix(255.0)), np.uint8)
+
+    def color_matrix(self, white: float) -> Floats64:
+        """[3, 4] on RGB in [0, ``white``]: towards or away from the mean of the channels, then gain and bias."""
         mix = self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
-        matrix = np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
-        return np.asarray(cv2.transform(frame, matrix), np.uint8)
+        return np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias * (white / 255.0))])
 
     def degrade(self, frame: Image8) -> Image8:
         """Cover, blur and compress; applied to inputs only."""
