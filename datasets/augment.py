@@ -112,13 +112,12 @@ class ImageAugment:
         """Change light and color; applied to inputs and targets alike."""
         if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
             return frame
-        return np.asarray(cv2.transform(frame, self.color_matrix()), np.uint8)
+        return np.asarray(cv2.transform(frame, self.color_matrix(255.0)), np.uint8)
 
-    def color_matrix(self) -> Floats64:
-        """[3, 4] RGB levels and 1 -> RGB levels."""
-        # towards or away from the mean of the three channels, then gain and bias, as one matrix
+    def color_matrix(self, white: float) -> Floats64:
+        """[3, 4] on RGB in [0, ``white``]: towards or away from the mean of the channels, then gain and bias."""
         mix = self.saturation * np.eye(3) + (1.0 - self.saturation) / 3.0
-        return np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias)])
+        return np.column_stack([self.gain[:, None] * mix, np.full(3, self.bias * (white / 255.0))])
 
     def degrade(self, frame: Image8) -> Image8:
         """Cover, blur and compress; applied to inputs only."""

@@ -137,11 +137,19 @@ class ClipCollection:
         if not needs_mel:
             return num_frames
         columns = np.load(folder / "mel.npy", mmap_mode="r").shape[1]
+        return len(self._voiced(columns, num_frames))
+
+    def voiced_frames(self, index: int) -> range:
+        """Frames of a clip with sound that have a full speech window, where not every clip needs sound."""
+        clip = self.clip(index)
+        return self._voiced(clip.mel.shape[1], len(clip))
+
+    def _voiced(self, columns: int, num_frames: int) -> range:
         first = max(0, -self.audio_offset)
         last = num_frames
         while last > first and mel_start(last - 1 + self.audio_offset) + MEL_WINDOW > columns:
             last -= 1
-        return max(0, last - first)
+        return range(first, max(first, last))
 
 
 def mel_start(frame: int) -> int:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from videoretalking.core.colors import BT601_LUMA
 
 _BLOCK = 8
+_BLUR_RADIUS = 5  # pixels; enough for a standard deviation of 2
+_LEAST_SIGMA = 1e-3
 _LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -52,6 +54,33 @@ def degrade(image: torch.Tensor, quality: torch.Tensor, size: int, antialias: bo
     if antialias:
         return F.interpolate(compressed, size=size, mode="area").clamp(0.0, 1.0)
     return _resize(compressed, (size, size)).clamp(0.0, 1.0)
+
+
+def blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur, each image with its own width.
+
+    Args:
+        image: [B, C, H, W].
+        sigma: [B] standard deviations in pixels, at most 2; 0 leaves an image as it is.
+
+    Returns:
+        [B, C, H, W].
+    """
+    offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=image.device, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (offsets / sigma.float().clamp(min=_LEAST_SIGMA)[:, None]).square())
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    batch, channels = image.shape[:2]
+    kernel = weights.repeat_interleave(channels, dim=0)[:, None, :, None]  # [B * C, 1, taps, 1]
+    flat = F.pad(image.float().flatten(0, 1)[None], [_BLUR_RADIUS] * 4, mode="replicate")
+    flat = F.conv2d(flat, kernel, groups=batch * channels)
+    flat = F.conv2d(flat, kernel.transpose(2, 3), groups=batch * channels)
+    return flat[0].unflatten(0, (batch, channels))
+
+
+def recolor(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] in [0, 1] under one [3, 4] matrix an image: the same shape, in [0, 1]."""
+    mixed = torch.einsum("bij,bjhw->bihw", matrix[:, :, :3], image)
+    return (mixed + matrix[:, :, 3, None, None]).clamp(0.0, 1.0)
 
 
 def jpeg(image: torch.Tensor, quality: torch.Tensor, subsampled: bool = True) -> torch.Tensor:

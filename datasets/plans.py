@@ -148,7 +148,7 @@ class Planner:
             axes.append(
                 _axis(reduction, decoded[axis], view.matrix[axis, axis] / part, center, shrink, view.size)
             )
-        color = changes.color_matrix().ravel().tolist()
+        color = changes.color_matrix(255.0).ravel().tolist()
         return Plan(
             clip, frame, float(restored), view.size[0], REDUCE[antialias], axes[0], axes[1], tuple(color)
         ).row()

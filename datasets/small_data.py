@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.coefficients import TRAIN_WINDOW
-from videoretalking.core.constants import DNET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
-from videoretalking.datasets import dnet, expert, lnet
-from videoretalking.datasets.augment import ImageAugment, VoiceAugment, silent_mel
+from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, MEL_BANDS, MEL_WINDOW, SYNC_FRAMES
+from videoretalking.datasets import dnet, enet, expert, lnet
+from videoretalking.datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, silent_mel
 from videoretalking.datasets.base import Picture, SampleSource
 from videoretalking.datasets.crops import Jitter
 from videoretalking.datasets.mouths import (
@@ -248,3 +248,54 @@ class NearDNetPairs(dnet.DNetPairs):
             "source_points": border_points(points[source], self.source_view(index, source, target)),
             "target_points": border_points(points[target], self.view(index)),
         }
+
+
+class BlurredENetClips(enet.ENetClips):
+    """E-Net's samples from clips and stills, with draws that spoil what E-Net is given beyond compression.
+
+    L-Net's faces are blurred and off in color. A network that never saw such faces keeps both, and one whose input
+    holds everything but the finest detail needs no reference.
+
+    Args:
+        source: where samples come from.
+        targets: ``restored`` or ``original``.
+        num_frames: length of the window; 1 where stills take part.
+        jpeg_quality: range of the quality with which inputs are compressed.
+        size: side of the faces in pixels.
+        blur: largest standard deviation of the blur, in pixels of the low-resolution face.
+        cast: strength of a change of light and color that the reference does not have, 0 .. 1.
+    """
+
+    def __init__(
+        self,
+        source: SampleSource,
+        targets: enet.Targets = "restored",
+        num_frames: int = 1,
+        jpeg_quality: tuple[int, int] = (60, 100),
+        size: int = ENET_SIZE,
+        blur: float = 0.0,
+        cast: float = 0.0,
+    ) -> None:
+        needs = [name for name in enet.NEEDS if name != "mel"]
+        super().__init__(source, targets, num_frames, jpeg_quality, size, needs)
+        self.blur = blur
+        self.cast = cast
+
+    def hear(self, index: int, frames: Sequence[int]) -> dict[str, Any]:
+        """The sound, and ``speech``, a float32 scalar: 0 for a still or where the sound ends too early."""
+        if self.clips.clip(index).has("mel") and frames[-1] in self.clips.voiced_frames(index):
+            return super().hear(index, frames) | {"speech": np.float32(1.0)}
+        silence = np.zeros((len(frames), 1, MEL_BANDS, MEL_WINDOW), np.float32)
+        return {"audio": silence, "sync_audio": silence[0], "speech": np.float32(0.0)}
+
+    def draw_changes(self, rng: np.random.Generator) -> dict[str, Any]:
+        """``blur`` float32 scalar, ``cast`` float32 [3, 4] on RGB in [0, 1], ``part`` float32 [2] in [0, 1]."""
+        sigma = np.float32(rng.uniform(0.0, self.blur))
+        change = ImageAugment.draw(AugmentConfig(color=self.cast), rng)
+        part = rng.uniform(size=2).astype(np.float32)
+        return {"blur": sigma, "cast": change.color_matrix(1.0).astype(np.float32), "part": part}
+
+    def no_changes(self) -> dict[str, Any]:
+        """Draws that spoil nothing."""
+        none = ImageAugment.none().color_matrix(1.0).astype(np.float32)
+        return {"blur": np.float32(0.0), "cast": none}

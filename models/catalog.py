@@ -72,6 +72,7 @@ NETWORKS: Mapping[str, Entry] = {
     "gfpgan": Entry("gfpgan", "GFPGAN"),
     "ganimation": Entry("ganimation", "GANimation"),
     "arcface": Entry("arcface", "ArcFace"),
+    "sface": Entry("sface", "SFace", released=False),
     "vgg19": Entry("vgg", "VGG19Features"),
     "efficientnet_lite0": Entry("efficientnet_lite", "EfficientNetLite0"),
     "retinaface": Entry("retinaface", "RetinaFace"),

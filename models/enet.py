@@ -48,7 +48,8 @@ class ENet(nn.Module):
 
     The released network draws fresh noise at every call, which makes a video flicker.
     Here every style convolution has one noise map, drawn once from ``config.noise_seed``, the same for
-    every frame and machine.
+    every frame and machine. Training draws new maps for every sample, as StyleGAN2 does: on the fixed ones the
+    network would learn where each grain lies.
 
     Args:
         config: sizes.
@@ -76,33 +77,50 @@ class ENet(nn.Module):
         self.to_rgbs = nn.ModuleList(to_rgbs)
 
     def forward(
-        self, low_res: torch.Tensor, reference: torch.Tensor, fresh_noise: bool = False
+        self, low_res: torch.Tensor, reference: torch.Tensor, noise_seeds: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Enhance.
 
         Args:
-            low_res: [B, 3, 96, 96] RGB in [0, 1], L-Net's output.
+            low_res: [B, 3, 96, 96] RGB in [0, 1], L-Net's output; with ``noise_seeds`` a square part of it will do.
             reference: [B, 3, 384, 384] RGB in [0, 1], whose identity is kept.
-            fresh_noise: draw new noise, as the release does and StyleGAN2 trains; never while rendering.
+            noise_seeds: [B] integers from which the noise of each image is drawn, for training; None takes the
+                fixed maps. A seed for each image, so that its noise depends neither on the batch nor on the process
+                that computes it.
 
         Returns:
             [B, 3, 384, 384] RGB around [0, 1], not clipped, float32.
         """
-        return self.paint(low_res, self.identity_encoder(reference), fresh_noise)
+        return self.paint(low_res, self.identity_encoder(reference), noise_seeds)
 
-    def paint(self, low_res: torch.Tensor, style: torch.Tensor, fresh_noise: bool = False) -> torch.Tensor:
+    def paint(
+        self, low_res: torch.Tensor, style: torch.Tensor, noise_seeds: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """:meth:`forward` with the identity encoder's style code, [B or 1, style_size]; sharing one is faster."""
         image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
         features = image
+        noise = self.fixed_noise() if noise_seeds is None else self.draw_noise(noise_seeds, low_res.shape[-1])
         for index, conv in enumerate(self.style_convs):
-            noise = self.get_buffer(f"noise{index}")
-            if fresh_noise:
-                noise = torch.randn(len(features), *noise.shape[1:], device=noise.device)
-            features = conv(features, style, noise)
+            features = conv(features, style, noise[index])
             if index % 2 == 1:
                 image = self.to_rgbs[index // 2](features, style, image)
         margin = _PADDING * 2 ** len(self.to_rgbs)
         return image[..., margin:-margin, margin:-margin].float()
+
+    def fixed_noise(self) -> list[torch.Tensor]:
+        """The map [1, 1, H, W] of each style convolution."""
+        return [self.get_buffer(f"noise{index}") for index in range(len(self.style_convs))]
+
+    def draw_noise(self, seeds: torch.Tensor, low_size: int) -> list[torch.Tensor]:
+        """New maps [B, 1, H, W] for each style convolution from [B] integers, for faces of ``low_size`` pixels."""
+        device = self.get_buffer("noise0").device
+        count, padded = len(self.style_convs), low_size + 2 * _PADDING
+        sides = [padded * 2 ** (index // 2 + 1) for index in range(count)]
+        rows = []
+        for seed in seeds.tolist():
+            generator = torch.Generator(device).manual_seed(seed)
+            rows.append([torch.randn(1, side, side, generator=generator, device=device) for side in sides])
+        return [torch.stack(maps) for maps in zip(*rows, strict=True)]
 
 
 class IdentityEncoder(nn.Module):

@@ -11,6 +11,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.core.locations import bundled, find_file
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.small_data.dnet import DNetSmallDataConfig, DNetSmallDataStep
+from videoretalking.train.small_data.enet import ENetSmallDataConfig, ENetSmallDataStep
 from videoretalking.train.small_data.expert import ExpertSmallDataConfig, ExpertSmallDataStep
 from videoretalking.train.small_data.lnet import LNetSmallDataConfig, LNetSmallDataStep
 from videoretalking.train.small_data.wav2lip import Wav2LipSmallDataConfig, Wav2LipSmallDataStep
@@ -32,6 +33,7 @@ STEPS: Mapping[str, tuple[type[Any], type[Step]]] = {
     "landmarks": (LandmarkTrainingConfig, LandmarkStep),
     "dnet_small_data": (DNetSmallDataConfig, DNetSmallDataStep),
     "lnet_small_data": (LNetSmallDataConfig, LNetSmallDataStep),
+    "enet_small_data": (ENetSmallDataConfig, ENetSmallDataStep),
     "lipsync_expert_small_data": (ExpertSmallDataConfig, ExpertSmallDataStep),
     "wav2lip_small_data": (Wav2LipSmallDataConfig, Wav2LipSmallDataStep),
 }

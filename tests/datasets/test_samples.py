@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from videoretalking.core.arrays import Image8
-from videoretalking.core.coefficients import motion_window
+from videoretalking.core.coefficients import IDENTITY, NUM_EXPRESSION, motion_window
+from videoretalking.core.landmarks import MIRRORED
+from videoretalking.core.locations import checkpoint_folder
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.base import SampleSource
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.collection import DataConfig
-from videoretalking.datasets.crops import cut, cut_low, face_crop
+from videoretalking.datasets.crops import Jitter, cut, cut_low, face_crop, mirror
 from videoretalking.datasets.dnet import DNetPairs
-from videoretalking.datasets.enet import ENetClips
+from videoretalking.datasets.enet import ENetClips, from_recognition
 from videoretalking.datasets.expert import SyncWindows
 from videoretalking.datasets.landmarks import LandmarkCrops
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.datasets.mouths import inner_lip_gap, mouth_points, replace_lower_half
-from videoretalking.datasets.small_data import MouthWindows, NearDNetPairs, NearLNetClips, draw_near
+from videoretalking.datasets.small_data import (
+    BlurredENetClips,
+    MouthWindows,
+    NearDNetPairs,
+    NearLNetClips,
+    draw_near,
+)
+from videoretalking.faces.align import RECOGNITION_TEMPLATE, box_crop, five_points, lipsync_box
+from videoretalking.faces.face_model import FaceModel, rotation_matrices
 from videoretalking.faces.types import Crop
 
 NONE = AugmentConfig()
@@ -42,6 +54,8 @@ def build(kind: str, data: DataConfig, augment: AugmentConfig = NONE, seed: int 
         return MouthWindows(source, num_windows=3)
     if kind == "enet":
         return ENetClips(source, num_frames=2, size=96)
+    if kind == "blurred enet":
+        return BlurredENetClips(source, num_frames=2, size=96, blur=1.5, cast=0.5)
     if kind == "landmarks":
         return LandmarkCrops(source, negatives=0.3)
     if kind == "near lnet":
@@ -58,7 +72,8 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", ["dnet", "lnet", "enet", "expert", "landmarks", "near dnet", "near lnet", "mouths"]
+    "kind",
+    ["dnet", "lnet", "enet", "expert", "landmarks", "near dnet", "near lnet", "mouths", "blurred enet"],
 )
 def test_samples_depend_on_seed_epoch_and_index_only(data: DataConfig, kind: str) -> None:
     first, second = build(kind, data, HARD), build(kind, data, HARD)
@@ -68,9 +83,10 @@ def test_samples_depend_on_seed_epoch_and_index_only(data: DataConfig, kind: str
     assert not same(sample, first[(4, 1)])
     assert not same(sample, build(kind, data, HARD, seed=1)[(3, 1)])
     assert [first[(0, index)]["clip"] for index in range(3)] == [f"train/face{index}" for index in range(3)]
-    for value in sample.values():
+    for name, value in sample.items():
         if not isinstance(value, str):
-            assert np.asarray(value).dtype == np.float32 and np.isfinite(value).all()
+            wanted = np.int64 if name == "noise_seeds" else np.float32
+            assert np.asarray(value).dtype == wanted and np.isfinite(value).all()
 
 
 def test_dnet_pairs(data: DataConfig) -> None:
@@ -256,6 +272,65 @@ def test_enet_clips(data: DataConfig) -> None:
     original = ENetClips(SampleSource(data), targets="original", num_frames=2, size=96)[(0, 0)]
     difference = np.abs(original["target"] - sample["target"]).mean()
     assert 0.0 < difference < 0.05  # restored frames show the same moment
+    assert len(set(sample["noise_seeds"].tolist())) == 2
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_arcface_sees_five_points_where_it_expects_them(mirrored: bool) -> None:
+    # five people of the face model, their heads turned, in boxes that are no squares and a little off
+    model = FaceModel.load(checkpoint_folder("demo") / "face_model.safetensors")
+    rng = np.random.default_rng(0)
+    misses, box_misses = [], []
+    for _ in range(5):
+        shape = model.shapes(rng.normal(size=(1, IDENTITY.stop)), np.zeros((1, NUM_EXPRESSION)))[0]
+        turned = shape @ rotation_matrices(rng.uniform(-0.2, 0.2, (1, 3)))[0].T
+        landmarks = (turned[:, :2] * [120.0, -120.0] + [210.0, 190.0]).astype(np.float32)
+        view = Jitter(0.03, -0.02, 1.05).apply(box_crop(lipsync_box(landmarks[None])[0], (384, 384)))
+        view = mirror(view) if mirrored else view
+        to_recognition = Crop(
+            from_recognition(landmarks, view, mirrored).astype(np.float64), (384, 384)
+        ).inverse
+        seen = view.to_crop(landmarks[MIRRORED] if mirrored else landmarks)
+        points = five_points(seen) @ to_recognition[:, :2].T + to_recognition[:, 2]
+        misses.append(np.linalg.norm(points - RECOGNITION_TEMPLATE, axis=1).mean())
+        # what the whole crop, merely reduced, would show
+        reduced = (five_points(seen) + 0.5) * 112 / 384 - 0.5
+        box_misses.append(np.linalg.norm(reduced - RECOGNITION_TEMPLATE, axis=1).mean())
+    # a person differs from the template; a face that was squeezed or not turned would be farther off
+    assert np.mean(misses) < 2.0 and max(misses) < 2.5 and min(box_misses) > 10.0
+
+
+def test_blurred_enet_clips_take_stills_and_spoil_by_draw(data: DataConfig, tmp_path: Path) -> None:
+    root = tmp_path / "stills"
+    shutil.copytree(data.root, root)
+    (root / "train" / "face0" / "mel.npy").unlink()
+    dataset = BlurredENetClips(SampleSource(DataConfig(str(root))), size=96, blur=1.5, cast=0.5)
+    still, clip = dataset[(0, 0)], dataset[(0, 1)]
+    assert (
+        (still["speech"], clip["speech"]) == (0.0, 1.0) and not still["audio"].any() and clip["audio"].any()
+    )
+    assert still["audio"].shape == clip["audio"].shape == (1, 1, 80, 16)
+    draws = [dataset[(epoch, 0)] for epoch in range(20)]
+    sigmas = [float(draw["blur"]) for draw in draws]
+    assert 0.0 <= min(sigmas) < 0.5 and 1.0 < max(sigmas) <= 1.5
+    identity = np.eye(3, 4, dtype=np.float32)
+    assert all(np.abs(draw["cast"] - identity).max() > 0.005 for draw in draws)
+    spared = dataset.preview(0, 1)
+    np.testing.assert_array_equal(spared["cast"][0], identity)
+    assert spared["blur"][0] == 0.0
+
+
+def test_frames_after_the_last_sound_are_silent(data: DataConfig, tmp_path: Path) -> None:
+    root = tmp_path / "short"
+    shutil.copytree(data.root, root)
+    path = root / "train" / "face0" / "mel.npy"
+    np.save(path, np.load(path)[:, :40])
+    source = SampleSource(DataConfig(str(root)))
+    dataset = BlurredENetClips(source, size=96)
+    voiced = dataset.clips.voiced_frames(0)
+    assert voiced == LNetClips(source).clips.usable_frames(0) and voiced.stop < len(dataset.clips.clip(0))
+    assert dataset.hear(0, [voiced.stop - 1])["speech"] == 1.0
+    assert dataset.hear(0, [voiced.stop])["speech"] == 0.0
 
 
 @pytest.mark.parametrize("augment", [NONE, AugmentConfig(flip=1.0, crop_jitter=0.15, rotation=40.0)])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from videoretalking.core.errors import UserError
-from videoretalking.losses.identity import IdentityLoss
+from videoretalking.losses.identity import IdentityLoss, align_faces
 from videoretalking.losses.perceptual import PerceptualLoss, StyleLoss, gram_matrix, l1_loss
+from videoretalking.models.layers.blocks import shrink
 
 
 def flat(value: float, size: int = 8) -> torch.Tensor:
@@ -76,15 +79,40 @@ def red_or_blue(image: torch.Tensor) -> torch.Tensor:
     return image.mean(dim=(2, 3))[:, [0, 2]]
 
 
+def whole(batch: int, size: int) -> torch.Tensor:
+    """[B, 2, 3]: the aligned face of 112 pixels is the whole crop."""
+    factor = size / 112
+    shift = 0.5 * factor - 0.5
+    return torch.tensor([[factor, 0.0, shift], [0.0, factor, shift]]).repeat(batch, 1, 1)
+
+
 def test_identity_distance_of_unit_embeddings() -> None:
     red, blue = torch.zeros(1, 3, 96, 96), torch.zeros(1, 3, 96, 96)
     red[:, 0], blue[:, 2] = 0.5, 1.0
     loss = IdentityLoss(red_or_blue)
-    assert loss(red, blue).item() == pytest.approx(math.sqrt(2.0), rel=1e-5)  # orthogonal
-    assert loss(red, 0.5 * red).item() == pytest.approx(0.0, abs=1e-6)  # length does not matter
+    assert loss(red, blue, whole(1, 96)).item() == pytest.approx(math.sqrt(2.0), rel=1e-5)  # orthogonal
+    assert loss(red, 0.5 * red, whole(1, 96)).item() == pytest.approx(0.0, abs=1e-6)  # length does not matter
 
 
 def test_identity_gradient_is_finite_at_zero_distance() -> None:
     image = torch.rand(1, 3, 112, 112).requires_grad_()
-    IdentityLoss(red_or_blue)(image, image.detach()).backward()
+    IdentityLoss(red_or_blue)(image, image.detach(), whole(1, 112)).backward()
     assert image.grad is not None and torch.isfinite(image.grad).all()
+
+
+def test_faces_are_aligned_as_opencv_would() -> None:
+    size = 336
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 12, 12), size=size, mode="bicubic")
+    # turned; and turned beyond the edge
+    matrices = torch.tensor([[[2.6, 0.3, 20.0], [-0.3, 2.6, 60.0]], [[2.0, -0.5, 90.0], [0.5, 2.0, -30.0]]])
+    aligned = align_faces(smooth, matrices, 112)
+    assert aligned.shape == (2, 3, 112, 112)
+    options = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for image, matrix, found in zip(smooth, matrices.numpy(), aligned, strict=True):
+        shown = np.dstack([image.permute(1, 2, 0).numpy(), np.ones((size, size), np.float32)])
+        wanted = cv2.warpAffine(shown, matrix, (112, 112), flags=options)
+        inside = cv2.erode(wanted[..., 3], np.ones((7, 7), np.uint8)) == 1.0
+        difference = np.abs(found.permute(1, 2, 0).numpy() - wanted[..., :3])[inside]
+        assert difference.mean() < 0.004 and difference.max() < 0.03
+    assert (aligned[1, :, 0] == 0.0).any()  # nothing is known outside of the crop
+    torch.testing.assert_close(align_faces(smooth, whole(2, size), 112), shrink(smooth, 112, True))

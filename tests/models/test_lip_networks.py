@@ -221,8 +221,24 @@ def test_enet_shapes_gradients_and_stillness() -> None:
     assert image.shape == (2, 3, 384, 384)
     torch.testing.assert_close(image, network(low_res, reference), rtol=0, atol=0)
     torch.testing.assert_close(image, reload(network)(low_res, reference), rtol=0, atol=0)
-    assert not torch.equal(image, network(low_res, reference, fresh_noise=True))
     assert_every_parameter_gets_a_gradient(network, (image * torch.randn_like(image)).sum())
+
+
+def test_fresh_noise_belongs_to_its_image() -> None:
+    network = ENet(ENET)
+    for conv in network.style_convs:
+        nn.init.constant_(conv.noise_scale, 0.1)
+    low_res, reference = torch.rand(2, 3, 96, 96), torch.rand(2, 3, 384, 384)
+    with torch.no_grad():
+        fixed = network(low_res, reference)
+        fresh = network(low_res, reference, torch.tensor([7, 8]))
+        assert (fresh - fixed).abs().mean() > 1e-3
+        torch.testing.assert_close(fresh[:1], network(low_res[:1], reference[:1], torch.tensor([7])))
+        assert not torch.equal(fresh[:1], network(low_res[:1], reference[:1], torch.tensor([8])))
+        part = network(low_res[..., 10:74, 20:84], reference, torch.tensor([7, 8]))
+    assert part.shape == (2, 3, 256, 256)
+    for noise, map_ in zip(network.draw_noise(torch.tensor([1]), 96), network.fixed_noise(), strict=True):
+        assert noise.shape == map_.shape and noise.std().item() == pytest.approx(1.0, abs=0.02)
 
 
 def reload(network: ENet) -> ENet:

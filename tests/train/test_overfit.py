@@ -17,10 +17,14 @@ from videoretalking.core.coefficients import motion_rows
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.losses.total import weighted_sum
+from videoretalking.models.catalog import save_network
 from videoretalking.models.dnet import DNet
+from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.models.layers.blocks import unroll_clip
 from videoretalking.train.catalog import step_class
 from videoretalking.train.config import FrozenConfig, TrainingConfig
+from videoretalking.train.frozen import load_recognizer
+from videoretalking.train.small_data.enet import ENetSmallDataStep
 from videoretalking.train.small_data.lnet import mouth_mask
 from videoretalking.train.steps.base import Step
 from videoretalking.train.steps.talking import paint
@@ -357,6 +361,88 @@ def test_enet_input_went_through_degradation_and_lnet(debug_config: DebugConfig,
     plain = torch.nn.functional.interpolate(batch["target"][:, :, 1], size=24, mode="bilinear")
     errors = (faces[2:, 3:] - plain).abs().mean(dim=(1, 2, 3))  # second frame of both clips
     assert errors[0] < 1e-6 < 0.01 < errors[1]
+
+
+def test_enet_trains_on_fresh_noise_and_runs_on_fixed_maps(debug_config: DebugConfig) -> None:
+    step = make_step(
+        debug_config("enet", "loss_weights.adversarial=0", "loss_weights.sync=0", "num_frames=2")
+    )
+    given: list[torch.Tensor | None] = []
+
+    class Listening(torch.nn.Module):
+        def forward(
+            self, low_res: torch.Tensor, reference: torch.Tensor, seeds: torch.Tensor | None
+        ) -> torch.Tensor:
+            given.append(seeds)
+            return torch.nn.functional.interpolate(low_res, scale_factor=4.0)
+
+    network, batch = Listening(), fixed_batch(step)
+    step.generate(network, batch, 0)
+    step.generate(network.eval(), batch, 0)
+    seeds, none = given
+    assert none is None and seeds is not None
+    assert seeds.tolist() == [
+        seed for pair in zip(*batch["noise_seeds"].tolist(), strict=True) for seed in pair
+    ]
+
+
+def small_enet(debug_config: DebugConfig, *overrides: str) -> ENetSmallDataStep:
+    config = debug_config("enet", "step=enet_small_data", "loss_weights.sync=0", "num_frames=1", *overrides)
+    step = make_step(config)
+    assert isinstance(step, ENetSmallDataStep)
+    return step
+
+
+def test_enet_on_stills_goes_around_lnet(debug_config: DebugConfig) -> None:
+    step = small_enet(debug_config, "targets=original", "cast=0.5", "blur=1")
+    step.lnet = lambda audio, faces: torch.ones_like(faces[:, 3:])  # type: ignore[assignment]
+    batch = fixed_batch(step)
+    batch |= {"speech": torch.tensor([0.0, 1.0]), "jpeg_quality": torch.zeros(2)}
+    identity = torch.eye(3, 4).repeat(2, 1, 1)
+    plain = batch | {"blur": torch.zeros(2), "cast": identity}
+    still, clip = step.make_input(plain)
+    assert (clip == 1.0).all()
+    torch.testing.assert_close(still, step.degrade(batch)[0])
+    blurred = step.make_input(plain | {"blur": torch.tensor([1.0, 1.0])})[0]
+    assert blurred.std() < still.std() and blurred.mean().item() == pytest.approx(
+        still.mean().item(), abs=0.01
+    )
+    brighter = identity + torch.tensor([0.0, 0.0, 0.0, 0.1])
+    torch.testing.assert_close(
+        step.make_input(plain | {"cast": brighter})[0], (still + 0.1).clamp(0, 1), atol=1e-6, rtol=0
+    )
+
+
+def test_enet_computes_parts_and_judges_whole_faces(debug_config: DebugConfig) -> None:
+    step = small_enet(debug_config, "part_size=16", "whole_every=3", "adversarial_from=1")
+    batch = fixed_batch(step)
+    outputs = [step.generate(step.network, batch, index) for index in range(4)]
+    sides = [output.real.shape[-1] for output in outputs if output.real is not None]
+    assert sides == [96, 64, 64, 96]
+    assert [("identity" in output.losses, "adversarial" in output.losses) for output in outputs] == [
+        (True, False),
+        (False, True),
+        (False, True),
+        (True, True),
+    ]
+    low_res, target = step.make_input(batch), batch["target"][:, :, 0]
+    part, wanted = step.choose_part(
+        batch | {"part": torch.tensor([[1.0, 0.5]] * 2)}, low_res, target, True, 1
+    )
+    torch.testing.assert_close(part, low_res[..., 4:20, 8:24])
+    torch.testing.assert_close(wanted, target[..., 16:80, 32:96])
+    whole = step.choose_part(batch, low_res, target, False, 1)
+    assert whole[0].shape[-1] == 24  # validation computes all
+
+
+def test_a_recognizer_has_to_recognize(tmp_path: Path) -> None:
+    path = tmp_path / "landmarks.safetensors"
+    save_network(path, LandmarkNet(LandmarkNetConfig(width_multiplier=0.125)), "test")
+    with pytest.raises(UserError, match="holds LandmarkNet, which recognizes no faces"):
+        load_recognizer(FrozenConfig(str(path)), torch.device("cpu"))
+    small = {"widths": [4, 4, 8, 8], "depths": [1, 1, 1, 1], "embedding_size": 16}
+    random = load_recognizer(FrozenConfig("random-arcface", small), torch.device("cpu"))
+    assert random(torch.rand(1, 3, 112, 112)).shape == (1, 16)
 
 
 @pytest.mark.parametrize("gray", [True, False])

@@ -21,7 +21,13 @@ from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.layers.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
 from videoretalking.models.lnet import LNet, lnet_input
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, PerceptualConfig, TrainingConfig
-from videoretalking.train.frozen import load_expert, load_features, load_frozen, make_perceptual_loss
+from videoretalking.train.frozen import (
+    load_expert,
+    load_features,
+    load_frozen,
+    load_recognizer,
+    make_perceptual_loss,
+)
 from videoretalking.train.steps.base import StepOutput, as_tensors, image_metrics
 from videoretalking.train.steps.sync import SyncStep, judge_sync
 
@@ -54,7 +60,8 @@ class ENetTrainingConfig(TrainingConfig):
         perceptual: feature network.
         lnet: the frozen L-Net.
         expert: the frozen lip-sync expert (with ``loss_weights.sync``).
-        arcface: the frozen recognition network (with ``loss_weights.identity``).
+        arcface: the frozen recognition network (with ``loss_weights.identity``): ArcFace, or SFace as a named
+            stand-in.
         targets: ``restored`` for the restored set of the paper, ``original`` for the stored frames.
         num_frames: frames of a window; five with the sync loss.
         jpeg_quality: range of the quality of the inputs' compression.
@@ -97,9 +104,7 @@ class ENetStep(SyncStep):
         features = load_features(config.perceptual, device)
         self.perceptual = make_perceptual_loss(config.perceptual, features)
         self.expert = load_expert(config.expert, device) if weights.sync else None
-        self.identity = (
-            IdentityLoss(load_frozen(config.arcface, "arcface", device)) if weights.identity else None
-        )
+        self.identity = IdentityLoss(load_recognizer(config.arcface, device)) if weights.identity else None
         if weights.adversarial:
             self.discriminator = ENetDiscriminator(config.discriminator).to(device)
             self.discriminator_loss_weights = {"discriminator": 1.0}
@@ -117,14 +122,15 @@ class ENetStep(SyncStep):
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
         """Losses ``l1``, ``perceptual``, ``adversarial``, ``identity`` and ``sync``."""
         target = unroll_clip(batch["target"])
-        low_res = self._lipsync(batch)
-        output = network(low_res, unroll_clip(batch["reference"]))
+        low_res, target = self.choose_part(batch, self.make_input(batch), target, network.training, step)
+        # fixed noise is what runs; while the network learns, it would learn where the grain lies
+        seeds = batch["noise_seeds"].t().flatten() if network.training else None
+        output = network(low_res, unroll_clip(batch["reference"]), seeds)
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(output, target)}
         metrics = image_metrics(network, output, target)
-        if self.discriminator is not None:
-            losses["adversarial"] = generator_loss(self.discriminator(output))
-        if self.identity is not None:
-            losses["identity"] = self.identity(output, target)
+        losses |= self.judge_picture(output, step)
+        if self.identity is not None and target.shape[-1] == self._size:
+            losses["identity"] = self.identity(output, target, unroll_audio(batch["from_recognition"]))
         if self.expert is not None:
             view = shrink(output, LNET_SIZE, self.expert.config.antialias)
             clip = roll_clip(view, self.config.num_frames)
@@ -137,6 +143,18 @@ class ENetStep(SyncStep):
             "target": target[first],
         }
         return StepOutput(losses, images, metrics, output, target)
+
+    def choose_part(
+        self, batch: dict[str, Any], low_res: torch.Tensor, target: torch.Tensor, training: bool, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What of input and target is computed: all of it."""
+        return low_res, target
+
+    def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
+        """Loss ``adversarial`` of images [N, 3, H, W], where there is an adversary."""
+        if self.discriminator is None:
+            return {}
+        return {"adversarial": generator_loss(self.discriminator(output))}
 
     def discriminate(
         self, discriminator: nn.Module, output: StepOutput, step: int
@@ -162,7 +180,7 @@ class ENetStep(SyncStep):
                 "reference": sample["reference"][:, :, frame : frame + 1],
             }
             batch = as_tensors(part, self.device)
-            low_res, target = self._lipsync(batch), unroll_clip(batch["target"])
+            low_res, target = self.make_input(batch), unroll_clip(batch["target"])
             output = network(low_res, unroll_clip(batch["reference"]))
             frames.append(torch.cat([resize(low_res, self._size), output, target], dim=3))
         return torch.cat(frames)
@@ -173,11 +191,15 @@ class ENetStep(SyncStep):
         return self.config.model.low_size * 2 ** len(self.config.model.style_channels)
 
     @torch.no_grad()
-    def _lipsync(self, batch: dict[str, Any]) -> torch.Tensor:
+    def make_input(self, batch: dict[str, Any]) -> torch.Tensor:
         """Degrade the target and pass it through L-Net with its own speech: [T * B, 3, 96, 96]."""
-        target = unroll_clip(batch["target"])
-        quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
-        low = degrade(target, quality, self.config.model.low_size, self.antialias)
+        low = self.degrade(batch)
         # the frame itself is L-Net's reference, so that L-Net should give it back (section 3.3)
         image: torch.Tensor = self.lnet(unroll_audio(batch["audio"]), lnet_input(low, low))
         return image
+
+    def degrade(self, batch: dict[str, Any]) -> torch.Tensor:
+        """The target as L-Net sees it: [T * B, 3, 96, 96]."""
+        target = unroll_clip(batch["target"])
+        quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
+        return degrade(target, quality, self.config.model.low_size, self.antialias)

@@ -1,0 +1,105 @@
+"""E-Net on little data: stills beside clips, inputs spoiled beyond compression, an adversary that comes later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from videoretalking.core.config import require_range
+from videoretalking.datasets.degradations import blur, recolor
+from videoretalking.datasets.small_data import BlurredENetClips
+from videoretalking.models.layers.blocks import unroll_audio
+from videoretalking.models.lnet import lnet_input
+from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ENetSmallDataConfig(ENetTrainingConfig):
+    """Config of E-Net's training on little data.
+
+    Attributes:
+        num_frames: frames of a window; 1 where stills take part.
+        blur: largest standard deviation of the blur of E-Net's input, in its pixels.
+        cast: strength of a change of light and color of E-Net's input, 0 .. 1.
+        adversarial_from: step from which on the adversary takes part. It sharpens what is there, and would hinder a
+            picture that is still to come.
+        part_size: side of the part of E-Net's input that a step computes, in its pixels; 0 for all. The style
+            blocks look at a few pixels only, so parts teach them the same for less work.
+        whole_every: every how many steps the whole face is computed all the same, which the identity loss needs.
+    """
+
+    step: Literal["enet_small_data"] = "enet_small_data"
+    num_frames: int = 1
+    blur: float = 0.0
+    cast: float = 0.0
+    adversarial_from: int = 0
+    part_size: int = 0
+    whole_every: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what is no width and no strength."""
+        require_range(self, "blur", least=0, most=2)
+        require_range(self, "cast", least=0, most=1)
+        require_range(self, "num_frames", "whole_every", least=1)
+        require_range(self, "adversarial_from", least=0)
+        require_range(self, "part_size", least=0, most=self.model.low_size)
+
+
+class ENetSmallDataStep(ENetStep):
+    """E-Net's step on clips and stills, with inputs that the reference alone can mend.
+
+    A still has no speech, so L-Net would close or open its mouth; it goes around L-Net, which should give back its
+    input anyway.
+
+    Args:
+        config: the training config.
+        device: where to compute.
+    """
+
+    samples = BlurredENetClips
+    config: ENetSmallDataConfig
+
+    def __init__(self, config: ENetSmallDataConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        self.first_adversarial_step = config.adversarial_from
+
+    def sample_options(self) -> dict[str, Any]:
+        """The paper's, and how far inputs are spoiled."""
+        return super().sample_options() | {"blur": self.config.blur, "cast": self.config.cast}
+
+    def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
+        """The adversary's verdict, once it takes part."""
+        return super().judge_picture(output, step) if step >= self.first_adversarial_step else {}
+
+    def choose_part(
+        self, batch: dict[str, Any], low_res: torch.Tensor, target: torch.Tensor, training: bool, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same square of input and target, at a place of its own in each sample."""
+        size, config = self.config.part_size, self.config
+        if not training or not size or step % config.whole_every == 0:
+            return low_res, target
+        factor = self._size // config.model.low_size
+        corners = (batch["part"] * (config.model.low_size - size)).round().long()
+        corners = corners.repeat(batch["target"].shape[2], 1)  # time-major as the frames
+        lows, targets = [], []
+        for frame, wanted, (x, y) in zip(low_res, target, corners.tolist(), strict=True):
+            lows.append(frame[:, y : y + size, x : x + size])
+            left, top, side = factor * x, factor * y, factor * size
+            targets.append(wanted[:, top : top + side, left : left + side])
+        return torch.stack(lows), torch.stack(targets)
+
+    @torch.no_grad()
+    def make_input(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Frames with speech through L-Net, then blur and color: [T * B, 3, 96, 96]."""
+        low = self.degrade(batch)
+        num_frames = batch["target"].shape[2]
+        spoken = batch["speech"].repeat(num_frames) > 0.5  # time-major as the frames
+        if spoken.any():
+            audio, faces = unroll_audio(batch["audio"])[spoken], low[spoken]
+            painted: torch.Tensor = self.lnet(audio, lnet_input(faces, faces))
+            low = low.clone()
+            low[spoken] = painted.clamp(0.0, 1.0).to(low.dtype)
+        blurred = blur(low, batch["blur"].repeat(num_frames))
+        return recolor(blurred, batch["cast"].repeat(num_frames, 1, 1))
