@@ -30,6 +30,7 @@ from videoretalking.provenance.keys import Key, load_key, new_key_text
 from videoretalking.provenance.manifest import FORMATS, verify_file
 from videoretalking.provenance.sheet import draw_sheet
 from videoretalking.provenance.video_detector import VideoDetection, detect_video
+from videoretalking.provenance.video_windows import Box, detect_in_windows
 
 NOT_FOUND = 1
 _SHEET_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -42,6 +43,7 @@ class Findings:
     Attributes:
         path: the file.
         video: of its picture; None where there is none.
+        box: the part of the frame that the mark was found in; None for all of it.
         audio: of its sound; None where there is none.
         manifest: what :func:`read_manifest` says.
         problems: why a detector could not look.
@@ -49,6 +51,7 @@ class Findings:
 
     path: Path
     video: VideoDetection | None = None
+    box: Box | None = None
     audio: AudioDetection | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -68,6 +71,8 @@ class Findings:
         result: dict[str, Any] = {"file": str(self.path), "found": self.found}
         if self.video is not None:
             result["video"] = self.video.as_dict()
+        if self.box is not None:
+            result["video"]["box"] = {side: round(share, 4) for side, share in asdict(self.box).items()}
         if self.audio is not None:
             result["audio"] = _audio_dict(self.audio)
         if self.unreadable:
@@ -80,6 +85,8 @@ def detect_file(path: Path, key: Key) -> Findings:
     findings = Findings(path)
     try:
         findings.video = detect_video(path, key)
+        if not findings.video.found and (second := detect_in_windows(path, key)) is not None:
+            findings.video, findings.box = second
     except UserError as error:
         findings.problems.append(str(error))
     try:
@@ -170,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         findings = detect_file(path, key)
         results.append(findings.as_dict())
         if options.sheet is not None and not findings.unreadable:
-            drawn.append(draw_sheet(path, key, findings.video, findings.audio))
+            drawn.append(draw_sheet(path, key, findings.video, findings.audio, findings.box))
     print(json.dumps({"key": key.name, "files": results}, indent=2, ensure_ascii=False))
     if drawn:
         with atomic_path(options.sheet) as temporary:

@@ -25,6 +25,7 @@ from videoretalking.provenance.payload import CODE_BITS, encode
 from videoretalking.provenance.pieces import Piece, read_pieces
 from videoretalking.provenance.search import Placement, flatten
 from videoretalking.provenance.video_detector import VideoDetection
+from videoretalking.provenance.video_windows import Box
 
 WIDTH = 1200  # pixels of the sheet
 _COLUMNS = 6
@@ -53,7 +54,11 @@ class _Undone:
 
 
 def draw_sheet(
-    path: str | Path, key: Key, video: VideoDetection | None, audio: AudioDetection | None
+    path: str | Path,
+    key: Key,
+    video: VideoDetection | None,
+    audio: AudioDetection | None,
+    box: Box | None = None,
 ) -> Image8:
     """Draw what was found in one file.
 
@@ -62,6 +67,7 @@ def draw_sheet(
         key: that the detectors looked with.
         video: what the detector of the picture said; None for a file without one.
         audio: likewise of the sound.
+        box: where in the frame the mark was found; None for the whole frame.
 
     Returns:
         [H, 1200, 3] uint8 RGB.
@@ -72,20 +78,23 @@ def draw_sheet(
     parts = [_title(Path(path).name, video, audio)]
     if video is not None:
         pieces = list(read_pieces(path))
-        maps = agreement(pieces, video, key) if video.found else [None] * len(pieces)
+        maps = agreement(pieces, video, key, box) if video.found else [None] * len(pieces)
         parts.append(_thumbnails(pieces, maps, [piece.log10_p for piece in video.pieces]))
     if audio is not None and audio.pieces:
         parts.append(_sound(audio))
     return np.concatenate(parts)
 
 
-def agreement(pieces: Sequence[Piece], found: VideoDetection, key: Key) -> list[tuple[Floats32, Floats64]]:
+def agreement(
+    pieces: Sequence[Piece], found: VideoDetection, key: Key, box: Box | None = None
+) -> list[tuple[Floats32, Floats64]]:
     """How far each place of each piece agrees with the mark.
 
     Args:
         pieces: of one video.
         found: what the detector said about it.
         key: that it looked with.
+        box: where in the frame it found the mark; None for the whole frame.
 
     Returns:
         for each piece [h, w] standard deviations above what wrong places give, 8 pixels of the nominal tile apart,
@@ -93,8 +102,11 @@ def agreement(pieces: Sequence[Piece], found: VideoDetection, key: Key) -> list[
     """
     code = np.zeros(CODE_BITS) if found.payload is None else encode(found.payload)
     tile = draw_tile(carriers_of(key), code, TILE)
-    undone = [_undo(piece, found) for piece in pieces]
+    undone = [_undo(flatten(piece.mean), found) for piece in pieces]
     tiles = [_lay_together(piece.picture) for piece in undone]
+    if box is not None:  # elsewhere is nothing that tells where the tiles begin
+        inside = [_undo(_keep(flatten(piece.mean), box), found) for piece in pieces]
+        tiles = [_lay_together(piece.picture) for piece in inside]
     usual = _best_shift(np.sum(tiles, axis=0), tile)
     maps = []
     for number, piece in enumerate(undone):
@@ -108,8 +120,15 @@ def agreement(pieces: Sequence[Piece], found: VideoDetection, key: Key) -> list[
     return maps
 
 
-def _undo(piece: Piece, found: VideoDetection) -> _Undone:
-    height, width = piece.mean.shape
+def _keep(even: Floats32, box: Box) -> Floats32:
+    """The part of a flattened picture in a box; zeros elsewhere."""
+    kept = np.zeros_like(even)
+    box.cut(kept)[:] = box.cut(even)
+    return kept
+
+
+def _undo(even: Floats32, found: VideoDetection) -> _Undone:
+    height, width = even.shape
     scale = found.scale * period_for(height, width) / TILE
     matrix = Placement(scale, found.aspect, found.angle, found.mirrored).matrix
     inverse = np.linalg.inv(matrix)
@@ -117,7 +136,7 @@ def _undo(piece: Piece, found: VideoDetection) -> _Undone:
     low = np.floor(corners.min(axis=1))
     size = np.ceil(corners.max(axis=1) - low).astype(int) + 1
     picture = cv2.warpAffine(
-        flatten(piece.mean), np.column_stack([matrix, matrix @ low]), (int(size[0]), int(size[1])),
+        even, np.column_stack([matrix, matrix @ low]), (int(size[0]), int(size[1])),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     )  # fmt: skip
     return _Undone(np.asarray(picture, dtype=np.float32), np.column_stack([inverse, -low]))
