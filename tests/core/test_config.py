@@ -20,6 +20,17 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Switches:
+    mark: Literal["on", "face", "off"] = "face"
+    flag: bool = False
+
+
+@dataclass(frozen=True)
+class Outer:
+    group: Switches = field(default_factory=Switches)
+
+
+@dataclass(frozen=True)
 class Config:
     width: int = 64
     mode: Literal["warp", "full"] = "warp"
@@ -128,3 +139,11 @@ def test_bases_that_lead_nowhere(tmp_path: Path, text: str, message: str) -> Non
     with pytest.raises(UserError, match=message) as error:
         load_config(Config, write(tmp_path / "c.yaml", text))
     assert "\n" not in str(error.value)
+
+
+def test_on_and_off_are_words_where_a_setting_knows_them(tmp_path: Path) -> None:
+    """YAML itself takes them for true and false."""
+    path = write(tmp_path / "c.yaml", "group: {mark: off, flag: on}\n")
+    assert load_config(Outer, path).group == Switches("off", True)
+    assert load_config(Outer, path, ["group.mark=on"]).group.mark == "on"
+    assert from_dict(Outer, {"group": {"mark": "off"}}).group.mark == "off"

@@ -65,3 +65,14 @@ def test_the_number_format_that_runs_shapes_the_results(tmp_path: Path) -> None:
     assert (formats["float32"]["dtype"], formats["bfloat16"]["dtype"]) == ("float32", "bfloat16")
     assert formats["auto"]["dtype"] in ("float32", "bfloat16", "int8")
     assert formats["auto"] in (formats["float32"], formats["bfloat16"]) or formats["auto"]["dtype"] == "int8"
+
+
+def test_results_that_are_measured_bear_no_mark_unless_asked(tmp_path: Path) -> None:
+    family = {"weights.family": str(make_tiny_weights(tmp_path))}
+    for name in ("ours", "wav2lip"):
+        method = make_method(name, {**family, "weights.lnet": str(tmp_path / "lnet.safetensors")})
+        assert isinstance(method, RetalkerMethod) and method.config.output.mark == "off"
+        assert "output.mark" not in method.describe()["settings"]
+    asked = make_method("ours", {**family, "output.mark": "on"})
+    assert isinstance(asked, RetalkerMethod) and asked.config.output.mark == "on"
+    assert asked.describe()["settings"]["output.mark"] == "on"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -211,6 +212,28 @@ def test_aac_is_copied_unless_it_is_cut(tmp_path: Path) -> None:
     assert packets(copy) == packets(first)
     assert packets(cut) != packets(first)[: len(packets(cut))]
     assert delay(load_waveform(wav), load_waveform(copy)) == 0
+
+
+def test_sound_that_is_changed_is_encoded_anew_and_keeps_its_length_and_place(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def halve(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+        for block in blocks:
+            seen.append(rate)
+            yield block / 2
+
+    wav = write_wav(tmp_path / "a.wav", noise_bursts(16000, 1.05), 16000)
+    source = tmp_path / "1.mp4"
+    write_clip(source, [picture(64, 48)], [0.0], audio=wav)
+    for number in (2, 3):  # each time from the one before: nothing must add up
+        target = tmp_path / f"{number}.mp4"
+        write_clip(target, [picture(64, 48)], [0.0], audio=source, audio_filter=halve)
+        assert audio_info(target).duration == pytest.approx(1.05, abs=1e-4)
+        before, after = load_waveform(source), load_waveform(target)
+        assert delay(before, after) == 0
+        assert np.std(after) / np.std(before) == pytest.approx(0.5, abs=0.02)
+        source = target
+    assert set(seen) == {16000}
 
 
 def test_sound_and_picture_lie_side_by_side_in_the_file(tmp_path: Path) -> None:

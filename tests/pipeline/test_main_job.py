@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,28 @@ def test_suffix_codec_and_quality_must_fit(folder: Path) -> None:
         with pytest.raises(UserError, match=words):
             check(*flags)
     check("--outfile", "x.webm", "--codec", "vp9", "--quality", "52")
+
+
+def test_keys_and_certificates_are_tried_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "bad.key").write_text("no digits")
+    for flags, words in (
+        (["--mark-key", "bad.key"], "holds no hexadecimal digits"),
+        (["--certificate", "smile.png"], "belong together"),
+        (["--certificate", "smile.png", "--private-key", "smile.png"], "give --manifest too"),
+        (["--manifest", "--certificate", "smile.png", "--private-key", "smile.png"], "no PEM file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check("--outfile", "x.mp4", *flags)
+    check("--outfile", "x.mp4", "--mark", "off", "--mark-key", "bad.key")  # nobody reads it
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    with pytest.raises(UserError, match=r"pip install \"videoretalking\[provenance\]\""):
+        check("--outfile", "x.mp4", "--manifest")
+
+
+def test_a_container_without_room_for_a_manifest_is_refused(folder: Path) -> None:
+    pytest.importorskip("c2pa", reason="needs c2pa-python (the extra provenance)")
+    check("--outfile", "x.mp4", "--manifest")
+    with pytest.raises(UserError, match=r"x\.mkv: this format holds no manifest"):
+        check("--outfile", "x.mkv", "--manifest")

@@ -82,7 +82,7 @@ def test_dub_writes_a_file_and_a_report(
     talking_frames: list[np.ndarray],
     tmp_path: Path,
 ) -> None:
-    retalker = make_retalker(output={"codec": "ffv1"})
+    retalker = make_retalker(output={"codec": "ffv1", "mark": "off"})
     report = retalker.dub(make_video(talking_frames), make_speech(0.28), tmp_path / "out.mkv")
     streamed = list(retalker.frames(make_video(talking_frames), make_speech(0.28)))
     assert all(
@@ -108,7 +108,7 @@ def test_faceless_frames_pass_through_and_are_listed(
 ) -> None:
     black = [np.zeros_like(talking_frames[0])] * 8
     frames = [*black[:2], *talking_frames, *black, *talking_frames]
-    retalker = make_retalker(output={"codec": "ffv1"})
+    retalker = make_retalker(output={"codec": "ffv1", "mark": "off"})
     report = retalker.dub(make_video(frames), make_speech(0.9), tmp_path / "out.mkv")
     assert report.summary()["untouched"] == "0-1, 9-16"
     result = _images(tmp_path / "out.mkv")
@@ -164,7 +164,7 @@ def test_a_run_killed_in_pass_2_leaves_no_file_and_keeps_pass_1(
     tools,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    retalker = make_retalker()
+    retalker = make_retalker(output={"mark": "off"})
     video, speech = make_video(talking_frames), make_speech(0.28)
     with monkeypatch.context() as patch:
         patch.setattr("videoretalking.pipeline.stages.composite.Compositor.__call__", _interrupt)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from sample_media import write_clip
 
-from tests.sample_media import write_clip
 from videoretalking.core.errors import UserError
 from videoretalking.core.hashing import file_hash
 from videoretalking.provenance.manifest import (

@@ -230,7 +230,7 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{_ROOT}", type=cls)
     try:
-        namespace = parser.parse_object({_ROOT: merge_layers(layers)})
+        namespace = parser.parse_object({_ROOT: _with_switches(cls, merge_layers(layers))})
         return typing.cast(Config, parser.instantiate(namespace)[_ROOT])
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()).replace(f'"{_ROOT}.', '"').replace(f"{_ROOT}.", "")
@@ -241,6 +241,18 @@ def _build(cls: type[Config], layers: Sequence[Layer]) -> Config:
             nested = "." in keys[0]
             raise UserError(f"{where}: {f'{keys[0]} must be {refused[3]}' if nested else text}") from None
         raise UserError(f"{_origin(text, layers)}: {_explain(cls, merge_layers(layers), text)}") from None
+
+
+def _with_switches(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """YAML reads ``on`` and ``off`` as truth values; where a setting knows these words, they are meant."""
+    hints, words = typing.get_type_hints(cls), dict(values)
+    for key, value in values.items():
+        nested = _dataclass_in(hints[key])
+        if nested is not None and isinstance(value, Mapping):
+            words[key] = _with_switches(nested, value)
+        elif isinstance(value, bool) and {"on", "off"} <= set(typing.get_args(hints[key])):
+            words[key] = "on" if value else "off"
+    return words
 
 
 def _keys_of(cls: Any, owner: str, name: str, prefix: str = "") -> list[str]:

@@ -57,6 +57,7 @@ METHODS: Mapping[str, NamedMethod] = {
     "wav2lip-gan": NamedMethod("Wav2Lip", WAV2LIP, "wav2lip_gan"),
     "copy": NamedMethod("Source video", None),
 }
+_UNMARKED: Settings = {"output.mark": "off"}  # measures are to see what the networks made
 # Where and how fast the main job runs says nothing about its results. The number format does: it is resolved.
 _WITHOUT_EFFECT = {
     f"runtime.{key}" for key in ("device", "dtype", "batch_size", "compile", "cache_dir", "refresh")
@@ -81,7 +82,8 @@ class RetalkerMethod:
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = dict(settings)
-        self.config = from_dict(InferenceConfig, _nested(self.settings), where=f"settings of {name}")
+        settings = {**_UNMARKED, **self.settings}
+        self.config = from_dict(InferenceConfig, _nested(settings), where=f"settings of {name}")
         self.weights = choose_weights(self.config.weights, networks=self.config.render.networks)
         self._retalker: Retalker | None = None
 

@@ -84,14 +84,7 @@ def load_waveform(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Floats32:
     Raises:
         UserError: unreadable file, no audio stream, or no samples in it.
     """
-    resampler: av.AudioResampler | None = None
-    blocks: list[Floats32] = []
-    for block, rate in read_audio(path, max_channels=2):
-        if resampler is None:
-            resampler = av.AudioResampler(format="fltp", layout=layout_name(len(block)), rate=sample_rate)
-        blocks += [_samples(frame) for frame in resampler.resample(make_frame(block, rate))]
-    if resampler is not None:
-        blocks += [_samples(frame) for frame in resampler.resample(None)]
+    blocks = list(read_resampled(path, sample_rate))
     if not blocks or sum(block.shape[1] for block in blocks) == 0:
         raise UserError(f"{path} has an audio stream without samples")
     wave = _mix(np.concatenate(blocks, axis=1), path)
@@ -141,6 +134,28 @@ def read_audio(path: str | Path, max_channels: int = 8) -> Iterator[tuple[Floats
             logger.warning("%s: %d audio packets could not be decoded", path, bad_packets)
         if bad_samples:
             logger.warning("%s: %d samples were not numbers; replaced by silence", path, bad_samples)
+
+
+def read_resampled(path: str | Path, sample_rate: int) -> Iterator[Floats32]:
+    """Stream the first audio track as one or two channels at a rate of one's choice.
+
+    Args:
+        path: any audio or video file.
+        sample_rate: of the result, samples a second.
+
+    Yields:
+        blocks of [channels, n] float32; see :func:`read_audio`.
+
+    Raises:
+        UserError: unreadable file or no audio stream.
+    """
+    resampler: av.AudioResampler | None = None
+    for block, rate in read_audio(path, max_channels=2):
+        if resampler is None:
+            resampler = av.AudioResampler(format="fltp", layout=layout_name(len(block)), rate=sample_rate)
+        yield from map(_samples, resampler.resample(make_frame(block, rate)))
+    if resampler is not None:
+        yield from map(_samples, resampler.resample(None))
 
 
 def layout_name(channels: int) -> str:

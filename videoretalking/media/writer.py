@@ -23,7 +23,7 @@ from videoretalking.core.files import atomic_path
 from videoretalking.media.color import Chroma, rgb_to_planes
 from videoretalking.media.formats import CONTAINERS, SPEEDS, check_format
 from videoretalking.media.reader import VideoInfo
-from videoretalking.media.soundtrack import WHOLE, Soundtrack, Span
+from videoretalking.media.soundtrack import WHOLE, SoundFilter, Soundtrack, Span
 
 _MIN_MOVIE_CLOCK = 1000  # ticks a second of an MP4's clock
 
@@ -99,6 +99,7 @@ class VideoWriter:
         preset: speed against size in the words of x264, ``ultrafast`` to ``veryslow``.
         audio: file with the driving audio, or None. It keeps its rate and channels, see :class:`Soundtrack`.
         audio_span: (start, stop) seconds of that file to use; ``start`` comes to lie at time 0.
+        audio_filter: what its samples go through, such as a mark; sound is never copied as it is then.
 
     Raises:
         UserError: unknown codec, preset or container, a combination that cannot be, unusable audio, or a place
@@ -115,6 +116,7 @@ class VideoWriter:
         preset: str = "medium",
         audio: str | Path | None = None,
         audio_span: Span = WHOLE,
+        audio_filter: SoundFilter | None = None,
     ) -> None:
         self.path = Path(path)
         self.info = like
@@ -132,7 +134,7 @@ class VideoWriter:
             self._stream = self._add_stream(settings, settings.crf if crf is None else crf, preset)
             self._soundtrack = None
             if audio is not None:
-                self._soundtrack = Soundtrack(self._container, Path(audio), audio_span)
+                self._soundtrack = Soundtrack(self._container, Path(audio), audio_span, audio_filter)
                 stack.callback(self._soundtrack.close)
             self._resources = stack.pop_all()
 

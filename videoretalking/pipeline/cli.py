@@ -19,6 +19,7 @@ from videoretalking.core.locations import find_file, find_weights
 from videoretalking.media.formats import check_format
 from videoretalking.pipeline.batch import read_jobs, run_jobs, run_jobs_on_ray
 from videoretalking.pipeline.flags import FLAGS, CommandLine, make_job, read_flags
+from videoretalking.pipeline.making import check_provenance
 
 _INPUTS = ("face", "audio", "batch", "config")
 _FILE_FLAGS = tuple(flag for flag in FLAGS if flag.metavar == "FILE")
@@ -70,11 +71,13 @@ def check_outputs(job: CommandLine, inputs: Mapping[str, str]) -> None:
     """Make sure that result and report can be written and replace nothing that is needed.
 
     Raises:
-        UserError: see :func:`media.formats.check_format` and :func:`core.files.check_output`.
+        UserError: see :func:`media.formats.check_format`, :func:`pipeline.making.check_provenance` and
+            :func:`core.files.check_output`.
     """
     assert job.face is not None and job.audio is not None  # make_job() refuses anything else
     output = job.config.output
     check_format(job.outfile, output.codec, output.quality)
+    check_provenance(output, job.outfile)
     check_output(job.outfile, "--outfile", inputs)
     if job.report is not None:
         check_output(job.report, "--report", {**inputs, "--outfile": job.outfile})

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Pad = Literal["loop", "pingpong", "hold", "cut"]
 UpperFace = Literal["original", "sad", "angry", "surprise"]
+MarkMode = Literal["on", "face", "off"]
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,28 @@ class RenderConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """How the result is encoded.
+    """How the result is encoded, and how it can be told from a recording (paper, section 6).
 
     Attributes:
         codec: ``h264``, ``hevc``, ``vp9``, ``av1`` or ``ffv1``.
         quality: constant rate factor, lower is better and larger; None is visually lossless.
         speed: encoder preset in the words of x264.
+        mark: ``on`` marks every frame and the sound; ``face`` the sound and the painted pixels, all others keep
+            their bytes before encoding; ``off`` marks nothing and copies AAC sound bit for bit.
+        mark_key: file of the key that finds the marks; None for the public key.
+        manifest: sign a C2PA manifest into the finished file (extra ``provenance``).
+        certificate: PEM file with the signer's chain of certificates; None makes one for each file.
+        private_key: PEM file with the signer's key; belongs to ``certificate``.
     """
 
     codec: str = "h264"
     quality: int | None = None
     speed: str = "medium"
+    mark: MarkMode = "on"
+    mark_key: str | None = None
+    manifest: bool = False
+    certificate: str | None = None
+    private_key: str | None = None
 
 
 @dataclass(frozen=True)

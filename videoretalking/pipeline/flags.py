@@ -21,7 +21,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.core.locations import find_file
 from videoretalking.faces.detect import backend_names
 from videoretalking.media.formats import CODECS, WORST_QUALITY
-from videoretalking.pipeline.config import PRESETS, InferenceConfig, Pad, UpperFace
+from videoretalking.pipeline.config import PRESETS, InferenceConfig, MarkMode, Pad, UpperFace
 
 logger = logging.getLogger(__name__)
 
@@ -223,6 +223,36 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             int,
             rule=_between(0, max(WORST_QUALITY.values())),
             default="visually lossless",
+        ),
+    ),
+    "marks": (
+        Flag(
+            ("mark",),
+            "output.mark",
+            "what says that a machine made it: on marks frames and sound, face painted pixels and sound",
+            rule=_one_of(*get_args(MarkMode)),
+        ),
+        Flag(
+            ("mark-key",),
+            "output.mark_key",
+            "key file that finds the marks (videoretalking detect --new-key)",
+            default="the public key",
+            metavar="FILE",
+        ),
+        Flag(("manifest",), "output.manifest", "sign a C2PA manifest into the result", bool),
+        Flag(
+            ("certificate",),
+            "output.certificate",
+            "PEM file with the signer's certificates",
+            default="one made for each file",
+            metavar="FILE",
+        ),
+        Flag(
+            ("private-key",),
+            "output.private_key",
+            "PEM file with the signer's key",
+            default="none",
+            metavar="FILE",
         ),
     ),
     "runtime": (

@@ -21,6 +21,7 @@ from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import RenderConfig
 from videoretalking.pipeline.jobs import FaceJob, FrameJob, to_images, to_tensor
+from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.networks import Networks
 from videoretalking.pipeline.report import FaceReport, FrameReport
 from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
@@ -67,6 +68,7 @@ class Renderer:
         options: settings.
         still_fps: frames a second if the input is a still image.
         window: frames of D-Net's coefficient window.
+        marks: mark the finished frames; None leaves them unmarked.
 
     Raises:
         UserError: the wanted face does not exist.
@@ -81,6 +83,7 @@ class Renderer:
         options: RenderConfig,
         still_fps: float,
         window: int,
+        marks: Marks | None = None,
     ) -> None:
         self.analysis = analysis
         self.speech = speech
@@ -105,6 +108,7 @@ class Renderer:
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face)
         self._score_sync = SyncScorer(networks.expert) if networks.expert else None
         self._composite = Compositor(self._edit_upper_face is not None, options.color_match)
+        self._marks = marks
 
     def __len__(self) -> int:
         return len(self.schedule)
@@ -194,9 +198,18 @@ class Renderer:
     ) -> Iterator[list[tuple[FrameJob, AnyImage]]]:
         with closing(stream):
             for chunk in stream:
-                with self.stopwatch("composite"):
-                    images = list(pool.map(lambda job: self._composite(job.frame, job.faces), chunk))
+                with self.stopwatch("composite and mark" if self._marks else "composite"):
+                    images = list(pool.map(self._finish, chunk))
                 yield list(zip(chunk, images, strict=True))
+
+    def _finish(self, job: FrameJob) -> AnyImage:
+        """The frame with its new faces and, where wanted, its mark."""
+        if self._marks is None:
+            return self._composite(job.frame, job.faces)
+        painted = None
+        if self._marks.marks_painted_only and job.faces:
+            painted = np.zeros(job.frame.shape[:2], dtype=np.float32)
+        return self._marks.mark_frame(self._composite(job.frame, job.faces, painted), painted)
 
     def _report(self, place: int, job: FrameJob) -> FrameReport:
         return FrameReport(

@@ -41,7 +41,7 @@ class FrameReport:
         source: number in the input.
         time: seconds in the output.
         speech: 0 silence .. 1 speech, as the silence gate sees it.
-        faces: the edited faces; none means that the frame passed through untouched.
+        faces: the edited faces; none means that the frame passed through, but for a mark.
     """
 
     index: int
@@ -67,6 +67,7 @@ class Report:
         seconds: wall time of each pass.
         stages: busy seconds of each stage of pass 2; stages overlap.
         notes: anything else worth knowing.
+        mark: what the marks of picture and sound say, see :meth:`pipeline.marks.Marks.describe`.
     """
 
     face: str
@@ -80,6 +81,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    mark: dict[str, Any] = field(default_factory=lambda: {"mode": "off"})
 
     @property
     def untouched(self) -> list[int]:

@@ -16,11 +16,14 @@ from videoretalking.core.config import to_dict
 from videoretalking.core.files import check_output
 from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import user_folder
+from videoretalking.media.audio import audio_info
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.expression import choose_expression
+from videoretalking.pipeline.making import check_provenance, sign_result
+from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
@@ -93,18 +96,25 @@ class Retalker:
         cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
         return analyze(video, self.config.analysis, self.tools, cache_dir, runtime.refresh)
 
-    def frames(self, video: Analysis | str | Path, audio: str | Path) -> Iterator[RenderedFrame]:
+    def frames(
+        self, video: Analysis | str | Path, audio: str | Path, marks: Marks | None = None
+    ) -> Iterator[RenderedFrame]:
         """Pass 2 as a stream of finished frames, without writing a file.
 
         Args:
             video: a path, or what :meth:`analyze` returned, which many speeches can share.
             audio: file with the speech.
+            marks: mark the frames, as with ``Marks.from_config(OutputConfig())``; None leaves them unmarked
+                whatever the settings say, since a stream is no result yet.
 
         Raises:
             UserError: unusable input, or no face in the video.
         """
         speech = self._speech(audio)
-        yield from self._renderer(video if isinstance(video, Analysis) else self.analyze(video), speech)
+        analysis = video if isinstance(video, Analysis) else self.analyze(video)
+        if marks is not None:
+            marks.fit(self._output_info(analysis.info))
+        yield from self._renderer(analysis, speech, marks)
 
     def render(self, analysis: Analysis, audio: str | Path | Speech, outfile: str | Path) -> Report:
         """Pass 2 into a file.
@@ -124,24 +134,34 @@ class Retalker:
         sound = audio.path if isinstance(audio, Speech) else audio
         check_output(outfile, "the result", {"the video": analysis.path, "the sound": sound})
         speech = audio if isinstance(audio, Speech) else self._speech(audio)
-        renderer = self._renderer(analysis, speech)
-        report = self._new_report(analysis, speech.path, outfile)
         output = self.config.output
+        check_provenance(output, outfile)
+        marks = Marks.from_config(output)
+        renderer = self._renderer(analysis, speech, marks)
+        report = self._new_report(analysis, speech.path, outfile)
         duration = renderer.schedule.duration
         cut = self.config.render.pad == "cut" and speech.duration > duration
+        info = self._output_info(analysis.info)
+        if marks is not None:
+            marks.fit(info, audio_info(speech.path), duration if cut else speech.duration)
+            report.mark = marks.describe()
+            report.notes += marks.notes
         with VideoWriter(
             outfile,
-            self._output_info(analysis.info),
+            info,
             codec=output.codec,
             crf=output.quality,
             preset=output.speed,
             audio=speech.path,
+            audio_filter=None if marks is None else marks.sound_filter,
             **({"audio_span": (0.0, duration)} if cut else {}),
         ) as writer:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
                 with renderer.stopwatch("encode"):
                     writer.write(frame.image, frame.time, frame.duration)
                 report.frames.append(frame.report)
+        if output.manifest:
+            self._sign(report, None if marks is None else marks.payload.text)
         report.seconds["render"] = round(time.monotonic() - started, 3)
         report.stages = {stage: round(busy, 3) for stage, busy in renderer.stopwatch.seconds.items()}
         return report
@@ -179,10 +199,14 @@ class Retalker:
         )
         return report
 
+    def _sign(self, report: Report, mark: str | None) -> None:
+        inputs = {"face": report.face, "audio": report.audio}
+        sign_result(report.outfile, self.config, inputs, report.weights, mark, self.weights.family)
+
     def _speech(self, audio: str | Path) -> Speech:
         return load_speech(audio, self.config.render.silence_gate)
 
-    def _renderer(self, analysis: Analysis, speech: Speech) -> Renderer:
+    def _renderer(self, analysis: Analysis, speech: Speech, marks: Marks | None) -> Renderer:
         render = self.config.render
         return Renderer(
             analysis,
@@ -192,11 +216,13 @@ class Retalker:
             render,
             self.config.analysis.still_fps,
             self.weights.window,
+            marks,
         )
 
     def _check(self, video: str | Path, audio: str | Path, outfile: str | Path) -> None:
         """Find mistakes in files and settings before the long work begins."""
         check_output(outfile, "the result", {"the video": video, "the sound": audio})
+        check_provenance(self.config.output, outfile)
         with VideoReader(video) as reader:
             info = self._output_info(reader.info)
         output = self.config.output

@@ -18,8 +18,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 from videoretalking import __version__
 from videoretalking.core.errors import UserError
@@ -105,11 +109,12 @@ class ManifestReport:
     problems: tuple[str, ...] = ()
 
 
-def load_identity(chain: str | Path, private_key: str | Path, algorithm: str = "es256") -> Identity:
-    """The user's own certificate and key, both PEM files.
+def load_identity(chain: str | Path, private_key: str | Path) -> Identity:
+    """The user's own certificate and key, both PEM files; the key says which algorithm signs.
 
     Raises:
-        UserError: a file cannot be read or is no PEM.
+        UserError: a file cannot be read or is no PEM, the key has a password or is of no kind that C2PA allows, or
+            the extra is not installed.
     """
     contents = []
     for path in (chain, private_key):
@@ -120,7 +125,30 @@ def load_identity(chain: str | Path, private_key: str | Path, algorithm: str = "
         if not content.lstrip().startswith(b"-----BEGIN "):
             raise UserError(f"{path} is no PEM file: it must begin with -----BEGIN")
         contents.append(content)
-    return Identity(contents[0], contents[1], algorithm)
+    return Identity(contents[0], contents[1], _algorithm(contents[1], private_key))
+
+
+def check_manifest(path: str | Path, identity: Identity | None = None) -> None:
+    """Find out before the long work whether a file of this name can be signed, by signing a picture of one pixel.
+
+    Args:
+        path: the file to come.
+        identity: who will sign; None for a certificate made for the file.
+
+    Raises:
+        UserError: see :func:`sign_file`.
+    """
+    c2pa = _library("c2pa")
+    _format(path)
+    if identity is None:
+        _library("cryptography.x509")
+        return
+    picture = BytesIO(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    try:
+        with _signer(c2pa, identity) as signer, c2pa.Builder(_manifest(Making(), "image/png")) as builder:
+            builder.sign(signer, "image/png", picture, BytesIO())
+    except c2pa.C2paError as error:
+        raise UserError(f"the certificate and its key sign nothing: {error}") from None
 
 
 def make_identity() -> Identity:
@@ -156,23 +184,10 @@ def sign_file(
     c2pa = _library("c2pa")
     kind = _format(source)
     owner = identity or make_identity()
-    manifest = {
-        "claim_generator_info": [{"name": "VideoReTalking", "version": making.version}],
-        "title": "VideoReTalking result",
-        "format": kind,
-        "assertions": [
-            {
-                "label": "c2pa.actions.v2",
-                "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}]},
-            },
-            {"label": ASSERTION, "data": asdict(making)},
-        ],
-    }
     try:
-        info = c2pa.C2paSignerInfo(owner.algorithm, owner.chain, owner.private_key, None)
         with (
-            c2pa.Signer.from_info(info) as signer,
-            c2pa.Builder(json.dumps(manifest)) as builder,
+            _signer(c2pa, owner) as signer,
+            c2pa.Builder(_manifest(making, kind)) as builder,
             atomic_path(target) as temporary,
             Path(source).open("rb") as before,
             temporary.open("w+b") as after,
@@ -215,6 +230,49 @@ def verify_file(path: str | Path) -> ManifestReport:
         making=making,
         problems=tuple(code for code in problems if code != _UNTRUSTED),
     )
+
+
+def _manifest(making: Making, kind: str) -> str:
+    """What is signed, as the JSON that c2pa reads; ``kind`` is a MIME type."""
+    created = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}
+    return json.dumps(
+        {
+            "claim_generator_info": [{"name": "VideoReTalking", "version": making.version}],
+            "title": "VideoReTalking result",
+            "format": kind,
+            "assertions": [
+                {"label": "c2pa.actions.v2", "data": {"actions": [created]}},
+                {"label": ASSERTION, "data": asdict(making)},
+            ],
+        }
+    )
+
+
+def _signer(c2pa: Any, owner: Identity) -> Any:
+    info = c2pa.C2paSignerInfo(owner.algorithm, owner.chain, owner.private_key, None)
+    return c2pa.Signer.from_info(info)
+
+
+def _algorithm(private_key: bytes, path: str | Path) -> str:
+    """The name that C2PA has for the way a key signs."""
+    serialization = _library("cryptography.hazmat.primitives.serialization")
+    try:
+        key = serialization.load_pem_private_key(private_key, None)
+    except TypeError:
+        raise UserError(f"the key {path} has a password: give a file without one") from None
+    except ValueError as error:
+        raise UserError(f"{path} holds no private key: {error}") from None
+    kind = type(key).__name__.lower()
+    if "ed25519" in kind:
+        return "ed25519"
+    if "rsa" in kind:
+        return "ps256"
+    name = {256: "es256", 384: "es384", 521: "es512"}.get(getattr(key, "key_size", 0))
+    if name is None:
+        raise UserError(
+            f"the key {path} signs no manifest: C2PA takes P-256, P-384, P-521, RSA and Ed25519 keys"
+        )
+    return name
 
 
 def _library(name: str) -> Any:

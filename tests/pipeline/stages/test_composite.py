@@ -85,6 +85,16 @@ def test_two_faces_do_not_disturb_each_other() -> None:
     assert np.array_equal(result[:, 120:], compositor(frame, jobs[1:])[:, 120:])
 
 
+def test_painted_pixels_are_told_and_all_others_kept_their_bytes() -> None:
+    frame, face = _edited(color_shift=0.1)
+    painted = np.zeros(frame.shape[:2], np.float32)
+    result = Compositor(whole_face=False, color_match=0.0)(frame, [face], painted)
+    assert 0.02 < (painted > 0).mean() < 0.5 and painted.max() == 1.0
+    assert np.array_equal(result[painted == 0], frame[painted == 0])
+    x, y = np.round(face.landmarks[62]).astype(int)
+    assert painted[y, x] == 1.0
+
+
 def test_frames_without_faces_pass_through() -> None:
     frame = face_frame(face_landmarks())
     assert Compositor(whole_face=False)(frame, []) is frame

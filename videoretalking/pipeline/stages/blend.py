@@ -75,7 +75,7 @@ def blend(inside: AnyImage, outside: AnyImage, mask: AnyImage, bands: int | None
     return collapse(mixed)
 
 
-def blend_into(region: AnyImage, patch: AnyImage, mask: AnyImage, coverage: AnyImage) -> None:
+def blend_into(region: AnyImage, patch: AnyImage, mask: AnyImage, coverage: AnyImage) -> AnyImage:
     """Blend a patch into a region of a frame, in place; every pixel away from the mask keeps its bytes.
 
     Coarse bands carry the patch's color far beyond the mask. That spread hides the seam, but it must not
@@ -86,11 +86,15 @@ def blend_into(region: AnyImage, patch: AnyImage, mask: AnyImage, coverage: AnyI
         patch: [H, W, 3] float32 RGB in [0, 1], the new content.
         mask: [H, W] float32 weights in [0, 1].
         coverage: [H, W] float32, 1 where the patch has content, less where it ends; not at frame borders.
+
+    Returns:
+        [H, W] weights of the edit; pixels at 0 kept their bytes.
     """
     outside = region.astype(np.float32) / 255.0
     reach = reach_window(mask, coverage)
     mixed = outside + reach[..., None] * (blend(patch, outside, mask * (coverage > _COVERED)) - outside)
     np.copyto(region, np.clip(np.rint(mixed * 255.0), 0.0, 255.0).astype(np.uint8))
+    return reach
 
 
 def reach_window(mask: AnyImage, coverage: AnyImage) -> AnyImage:

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from videoretalking.core.arrays import AnyImage
+from videoretalking.core.arrays import AnyImage, Mask
 from videoretalking.faces.align import Placed, place
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.stages.blend import blend_into
@@ -31,16 +31,25 @@ class Compositor:
         self.whole_face = whole_face
         self.color_match = color_match
 
-    def __call__(self, frame: AnyImage, faces: Sequence[FaceJob]) -> AnyImage:
-        """A copy of ``frame`` [H, W, 3] uint8 with every face's patch in it; ``frame`` itself without faces."""
+    def __call__(self, frame: AnyImage, faces: Sequence[FaceJob], painted: Mask | None = None) -> AnyImage:
+        """A copy of ``frame`` with every face's patch in it.
+
+        Args:
+            frame: [H, W, 3] uint8.
+            faces: with patch and mask.
+            painted: [H, W] zeros, which receive the weights of the edit; pixels left at 0 kept their bytes.
+
+        Returns:
+            [H, W, 3] uint8; ``frame`` itself without faces.
+        """
         if not faces:
             return frame
         result = frame.copy()
         for face in faces:
-            self._paste(result, face)
+            self._paste(result, face, painted)
         return result
 
-    def _paste(self, frame: AnyImage, face: FaceJob) -> None:
+    def _paste(self, frame: AnyImage, face: FaceJob, painted: Mask | None) -> None:
         assert face.patch is not None and face.mask is not None
         mask, height = face.mask, len(face.mask)
         weights = mask if self.whole_face else mask * _rise(height, _TAKEOVER)
@@ -53,7 +62,10 @@ class Compositor:
         patch = cast(Placed, place(face.patch, face.crop, frame_size)).pixels
         weights, alike = np.split(np.asarray(placed.pixels), 2, axis=2)
         patch = patch + self.color_match * _color_shift(region, patch, alike)
-        blend_into(region, patch, np.ascontiguousarray(weights[..., 0]), placed.coverage)
+        reach = blend_into(region, patch, np.ascontiguousarray(weights[..., 0]), placed.coverage)
+        if painted is not None:
+            place_in = painted[placed.rows, placed.columns]
+            np.maximum(place_in, reach, out=place_in)
 
 
 def _color_shift(region: AnyImage, patch: AnyImage, weights: AnyImage) -> AnyImage:

@@ -1,0 +1,86 @@
+"""The mark of the picture on frames that are tensors already, without leaving their device.
+
+The same mark as that of :class:`~videoretalking.provenance.video.VideoMark`, but for the rounding of its tables:
+bytes differ by a level here and there, which the detector does not see. The main job composites on the CPU and has
+bytes by then; this is for who renders into tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from videoretalking.provenance import video
+from videoretalking.provenance.carriers import carriers_of, draw_tile, period_for
+from videoretalking.provenance.keys import Key
+from videoretalking.provenance.payload import Payload, encode
+
+_GRAY = (0.299, 0.587, 0.114)
+_SHARES = (video._RED, video._GREEN, 0.0)
+
+
+class TensorMark:
+    """Writes one payload into batches of frames, on the device where they are.
+
+    Args:
+        key: who may find the mark.
+        payload: what it says.
+    """
+
+    def __init__(self, key: Key, payload: Payload) -> None:
+        self._carriers = carriers_of(key)
+        self._code = encode(payload)
+        self._pattern: Tensor | None = None  # [H, W] of the last size, on the last device
+
+    def apply(self, frames: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Marked copies of frames.
+
+        Args:
+            frames: [N, 3, H, W] floating-point RGB in [0, 1].
+            masks: [N, 1, H, W] or [1, 1, H, W] in [0, 1], how strongly to mark; pixels at 0 keep their values.
+
+        Returns:
+            [N, 3, H, W] in [0, 1], of the same type and on the same device.
+        """
+        images = frames.detach().float()
+        strength = self._strength(images * 255.0)
+        if masks is not None:
+            strength = strength * masks
+        change = strength * self._pattern_for(frames)
+        shares = change.new_tensor(_SHARES).view(1, 3, 1, 1)
+        return (images + change * (shares / 255.0)).clamp_(0.0, 1.0).to(frames.dtype)
+
+    def _pattern_for(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        known = self._pattern
+        if known is None or known.shape != (height, width) or known.device != frames.device:
+            period = period_for(height, width)
+            tile = torch.from_numpy(draw_tile(self._carriers, self._code, period)).to(frames.device)
+            known = tile.repeat(-(-height // period), -(-width // period))[:height, :width].contiguous()
+            self._pattern = known
+        return known
+
+    @staticmethod
+    def _strength(levels: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 1, H, W] gray levels that the eye does not see here."""
+        height, width = levels.shape[-2:]
+        weights = levels.new_tensor(_GRAY).view(1, 3, 1, 1)
+        gray = (levels * weights).sum(dim=1, keepdim=True)
+        small = functional.interpolate(gray, (-(-height // 2), -(-width // 2)), mode="area")
+        size = (-(-height // 8), -(-width // 8))
+        busy = functional.interpolate((small - _blur(small, 7)).abs(), size, mode="area")
+        light = functional.interpolate(small, size, mode="area")
+        strength = (video.FLOOR + video.GAIN * _blur(busy, 3)).clamp(video.FLOOR, video.CEILING)
+        strength = strength * (0.5 + 0.5 / video.DARK * light).clamp(max=1.0)
+        strength = strength * max(video.WEAKEST, min(1.0, (video.LARGE_SIDE / min(height, width)) ** 0.5))
+        mean = strength.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        strength = strength * (video.MEAN_STRENGTH / mean).clamp(max=1.0)
+        return functional.interpolate(strength, (height, width), mode="bilinear", align_corners=False)
+
+
+def _blur(images: Tensor, size: int) -> Tensor:
+    """Mean over ``size`` x ``size`` pixels, mirrored at the border as OpenCV does it."""
+    reach = size // 2
+    mode = "reflect" if min(images.shape[-2:]) > reach else "replicate"
+    return functional.avg_pool2d(functional.pad(images, (reach,) * 4, mode=mode), size, stride=1)
