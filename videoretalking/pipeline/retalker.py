@@ -24,6 +24,7 @@ from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
 from videoretalking.pipeline.speech import Speech, load_speech
+from videoretalking.pipeline.stream import in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Retalker:
         output = self.config.output
         duration = renderer.schedule.duration
         cut = self.config.render.pad == "cut" and speech.duration > duration
-        with VideoWriter(
+        writer = VideoWriter(
             outfile,
             self._output_info(analysis.info),
             codec=output.codec,
@@ -127,10 +128,15 @@ class Retalker:
             preset=output.speed,
             audio=speech.path,
             **({"audio_span": (0.0, duration)} if cut else {}),
-        ) as writer:
+        )
+
+        def encode(frame: RenderedFrame) -> None:
+            with renderer.stopwatch("encode"):
+                writer.write(frame.image, frame.time, frame.duration)
+
+        with writer, in_background(encode) as hand_over:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
-                with renderer.stopwatch("encode"):
-                    writer.write(frame.image, frame.time, frame.duration)
+                hand_over(frame)
                 report.frames.append(frame.report)
         report.seconds["render"] = round(time.monotonic() - started, 3)
         report.stages = {stage: round(busy, 3) for stage, busy in renderer.stopwatch.seconds.items()}
