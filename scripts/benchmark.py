@@ -57,7 +57,7 @@ from videoretalking.pipeline.render import Renderer
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
-from videoretalking.pipeline.stages.mask import FACE_CLASSES, class_shares
+from videoretalking.pipeline.stages.mask import class_shares
 from videoretalking.pipeline.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def time_network(name: str, engine: Engine, repeats: int) -> Timing:
     parses = name in PARSERS
     plain: Callable[..., Any] = network
     if parses:
-        plain = partial(class_shares, cast("BiSeNet | ParseNet", network), classes=FACE_CLASSES)
+        plain = partial(class_shares, cast("BiSeNet | ParseNet", network))
     keep_freed_memory(False)  # the network before this one may have changed it
     with torch.inference_mode():
         singles = [tuple(tensor[k : k + 1] for tensor in batch) for k in range(engine.batch_size)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -407,6 +408,23 @@ def test_every_network_of_pass_2_computes_in_the_chosen_number_format(
     list(retalker.frames(make_video(talking_frames), make_speech(0.28)))
     expected = {name: {torch.bfloat16} for name in names} | {"expert": {torch.float32}}
     assert computed == expected
+
+
+def test_the_networks_run_in_the_thread_that_asks(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    tmp_path: Path,
+) -> None:
+    """The C library keeps freed memory in the main thread only: elsewhere every map would be touched anew."""
+    retalker = make_retalker()
+    threads: set[int] = set()
+    for runner in (retalker.networks.dnet, retalker.networks.lnet, retalker.networks.enet):
+        assert runner is not None
+        runner.network.register_forward_hook(lambda *_: threads.add(threading.get_ident()))
+    retalker.dub(make_video(talking_frames), make_speech(0.28), tmp_path / "out.mp4")
+    assert threads == {threading.get_ident()}
 
 
 def test_mistakes_are_found_before_the_long_work(

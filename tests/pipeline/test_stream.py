@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from videoretalking.pipeline.stream import chunks, threaded
+from videoretalking.pipeline.stream import chunks, in_background, one_behind, threaded
 
 
 def test_items_come_in_order_and_from_another_thread() -> None:
@@ -78,3 +78,62 @@ def test_stages_overlap() -> None:
 
 def test_chunks() -> None:
     assert list(chunks(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_one_behind_makes_the_next_item_before_it_hands_over_the_last() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[int]:
+        for item in range(3):
+            made.append(item)
+            yield item
+
+    assert [(item, len(made)) for item in one_behind(source())] == [(0, 2), (1, 3), (2, 3)]
+    assert list(one_behind(iter([]))) == []
+
+
+def test_items_are_consumed_in_order_by_another_thread_before_the_block_ends() -> None:
+    consumed: list[tuple[int, int]] = []
+
+    def consume(item: int) -> None:
+        time.sleep(0.002)
+        consumed.append((item, threading.get_ident()))
+
+    with in_background(consume) as hand_over:
+        for item in range(20):
+            hand_over(item)
+            assert item - len(consumed) <= 1 + 1  # waiting, in the hand of the consumer
+    assert [item for item, _ in consumed] == list(range(20))
+    assert {thread for _, thread in consumed} != {threading.get_ident()}
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_errors_of_the_consumer_reach_the_producer(count: int) -> None:
+    def consume(item: int) -> None:
+        raise ValueError(f"cannot write {item}")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="cannot write 0"), in_background(consume) as hand_over:
+        for item in range(count):
+            hand_over(item)
+    assert threading.active_count() == before
+
+
+def test_what_waits_is_dropped_when_the_producer_fails() -> None:
+    consumed: list[int] = []
+    first = threading.Event()
+
+    def consume(item: int) -> None:
+        first.wait(5)
+        consumed.append(item)
+
+    def produce() -> None:
+        with in_background(consume, depth=5) as hand_over:
+            for item in range(4):
+                hand_over(item)
+            threading.Timer(0.1, first.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        produce()
+    assert consumed == [0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,7 @@ from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralize
 from videoretalking.pipeline.stages.restore import MouthRestorer
 from videoretalking.pipeline.stages.sync import SyncScorer
 from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
-from videoretalking.pipeline.stream import Stopwatch, chunks, threaded
+from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
 
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together
 _MAX_WORKERS = 4  # threads that composite
@@ -99,10 +100,10 @@ class Renderer:
             self._neutralize = Neutralizer(networks.dnet, windows)
         self._lipsync = LipSyncer(networks.lnet)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
-        self._masker = FaceMasker(networks.parser)
+        self._mask = FaceMasker(networks.parser)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
-            self._restore = MouthRestorer(networks.restorer, self._masker, options.restore)
+            self._restore = MouthRestorer(networks.restorer, options.restore)
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face)
@@ -114,25 +115,29 @@ class Renderer:
         return len(self.schedule)
 
     def __iter__(self) -> Iterator[RenderedFrame]:
-        """Decode, networks and compositing run in a thread each, at most one chunk ahead of the next."""
+        """Networks run in the thread that iterates; decoding and compositing run beside it, a chunk apart.
+
+        The networks are not in a thread of their own because the C library keeps freed memory for later in the main
+        thread only (:func:`core.devices.keep_freed_memory`).
+        """
         return self._frames()
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
         info = self.analysis.info
         size = max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
-        durations = np.diff(self.schedule.times, append=self.schedule.duration)
+        durations = iter(np.diff(self.schedule.times, append=self.schedule.duration).tolist())
         workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-        with VideoReader(self.analysis.path) as reader, ThreadPoolExecutor(workers) as pool:
-            decoded = threaded(chunks(self._decode(reader), size))
-            painted = threaded(self._paint(decoded))
-            with closing(threaded(self._paste(painted, pool))) as finished:
-                place = 0
-                for chunk in finished:
-                    for job, image in chunk:
-                        yield RenderedFrame(
-                            image, job.time, float(durations[place]), self._report(place, job)
-                        )
-                        place += 1
+        places = itertools.count()
+        with (
+            VideoReader(self.analysis.path) as reader,
+            ThreadPoolExecutor(workers) as pool,
+            closing(threaded(chunks(self._decode(reader), size))) as decoded,
+        ):
+            for chunk in one_behind(self._paint(decoded, pool)):
+                for job, image in chunk:
+                    yield RenderedFrame(
+                        image.result(), job.time, next(durations), self._report(next(places), job)
+                    )
 
     def _decode(self, reader: VideoReader) -> Iterator[FrameJob]:
         images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
@@ -154,13 +159,14 @@ class Renderer:
             ]
             yield FrameJob(image, index, time, faces)
 
-    def _paint(self, stream: Generator[list[FrameJob], None, None]) -> Iterator[list[FrameJob]]:
-        with closing(stream):
-            for chunk in stream:
-                faces = [face for job in chunk for face in job.faces]
-                if faces:
-                    self._run_networks(faces)
-                yield chunk
+    def _paint(
+        self, stream: Iterable[list[FrameJob]], pool: ThreadPoolExecutor
+    ) -> Iterator[list[tuple[FrameJob, Future[AnyImage]]]]:
+        for chunk in stream:
+            faces = [face for job in chunk for face in job.faces]
+            if faces:
+                self._run_networks(faces)
+            yield [(job, pool.submit(self._finish, job)) for job in chunk]
 
     def _run_networks(self, faces: Sequence[FaceJob]) -> None:
         """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
@@ -185,31 +191,26 @@ class Renderer:
         with self.stopwatch("enhance"):
             enhanced = replace(painting, image=self._enhance(faces, painting.image, original))
             patches = to_images(enhanced.over(original, reference))
+        # Before the restorer, which changes the mouth only: one parse serves both masks.
+        with self.stopwatch("mask"):
+            masks = self._mask(faces, patches)
         if self._restore:
             with self.stopwatch("restore"):
-                patches = self._restore(faces, patches)
-        with self.stopwatch("mask"):
-            masks = self._masker.face_masks(faces, patches)
+                patches = self._restore(faces, patches, [mask.mouth for mask in masks])
         for face, patch, mask in zip(faces, patches, masks, strict=True):
-            face.patch, face.mask = patch, mask
-
-    def _paste(
-        self, stream: Generator[list[FrameJob], None, None], pool: ThreadPoolExecutor
-    ) -> Iterator[list[tuple[FrameJob, AnyImage]]]:
-        with closing(stream):
-            for chunk in stream:
-                with self.stopwatch("composite and mark" if self._marks else "composite"):
-                    images = list(pool.map(self._finish, chunk))
-                yield list(zip(chunk, images, strict=True))
+            face.patch, face.mask = patch, mask.face
 
     def _finish(self, job: FrameJob) -> AnyImage:
         """The frame with its new faces and, where wanted, its mark."""
-        if self._marks is None:
-            return self._composite(job.frame, job.faces)
         painted = None
-        if self._marks.marks_painted_only and job.faces:
+        if self._marks is not None and self._marks.marks_painted_only and job.faces:
             painted = np.zeros(job.frame.shape[:2], dtype=np.float32)
-        return self._marks.mark_frame(self._composite(job.frame, job.faces, painted), painted)
+        with self.stopwatch("composite"):
+            image = self._composite(job.frame, job.faces, painted)
+        if self._marks is None:
+            return image
+        with self.stopwatch("watermark"):
+            return self._marks.mark_frame(image, painted)
 
     def _report(self, place: int, job: FrameJob) -> FrameReport:
         return FrameReport(

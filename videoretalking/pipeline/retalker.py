@@ -28,6 +28,7 @@ from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
 from videoretalking.pipeline.speech import Speech, load_speech
+from videoretalking.pipeline.stream import in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Retalker:
             marks.fit(info, audio_info(speech.path), duration if cut else speech.duration)
             report.mark = marks.describe()
             report.notes += marks.notes
-        with VideoWriter(
+        writer = VideoWriter(
             outfile,
             info,
             codec=output.codec,
@@ -155,10 +156,15 @@ class Retalker:
             audio=speech.path,
             audio_filter=None if marks is None else marks.sound_filter,
             **({"audio_span": (0.0, duration)} if cut else {}),
-        ) as writer:
+        )
+
+        def encode(frame: RenderedFrame) -> None:
+            with renderer.stopwatch("encode"):
+                writer.write(frame.image, frame.time, frame.duration)
+
+        with writer, in_background(encode) as hand_over:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
-                with renderer.stopwatch("encode"):
-                    writer.write(frame.image, frame.time, frame.duration)
+                hand_over(frame)
                 report.frames.append(frame.report)
         if output.manifest:
             self._sign(report, None if marks is None else marks.payload.text)

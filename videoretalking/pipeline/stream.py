@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -61,20 +61,80 @@ def chunks(source: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield chunk
 
 
+def one_behind(source: Iterable[Item]) -> Iterator[Item]:
+    """The items of ``source``, each only once the next one was made: what an item started goes on meanwhile."""
+    iterator = iter(source)
+    for waiting in iterator:
+        for item in iterator:
+            yield waiting
+            waiting = item
+        yield waiting
+
+
+@contextmanager
+def in_background(consume: Callable[[Item], None], depth: int = 1) -> Iterator[Callable[[Item], None]]:
+    """Hand items over to a thread that consumes them in order, at most ``depth`` of them waiting.
+
+    The block ends when all are consumed. An exception of the consumer appears at the next item handed over or at
+    the end of the block; after one, and when the block itself fails, what waits is dropped.
+
+    Args:
+        consume: called with each item in the thread.
+        depth: items that may wait in the queue.
+
+    Yields:
+        the function that takes an item.
+    """
+    items: queue.Queue[Any] = queue.Queue(maxsize=max(1, depth))
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while (item := items.get()) is not _END:
+            if stop.is_set():
+                continue
+            try:
+                consume(item)
+            except BaseException as error:  # handed to the producer, whatever it is
+                failures.append(error)
+                stop.set()
+
+    def hand_over(item: Item) -> None:
+        items.put(item)  # the worker goes on taking until the end, so this waits for a moment at most
+        if failures:
+            raise failures[0]
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        yield hand_over
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        items.put(_END)
+        worker.join()
+    if failures:
+        raise failures[0]
+
+
 class Stopwatch:
     """Busy seconds of each stage; stages overlap, so their sum exceeds the time that passes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to ``stage``; each stage belongs to one thread."""
+        """Add the time of the block to ``stage``; several threads may work on it."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            passed = time.perf_counter() - start
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
 
     def timed(self, stage: str, source: Iterable[Item]) -> Iterator[Item]:
         """Iterate, adding the time that the source takes to ``stage``."""

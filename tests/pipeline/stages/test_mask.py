@@ -52,19 +52,19 @@ def test_the_produced_face_is_segmented_not_the_original() -> None:
     face, patch = _produced()
     network = _SeesGreen()
     masker = _masker(network)
-    (mask,) = masker.mouth_masks([face], [patch])
+    mask = masker([face], [patch])[0].mouth
     assert mask.shape == (128, 128)
     assert mask[80, 50] > 0.9
     assert mask[80, 90] < 0.2 and mask[30, 50] < 0.2
-    masker.face_masks([face] * 3, [patch] * 3)
-    assert network.batches == [1, 2, 1]
+    masker([face] * 3, [patch] * 3)
+    assert network.batches == [1, 2, 1]  # both masks from one look
 
 
 def test_without_a_network_masks_follow_the_landmarks() -> None:
     face, patch = _produced()
     masker = FaceMasker(None)
-    (mouth,) = masker.mouth_masks([face], [patch])
-    (whole,) = masker.face_masks([face], [patch])
+    (masks,) = masker([face], [patch])
+    mouth, whole = masks.mouth, masks.face
     x, y = face.crop.to_crop(face.landmarks[62]).astype(int)
     assert mouth[y, x] > 0.9 and whole[y, x] > 0.9
     x, y = face.crop.to_crop(face.landmarks[30]).astype(int)
@@ -74,7 +74,7 @@ def test_without_a_network_masks_follow_the_landmarks() -> None:
 def test_a_real_parser_runs() -> None:
     face, patch = _produced()
     network = build_network("bisenet").eval().requires_grad_(False)
-    (mask,) = _masker(network).face_masks([face], [patch])
+    mask = _masker(network)([face], [patch])[0].face
     assert mask.shape == (128, 128)
     assert mask.min() >= 0.0 and mask.max() <= 1.0
 
@@ -106,6 +106,6 @@ def test_the_masks_add_up_the_classes_in_the_network_s_own_order(module: ModuleT
     middle = np.s_[50:80, 50:80]
     for name in module.CLASSES:
         masker = _masker(Sees(name))
-        (mouth,), (whole,) = masker.mouth_masks([face], [patch]), masker.face_masks([face], [patch])
-        assert mouth[middle].mean() == pytest.approx(float(name in MOUTH_CLASSES), abs=1e-3), name
-        assert whole[middle].mean() == pytest.approx(float(name in FACE_CLASSES), abs=1e-3), name
+        (masks,) = masker([face], [patch])
+        assert masks.mouth[middle].mean() == pytest.approx(float(name in MOUTH_CLASSES), abs=1e-3), name
+        assert masks.face[middle].mean() == pytest.approx(float(name in FACE_CLASSES), abs=1e-3), name

@@ -6,7 +6,8 @@ masks follow the landmarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -33,8 +34,21 @@ _FADE = 0.08  # share of the face crop over which it runs into the frame around 
 _SOFTNESS = 0.05  # blur of a parsed mask's edge in eye distances
 
 
+@dataclass(frozen=True)
+class FaceMasks:
+    """Weights of one produced face's pixels, in its crop.
+
+    Attributes:
+        face: [S, S] float32 in [0, 1], the face with its chin, without hair, ears and neck.
+        mouth: [S, S] likewise, the mouth with its lips.
+    """
+
+    face: AnyImage
+    mouth: AnyImage
+
+
 class FaceMasker:
-    """Soft masks of produced faces, in their crops.
+    """Soft masks of produced faces; one parse of a face gives both.
 
     Args:
         parser: a parsing network; None draws polygons around the tracked landmarks.
@@ -43,41 +57,39 @@ class FaceMasker:
     def __init__(self, parser: Runner[BiSeNet | ParseNet] | None) -> None:
         self.parser = parser.using(partial(class_shares, parser.network)) if parser else None
 
-    def face_masks(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[AnyImage]:
-        """[S, S] weights of each face with its chin, without hair, ears and neck.
+    def __call__(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[FaceMasks]:
+        """Segment.
 
         Args:
             faces: where the patches belong.
             patches: the new faces, [S, S, 3] float32 RGB in [0, 1].
         """
-        return self._masks(faces, patches, FACE_CLASSES, face_polygon_mask)
-
-    def mouth_masks(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[AnyImage]:
-        """[S, S] weights of each mouth with its lips; arguments as in :meth:`face_masks`."""
-        return self._masks(faces, patches, MOUTH_CLASSES, mouth_polygon_mask)
-
-    def _masks(
-        self,
-        faces: Sequence[FaceJob],
-        patches: Sequence[AnyImage],
-        classes: Sequence[str],
-        draw_polygon: Callable[..., AnyImage],
-    ) -> list[AnyImage]:
         if self.parser is None:
-            return [draw_polygon(_points(face), face.crop.size) for face in faces]
+            return [_polygons(face) for face in faces]
         crops = [enhancer_crop(face.landmarks, RESTORER_SIZE) for face in faces]
         scenes = [
             np.rint(scene(*item) * 255.0).astype(np.uint8) for item in zip(faces, patches, crops, strict=True)
         ]
-        masks = self.parser(to_tensor(scenes, self.parser.device), classes=classes).cpu().numpy()
-        return [_to_face_crop(*item) for item in zip(faces, crops, masks, strict=True)]
+        shares = self.parser(to_tensor(scenes, self.parser.device)).cpu().numpy()
+        return [
+            FaceMasks(*(_to_face_crop(face, crop, share) for share in pair))
+            for face, crop, pair in zip(faces, crops, shares, strict=True)
+        ]
 
 
-def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor, classes: Sequence[str]) -> torch.Tensor:
-    """Probability that a pixel belongs to one of some classes: [B, 3, 512, 512] in [0, 1] -> [B, 512, 512]."""
-    chosen = [network.classes.index(name) for name in sorted(classes)]
-    logits = network(images).logits.float()
-    return logits.softmax(dim=1)[:, chosen].sum(dim=1)
+def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor) -> torch.Tensor:
+    """Probability that a pixel belongs to the face, and to the mouth.
+
+    Args:
+        network: BiSeNet or ParseNet.
+        images: [B, 3, 512, 512] RGB in [0, 1].
+
+    Returns:
+        [B, 2, 512, 512] in [0, 1].
+    """
+    shares = network(images).logits.float().softmax(dim=1)
+    chosen = [[network.classes.index(name) for name in group] for group in (FACE_CLASSES, MOUTH_CLASSES)]
+    return torch.stack([shares[:, numbers].sum(dim=1) for numbers in chosen], dim=1)
 
 
 def scene(face: FaceJob, patch: AnyImage, crop: Crop) -> AnyImage:
@@ -86,6 +98,11 @@ def scene(face: FaceJob, patch: AnyImage, crop: Crop) -> AnyImage:
     weight = extract(fade_window(*face.crop.size, _FADE), view, edge=False)[..., None]
     around = extract(face.frame, crop).astype(np.float32) / 255.0
     return np.asarray(around + weight * (extract(patch, view) - around))
+
+
+def _polygons(face: FaceJob) -> FaceMasks:
+    points, size = _points(face), face.crop.size
+    return FaceMasks(face_polygon_mask(points, size), mouth_polygon_mask(points, size))
 
 
 def _to_face_crop(face: FaceJob, crop: Crop, mask: AnyImage) -> AnyImage:
