@@ -99,6 +99,7 @@ def test_large_frames_shrink_as_in_files(tmp_path: Path, side: int, size: int) -
     writer = ClipWriter(tmp_path / "a")
     writer.write_frames([np.ascontiguousarray(np.roll(photo(side), shift, axis=1)) for shift in range(6)])
     writer.write_per_frame("boxes", np.tile(np.float32([-9.3, 4.2, side - 20.0, side + 7.0]), (6, 1)))
+    writer.write_per_frame("landmarks", np.float32(side * np.random.default_rng(0).random((6, 68, 2))))
     writer.write_audio(np.zeros(640 * 6, np.float32), np.zeros((MEL_BANDS, 60), np.float32))
     window = (0.0, 0.0, float(side), float(side))
     writer.finish(ClipMeta("a", 6, side, side, window, "portrait", "none", release_training=True))
