@@ -29,8 +29,8 @@ def _middles(image: np.ndarray, color: tuple[int, int, int]) -> list[float]:
 
 def test_marks_stand_where_their_numbers_are(tmp_path: Path) -> None:
     samples = [
-        Sample("low", [1.0, 1.5, 2.0], 1.5, (1.2, 1.8), 3.0),
-        Sample("high", [8.0, 8.5, 9.0], 8.5, (8.2, 8.8), 7.0),
+        Sample("low", [1.0, 1.2, 1.5, 1.8, 2.0], 1.5, (1.2, 1.8), 3.0),
+        Sample("high", [8.0, 8.2, 8.5, 8.8, 9.0], 8.5, (8.2, 8.8), 7.0),
     ]
     path = tmp_path / "distributions.png"
     draw_distributions(path, "A table", [Panel(panel_title("LSE-D", False), samples)])

@@ -25,6 +25,7 @@ FAINT: Color = (222, 222, 222)
 OURS: Color = (31, 99, 166)
 PAPER: Color = (205, 92, 30)
 FILL: Color = (190, 211, 233)
+MIN_SHAPED = 5  # fewer values have no shape
 MAX_POINTS = 40  # fewer values are drawn one by one on top of their violin
 
 
@@ -171,7 +172,7 @@ def _curve(
 
 def _violin(canvas: _Canvas, sample: Sample, to_x: Callable[[float], float], y: float) -> None:
     values = np.sort(np.asarray(sample.values, dtype=np.float64))
-    if len(values) > 2 and values[-1] > values[0]:
+    if len(values) >= MIN_SHAPED and values[-1] > values[0]:
         grid = np.linspace(values[0], values[-1], 80)
         half = _density(values, grid) * 0.36 * ROW
         upper = [(to_x(place), y - reach) for place, reach in zip(grid, half, strict=True)]
