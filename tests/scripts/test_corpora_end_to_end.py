@@ -56,7 +56,7 @@ def _speak(path: Path, start: float = 0.0, seconds: float = SHORT) -> None:
 def _prepare(command: Command, root: Path, layout: str, *options: object) -> list[ManifestEntry]:
     out = Path("data") / layout
     command(
-        "preprocess", "--layout", layout, "--root", root, "--output", out, "--processes", 1,
+        "preprocess", "--layout", layout, "--root", root, "--output", out, "--processes", 0,
         "--backend", "bundled", "--reconstructor", "fit", *options,
     )  # fmt: skip
     return read_manifest(out)
