@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def note_changes(work: Path) -> None:
     """
     known = {entry.source.name: entry for entry in _read_known(work)}
     current = {source.name: Known.now(source) for source in read_sources(work)}
-    pairs = [(known[name], entry) for name, entry in current.items() if name in known]
+    pairs = [(known[name], new) for name, new in current.items() if known.get(name, new) != new]
     seen_anew = {new.source.name for old, new in pairs if _looks_changed(old, new)}
     renamed = {new.source.name for old, new in pairs if _labels(old) != _labels(new)} - seen_anew
     _forget(work, seen_anew, ("tracks", "clips", "offsets"))
@@ -121,4 +121,4 @@ def _write_known(work: Path, entries: Iterable[Known]) -> None:
         writer = csv.DictWriter(handle, columns)
         writer.writeheader()
         for entry in entries:
-            writer.writerow({**asdict(entry.source), "size": entry.size, "modified": entry.modified})
+            writer.writerow({**vars(entry.source), "size": entry.size, "modified": entry.modified})

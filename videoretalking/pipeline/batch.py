@@ -37,6 +37,11 @@ class BatchJob:
     audio: str
     outfile: str
 
+    @property
+    def name(self) -> str:
+        """How messages call the job."""
+        return self.outfile
+
 
 def read_jobs(path: str | Path) -> list[BatchJob]:
     """Read a CSV file with the columns face, audio and outfile, named in its first line.
