@@ -198,7 +198,7 @@ class Renderer:
     ) -> Iterator[list[tuple[FrameJob, AnyImage]]]:
         with closing(stream):
             for chunk in stream:
-                with self.stopwatch("composite and mark" if self._marks else "composite"):
+                with self.stopwatch("composite"):
                     images = list(pool.map(self._finish, chunk))
                 yield list(zip(chunk, images, strict=True))
 
