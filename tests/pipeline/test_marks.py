@@ -171,6 +171,11 @@ def test_what_cannot_bear_a_mark_is_noted() -> None:
     assert marks.notes == ["the mark of the sound is cut short: 1.50 s hold no whole message"]
 
 
+def test_a_turned_view_of_a_frame_is_marked_like_a_copy_of_it(talking_frames: list[np.ndarray]) -> None:
+    marks, view = Marks("on", PUBLIC_KEY, Payload(1)), np.rot90(talking_frames[0])
+    assert np.array_equal(marks.mark_frame(view), marks.mark_frame(view.copy()))
+
+
 def test_a_key_of_ones_own_hides_the_mark_from_others_and_jobs_differ(
     make_retalker: Make,
     make_video: MakeFile,

@@ -13,6 +13,7 @@ from videoretalking.core.hashing import file_hash
 from videoretalking.provenance.manifest import (
     Identity,
     Making,
+    check_manifest,
     load_identity,
     make_identity,
     sign_file,
@@ -92,6 +93,55 @@ def test_identity_that_does_not_serve_is_refused_and_leaves_the_file(clip: Path,
         sign_file(clip, clip, Making(), bad)
     assert clip.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_certificate_is_tried_before_the_work(tmp_path: Path) -> None:
+    need_library()
+    made, other = make_identity(), make_identity()
+    check_manifest("result.mp4", made)
+    check_manifest("result.mp4")
+    with pytest.raises(UserError, match="sign nothing"):
+        check_manifest("result.mp4", Identity(b"-----BEGIN CERTIFICATE-----\nAAAA\n", made.private_key))
+    with pytest.raises(UserError, match=r"result\.webm: this format holds no manifest"):
+        check_manifest("result.webm", made)
+    (tmp_path / "chain.pem").write_bytes(made.chain)
+    for content, words in ((made.chain, "holds no private key"), (with_password(other), "has a password")):
+        (tmp_path / "key.pem").write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            load_identity(tmp_path / "chain.pem", tmp_path / "key.pem")
+
+
+def with_password(identity: Identity) -> bytes:
+    """The key of an identity, locked."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key(identity.private_key, None)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"), [("SECP384R1", "es384"), ("Ed25519", "ed25519"), ("RSA", "ps256")]
+)
+def test_the_key_says_how_it_signs(tmp_path: Path, kind: str, algorithm: str) -> None:
+    need_library()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    keys = {
+        "SECP384R1": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "Ed25519": ed25519.Ed25519PrivateKey.generate,
+        "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    }
+    text = keys[kind]().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "key.pem").write_bytes(text)
+    (tmp_path / "chain.pem").write_bytes(make_identity().chain)
+    assert load_identity(tmp_path / "chain.pem", tmp_path / "key.pem").algorithm == algorithm
 
 
 def test_files_that_are_no_pem_are_named(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ class RetalkerMethod:
             "settings": shaping,
             "dtype": self.runtime()["dtype"],
             "weights": hashes,
-            "mark": getattr(self.config.output, "mark", "off"),
+            "mark": self.config.output.mark,
         }
 
     def runtime(self) -> dict[str, str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
+import numpy as np
+
 from videoretalking.core.arrays import AnyImage, Mask
 from videoretalking.media.audio import AudioInfo
 from videoretalking.media.reader import VideoInfo
@@ -93,6 +95,7 @@ class Marks:
         """
         if self._video_mark is None:
             return image
+        image = np.ascontiguousarray(image)  # OpenCV writes into no other
         if self.mode == "on":
             return self._video_mark.apply(image)
         return image if painted is None else self._video_mark.apply(image, painted)

@@ -65,7 +65,7 @@ class Report:
         settings: the resolved config.
         frames: every frame.
         seconds: wall time of each pass.
-        stages: busy seconds of each stage of pass 2; stages overlap.
+        stages: busy seconds of each stage of pass 2, ``composite`` with the mark of the picture; stages overlap.
         notes: anything else worth knowing.
         mark: what the marks of picture and sound say, see :meth:`pipeline.marks.Marks.describe`.
     """

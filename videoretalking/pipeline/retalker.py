@@ -118,7 +118,7 @@ class Retalker:
         yield from self._renderer(analysis, speech, marks)
 
     def render(self, analysis: Analysis, audio: str | Path | Speech, outfile: str | Path) -> Report:
-        """Pass 2 into a file.
+        """Pass 2 into a file, with the marks and the manifest that the settings of the output want.
 
         Args:
             analysis: pass 1 of the video.

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import wave
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
 
 from videoretalking import __version__
 from videoretalking.core.errors import UserError
@@ -129,7 +127,7 @@ def load_identity(chain: str | Path, private_key: str | Path) -> Identity:
 
 
 def check_manifest(path: str | Path, identity: Identity | None = None) -> None:
-    """Find out before the long work whether a file of this name can be signed, by signing a picture of one pixel.
+    """Find out before the long work whether a file of this name can be signed, by signing a sound of one sample.
 
     Args:
         path: the file to come.
@@ -143,10 +141,15 @@ def check_manifest(path: str | Path, identity: Identity | None = None) -> None:
     if identity is None:
         _library("cryptography.x509")
         return
-    picture = BytesIO(cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes())
+    sound = BytesIO()
+    with wave.open(sound, "wb") as writer:
+        writer.setparams((1, 2, 8000, 1, "NONE", "not compressed"))
+        writer.writeframes(bytes(2))
+    sound.seek(0)
+    kind = FORMATS[".wav"]
     try:
-        with _signer(c2pa, identity) as signer, c2pa.Builder(_manifest(Making(), "image/png")) as builder:
-            builder.sign(signer, "image/png", picture, BytesIO())
+        with _signer(c2pa, identity) as signer, c2pa.Builder(_manifest(Making(), kind)) as builder:
+            builder.sign(signer, kind, sound, BytesIO())
     except c2pa.C2paError as error:
         raise UserError(f"the certificate and its key sign nothing: {error}") from None
 
