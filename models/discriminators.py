@@ -9,11 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from videoretalking.models.layers.blocks import ResDown, to_signed, unroll_clip
 
 # Kernel and stride of the first convolution of each size of Wav2Lip's discriminator, after 48x96.
 _QUALITY_STEPS: tuple[tuple[int, int | tuple[int, int]], ...] = ((5, (1, 2)), (5, 2), (5, 2), (3, 2), (3, 2))
+
+_DETAIL_SIZE = 5  # pixels of the local mean
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,32 @@ class ENetDiscriminatorConfig:
 
     Attributes:
         widths: channels at full size and after each halving; the last size is that of the scores.
+        gain: factor on every normalized convolution. At 1 each of them and its activation halve what passes, so
+            that nine in a row leave scores of a few thousandths, from which nothing is learned.
+        detail_gain: show the difference of the image from its local mean, times this factor, beside the image; 0
+            shows the image alone. Spectral normalization bounds what a small discriminator can make of faint
+            detail, the one thing that its verdict is wanted for.
     """
 
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    gain: float = 1.5
+    detail_gain: float = 0.0
+
+
+class Gain(nn.Module):
+    """A fixed factor on a weight.
+
+    Args:
+        factor: the factor.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight, multiplied."""
+        return weight * self.factor
 
 
 # Assumed: the paper gives no structure, only the adversarial loss of Isola et al. 2017, whose discriminator
@@ -87,12 +113,13 @@ class ENetDiscriminator(nn.Module):
     def __init__(self, config: ENetDiscriminatorConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or ENetDiscriminatorConfig()
-        self.stem = nn.Conv2d(3, config.widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(6 if config.detail_gain else 3, config.widths[0], 3, padding=1)
         self.blocks = nn.Sequential(*(ResDown(*widths) for widths in itertools.pairwise(config.widths)))
         self.head = nn.Conv2d(config.widths[-1], 1, 3, padding=1)
         for module in list(self.modules()):
             if isinstance(module, nn.Conv2d):
                 spectral_norm(module)
+                register_parametrization(module, "weight", Gain(config.gain))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Judge images.
@@ -103,5 +130,9 @@ class ENetDiscriminator(nn.Module):
         Returns:
             [B, 1, H / 16, W / 16] logits (one halving for each width but the first), positive for real.
         """
-        features = F.leaky_relu(self.stem(to_signed(image)), 0.2)
+        shown = to_signed(image)
+        if self.config.detail_gain:
+            mean = F.avg_pool2d(image, _DETAIL_SIZE, 1, _DETAIL_SIZE // 2, count_include_pad=False)
+            shown = torch.cat([shown, self.config.detail_gain * (image - mean)], dim=1)
+        features = F.leaky_relu(self.stem(shown), 0.2)
         return self.head(self.blocks(features))

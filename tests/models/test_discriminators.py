@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.discriminators import (
@@ -76,4 +77,21 @@ def test_enet_discriminator_bounds_every_convolution() -> None:
         if isinstance(module, nn.Conv2d)
     ]
     assert len(norms) == 2 + 3 * (len(TINY_ENET.widths) - 1)
-    torch.testing.assert_close(torch.stack(norms), torch.ones(len(norms)), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        torch.stack(norms), torch.full([len(norms)], TINY_ENET.gain), atol=0.04, rtol=0
+    )
+
+
+def test_enet_discriminator_is_not_blind_to_faint_detail() -> None:
+    """Scores that hardly differ teach nothing, neither the discriminator nor its opponent."""
+    generator = torch.Generator().manual_seed(0)
+    smooth = F.interpolate(torch.rand(4, 3, 8, 8, generator=generator), size=64, mode="bicubic")
+    detailed = smooth + 0.02 * torch.randn(smooth.shape, generator=generator)
+    differences = []
+    for changes in ({"gain": 1.0}, {"gain": 1.5}, {"gain": 1.5, "detail_gain": 8.0}):
+        torch.manual_seed(0)
+        network = ENetDiscriminator(ENetDiscriminatorConfig((16, 32, 64, 128, 128), **changes)).eval()
+        with torch.no_grad():
+            differences.append((network(detailed) - network(smooth)).abs().mean().item())
+    bounded, stronger, shown = differences
+    assert bounded < 1e-3 and stronger > 20 * bounded and shown > 1.5 * stronger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from videoretalking.datasets.degradations import blur, recolor
 from videoretalking.datasets.small_data import BlurredENetClips
 from videoretalking.models.layers.blocks import unroll_audio
 from videoretalking.models.lnet import lnet_input
+from videoretalking.train.config import OptimizerConfig
 from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
 
 
@@ -25,6 +27,8 @@ class ENetSmallDataConfig(ENetTrainingConfig):
         cast: strength of a change of light and color of E-Net's input, 0 .. 1.
         adversarial_from: step from which on the adversary takes part. It sharpens what is there, and would hinder a
             picture that is still to come.
+        discriminator_rate: learning rate of the adversary in those of the network. One that learns as slowly as its
+            opponent does not find in batches of one what is wrong with the pictures.
         part_size: side of the part of E-Net's input that a step computes, in its pixels; 0 for all. The style
             blocks look at a few pixels only, so parts teach them the same for less work.
         whole_every: every how many steps the whole face is computed all the same, which the identity loss needs.
@@ -35,6 +39,7 @@ class ENetSmallDataConfig(ENetTrainingConfig):
     blur: float = 0.0
     cast: float = 0.0
     adversarial_from: int = 0
+    discriminator_rate: float = 1.0
     part_size: int = 0
     whole_every: int = 1
 
@@ -43,7 +48,7 @@ class ENetSmallDataConfig(ENetTrainingConfig):
         require_range(self, "blur", least=0, most=2)
         require_range(self, "cast", least=0, most=1)
         require_range(self, "num_frames", "whole_every", least=1)
-        require_range(self, "adversarial_from", least=0)
+        require_range(self, "adversarial_from", "discriminator_rate", least=0)
         require_range(self, "part_size", least=0, most=self.model.low_size)
 
 
@@ -68,6 +73,11 @@ class ENetSmallDataStep(ENetStep):
     def sample_options(self) -> dict[str, Any]:
         """The paper's, and how far inputs are spoiled."""
         return super().sample_options() | {"blur": self.config.blur, "cast": self.config.cast}
+
+    def discriminator_optimizer(self) -> OptimizerConfig:
+        """That of the network, with its own rate."""
+        optimizer = self.config.optimizer
+        return dataclasses.replace(optimizer, lr=self.config.discriminator_rate * optimizer.lr)
 
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """The adversary's verdict, once it takes part."""

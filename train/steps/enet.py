@@ -154,14 +154,14 @@ class ENetStep(SyncStep):
         """Loss ``adversarial`` of images [N, 3, H, W], where there is an adversary."""
         if self.discriminator is None:
             return {}
-        return {"adversarial": generator_loss(self.discriminator(output))}
+        return {"adversarial": generator_loss(self.discriminator(_as_shown(output)))}
 
     def discriminate(
         self, discriminator: nn.Module, output: StepOutput, step: int
     ) -> dict[str, torch.Tensor]:
         """Loss ``discriminator``."""
         assert output.fake is not None and output.real is not None
-        real, fake = discriminator(output.real), discriminator(output.fake.detach())
+        real, fake = discriminator(output.real), discriminator(_as_shown(output.fake.detach()))
         return {"discriminator": discriminator_loss(real, fake)}
 
     def discriminator_optimizer(self) -> OptimizerConfig:
@@ -203,3 +203,8 @@ class ENetStep(SyncStep):
         target = unroll_clip(batch["target"])
         quality = batch["jpeg_quality"].repeat(batch["target"].shape[2])  # time-major as the frames
         return degrade(target, quality, self.config.model.low_size, self.antialias)
+
+
+def _as_shown(image: torch.Tensor) -> torch.Tensor:
+    """What a picture can hold: beyond black and white the discriminator could be deceived without end."""
+    return image.clamp(0.0, 1.0)
