@@ -271,7 +271,7 @@ def read_setup() -> Any:
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported() -> None:
     arguments = read_setup()
-    extras = [line for name in ("metrics", "cluster") for line in arguments["extras_require"][name]]
+    extras = [line for name in ("metrics", "cluster", "hub") for line in arguments["extras_require"][name]]
     required = {
         canonicalize_name(Requirement(line).name) for line in (*arguments["install_requires"], *extras)
     }
