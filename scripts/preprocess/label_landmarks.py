@@ -24,8 +24,7 @@ already are left alone, so an interrupted run continues. Keys (T frames in prese
 from __future__ import annotations
 
 import logging
-import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ import numpy.typing as npt
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
+from videoretalking.core.workers import Place, run_locally
 from videoretalking.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -177,12 +177,17 @@ def contact_sheet(path: Path, labels: Path, columns: int = 4, height: int = 320)
     return np.concatenate(tiles, axis=1).astype(np.uint8)
 
 
-def _label_one(job: tuple[Path, Path]) -> tuple[Path, int, str]:
+def _build(device: str) -> Callable[[tuple[Path, Path]], tuple[int, str]]:
+    return _label_one
+
+
+def _label_one(job: tuple[Path, Path]) -> tuple[int, str]:
+    """Label one file; returns the number of frames with a face, and what went wrong."""
     path, target = job
     try:
-        return path, label_file(path, target), ""
+        return label_file(path, target), ""
     except Exception as error:  # a worker reports its file and lives on for the next one
-        return path, 0, " ".join(str(error).split()) or type(error).__name__
+        return 0, " ".join(str(error).split()) or type(error).__name__
 
 
 def main() -> None:
@@ -208,12 +213,14 @@ def main() -> None:
     }
     jobs = [(path, target) for path, target in targets.items() if not target.is_file()]
     logger.info("%d of %d files are to be labeled", len(jobs), len(sources))
-    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for count, (path, frames, reason) in enumerate(pool.imap_unordered(_label_one, jobs), start=1):
-            if reason or not frames:
-                logger.warning("[%d/%d] rejected %s: %s", count, len(jobs), path, reason or "no face found")
-            else:
-                logger.info("[%d/%d] %s: face in %d frames", count, len(jobs), path, frames)
+    places = [Place()] * max(1, arguments.processes)
+    for count, result in enumerate(run_locally(_build, jobs, places), start=1):
+        frames, reason = result.value or (0, "the worker process died each time it was tried")
+        if reason or not frames:
+            reason = reason or "no face found"
+            logger.warning("[%d/%d] rejected %s: %s", count, len(jobs), result.item[0], reason)
+        else:
+            logger.info("[%d/%d] %s: face in %d frames", count, len(jobs), result.item[0], frames)
     if arguments.sheets:
         import cv2
 

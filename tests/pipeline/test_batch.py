@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from videoretalking.core.errors import UserError
-from videoretalking.pipeline.batch import BatchJob, read_jobs, report_names, run_jobs
+from videoretalking.core.workers import Finished
+from videoretalking.pipeline.batch import BatchJob, read_jobs, report_names, run_jobs, run_jobs_on_ray
+from videoretalking.pipeline.config import InferenceConfig
 
 
 def _write(path: Path, text: str) -> Path:
@@ -70,6 +72,21 @@ def test_one_bad_job_does_not_stop_the_others(tmp_path: Path, caplog: pytest.Log
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "last.json"]
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert errors == failures and not any("\n" in line for line in errors)
+
+
+def test_a_cluster_runs_the_same_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ray(build: Any, jobs: Any, **_: Any) -> Any:
+        dub = build("cpu")
+        for job in jobs:
+            yield Finished(job, died=True) if job.face == "killer" else Finished(job, dub(job))
+
+    monkeypatch.setattr("videoretalking.pipeline.batch.run_on_ray", ray)
+    monkeypatch.setattr("videoretalking.pipeline.batch.whole_gpus", lambda: 0.0)
+    monkeypatch.setattr("videoretalking.pipeline.retalker.Retalker.from_pretrained", lambda _: Dubber())
+    jobs = [BatchJob(face, "a", f"{face}.mp4") for face in ("first", "user", "killer", "last")]
+    failures = run_jobs_on_ray(InferenceConfig(), jobs, tmp_path)
+    assert failures == ["user.mp4: no face", "killer.mp4: its process died at every try"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.json", "last.json"]
 
 
 def test_an_interrupt_stops_all(tmp_path: Path) -> None:

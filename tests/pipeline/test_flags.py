@@ -89,6 +89,7 @@ def test_single_flags_outrank_preset_and_preset_outranks_file(tmp_path: Path) ->
         ([], "--face and --audio"),
         (["--face", "v.mp4"], "--face and --audio"),
         ([*NEEDED, "--batch", "x.csv"], "leave --face"),
+        ([*NEEDED, "--cluster", "ray"], "jobs of --batch"),
         ([*NEEDED, "--no-such-flag", "1"], "unknown flag --no-such-flag"),
         ([*NEEDED, "--face_idx", "1"], "unknown flag --face-idx, did you mean --face-index?"),
         ([*NEEDED, "--pad=hold", "more"], "unexpected more"),

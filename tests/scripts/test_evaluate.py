@@ -13,6 +13,7 @@ from sample_media import write_clip
 from tiny_weights import make_tiny_weights
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.workers import Finished
 from videoretalking.evaluation.draw import cut_video
 from videoretalking.scripts import evaluate
 from videoretalking.scripts.evaluate import main, parse_settings
@@ -124,6 +125,18 @@ def test_cluster_needs_ray(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"\.\[cluster\]"):
         _evaluate(data, "--method", "copy", "--out", str(data / "ray"), "--engine", "ray")
+
+
+@pytest.mark.usefixtures("_no_faces")
+def test_pairs_whose_process_died_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(build: Any, pairs: Any, *_: Any) -> Any:
+        for number, pair in enumerate(pairs):
+            yield Finished(pair, died=True) if number == 1 else Finished(pair, build("cpu")(pair))
+
+    monkeypatch.setattr("videoretalking.evaluation.plan.run_on_ray", half)
+    with pytest.raises(UserError, match=r"the process of 1 of 3 pairs died each time .* such as that of p1"):
+        _evaluate(data, "--method", "copy", "--out", str(data / "ray"), "--engine", "ray")
+    assert [path.stem for path in _score_files(data / "ray")] == ["p0", "p2"]
 
 
 def _score_files(folder: Path) -> list[Path]:

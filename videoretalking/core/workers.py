@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -248,7 +249,8 @@ _work: Callable[[Any], Any] | None = None  # of this process, if it is a worker
 
 
 def _enter(leash: Connection) -> None:
-    """First thing in a worker's process."""
+    """First thing in a worker's process; at an interrupt from the keyboard, the one who started it ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
 
 
