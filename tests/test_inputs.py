@@ -11,13 +11,19 @@ import pytest
 from media_clips import delay
 from tiny_weights import make_tiny_weights
 
-from videoretalking.core.arrays import AnyImage
+from videoretalking.core.arrays import AnyImage, Mask
 from videoretalking.core.constants import SAMPLE_RATE
 from videoretalking.media.audio import load_waveform
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline import InferenceConfig, Retalker
 from videoretalking.pipeline.analyze import Analysis
-from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.config import (
+    AnalysisConfig,
+    OutputConfig,
+    RenderConfig,
+    RuntimeConfig,
+    WeightsConfig,
+)
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.report import FrameReport
 from videoretalking.pipeline.schedule import frames_in_order
@@ -78,6 +84,7 @@ def check(
         weights=WeightsConfig(family=str(weights)),
         analysis=AnalysisConfig(backend="bundled"),
         render=RenderConfig(pad=pad),  # type: ignore[arg-type]
+        output=OutputConfig(mark="face"),  # "on" changes every pixel
         runtime=RuntimeConfig(device="cpu", cache_dir=str(cache)),
     )
     retalker = Retalker.from_pretrained(config)
@@ -109,8 +116,10 @@ def watch_compositor(patch: pytest.MonkeyPatch) -> list[bool]:
     changed: list[bool] = []
     original = Compositor.__call__
 
-    def watched(self: Compositor, frame: AnyImage, faces: Sequence[FaceJob]) -> AnyImage:
-        result = original(self, frame, faces)
+    def watched(
+        self: Compositor, frame: AnyImage, faces: Sequence[FaceJob], painted: Mask | None = None
+    ) -> AnyImage:
+        result = original(self, frame, faces, painted)
         if faces:
             outside = np.ones(frame.shape[:2], dtype=bool)
             for face in faces:
