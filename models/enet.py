@@ -8,6 +8,7 @@ stands beside it, frozen (the paper's figure 12 joins the two). Defaults are the
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ from videoretalking.models.layers.style import StyleConv, ToRGB
 # L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
 # up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.
 _PADDING = 2
+_CODE_SPREAD = (
+    0.06  # of fresh codes over the last map; the modulations, 1 on the mean, then vary by about a tenth
+)
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,23 @@ class IdentityEncoder(nn.Module):
         self.final = nn.Conv2d(widths[-1], widths[-1], 3, padding=1)
         side = config.identity_size // 2 ** len(self.downs)
         self.linear = nn.Linear(widths[-1] * side**2, config.style_size)
+        self._keep_people_apart()
+
+    @torch.no_grad()
+    def _keep_people_apart(self) -> None:
+        """Initial weights under which the spread between people comes through all layers (He et al. 2015).
+
+        PyTorch's own halve it in each layer: codes then differ by 0.0005, and training learns to do without.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, ResDown):  # the sum of both paths has the spread of one
+                module.conv2.weight.mul_(math.sqrt(0.5))
+                module.skip.weight.mul_(math.sqrt(0.5))
+        nn.init.normal_(self.linear.weight, std=_CODE_SPREAD / math.sqrt(self.linear.in_features))
 
     def forward(self, reference: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] in [0, 1] -> [B, style_size]."""

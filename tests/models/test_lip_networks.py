@@ -224,6 +224,20 @@ def test_enet_shapes_gradients_and_stillness() -> None:
     assert_every_parameter_gets_a_gradient(network, (image * torch.randn_like(image)).sum())
 
 
+def test_a_fresh_identity_encoder_tells_people_apart() -> None:
+    """Where codes hardly differ at first, training learns to do without them."""
+    torch.manual_seed(0)
+    network = ENet(
+        ENetConfig(identity_channels=(8, 16, 32, 32, 32, 32, 32), style_size=64, style_channels=(8, 4))
+    )
+    tones = torch.rand(6, 3, 1, 1) * 0.6 + 0.2  # six complexions, with coarse features
+    faces = tones + 0.2 * nn.functional.interpolate(torch.rand(6, 3, 6, 6), size=256, mode="bicubic")
+    with torch.no_grad():
+        codes = network.identity_encoder(faces)
+        spreads = [conv.conv.modulation(codes).std(dim=0).mean() for conv in network.style_convs]
+    assert all(0.02 < spread < 0.3 for spread in spreads)
+
+
 def test_fresh_noise_belongs_to_its_image() -> None:
     network = ENet(ENET)
     for conv in network.style_convs:
