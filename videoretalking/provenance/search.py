@@ -33,15 +33,19 @@ from videoretalking.provenance.payload import (
 Spectrum = npt.NDArray[np.complex128]
 
 MIN_SCALE, MAX_SCALE = 0.36, 3.0  # pixels a pixel of the nominal tile
-MAX_ANGLE = 4.0  # degrees
+MAX_ANGLE = 6.0  # degrees
 MAX_ASPECT = 1.4
 SHORTLIST = 10_000  # placements by the magnitude of the sync waves, of which all waves are asked then
 PROPOSALS = 24  # placements by magnitude that are tried by phase
-TRIED, MAX_TRIED = 4, 16  # of them decoded; more where more are clearly right, to take the best
+SHIFTS = 3  # of each placement that are kept
+TRIED, MAX_TRIED = 20, 28  # placements with shifts that are decoded; more where more are clearly right
 _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
-_GRID = 2 * TILE  # shifts tried across and down: half pixels
+_GRID = 192  # shifts tried across and down: five sixths of a pixel apart
+_APART = 4  # steps of that grid: shifts that are kept are no neighbors
+_EVIDENCE = 0.8  # natural logarithm of a likelihood ratio a unit of agreement, where a mark is weak
+_DATA_SHARE = 0.2  # what the square of a data wave tells of the shift, against a sync wave
 _EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
 _MAX_MAGNITUDE = 2.0
 TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
@@ -99,10 +103,10 @@ def flatten(picture: Floats32) -> Floats32:
     Args:
         picture: [H, W] gray levels, the mean of some frames.
     """
-    detail = picture - cv2.GaussianBlur(picture, (0, 0), 4.0)
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 3.0)
     power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
     spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
-    even = np.clip(detail / (spread + 0.3), -2.5, 2.5)
+    even = np.clip(detail / (spread + 0.1), -2.5, 2.5)
     height, width = picture.shape
     even *= _fade(height)[:, None] * _fade(width)[None, :]
     return even.astype(np.float32)
@@ -162,11 +166,18 @@ def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
     return scores
 
 
+def usual_places(height: int, width: int) -> list[Placement]:
+    """Placements that are tried whatever the magnitudes say: the picture as it was, resized as people do, mirrored.
+
+    Tiles grow with large pictures, so what was resized bears a tile of its former size.
+    """
+    scales = [share * period_for(round(height / share), round(width / share)) / TILE for share in _USUAL]
+    return [Placement(scale, mirrored=flag) for flag in (False, True) for scale in scales]
+
+
 def propose(even: Floats32, carriers: Carriers) -> list[Placement]:
     """Placements worth a look at their phases, the usual ones first."""
-    height, width = even.shape
-    usual = period_for(height, width) / TILE
-    places = [Placement(usual * scale, mirrored=flag) for scale in _USUAL for flag in (False, True)]
+    places = usual_places(*even.shape)
     rows = _placements()
     power = relative_power(even)
     everything = np.concatenate([carriers.sync, carriers.data])
@@ -221,20 +232,34 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
     return spectrum * np.minimum(1.0, _MAX_MAGNITUDE / np.maximum(magnitude, 1e-9))
 
 
-def best_shift(spectrum: Spectrum, carriers: Carriers) -> tuple[float, tuple[float, float]]:
-    """The shift at which the sync waves agree best.
+def best_shifts(spectrum: Spectrum, carriers: Carriers) -> list[tuple[float, float, tuple[float, float]]]:
+    """The shifts at which the waves agree best: the sync waves, and the data waves whatever their bits say.
+
+    A data wave's bit turns its phase by half a circle, so that its square knows the shift without the bit.
 
     Returns:
-        logarithm of the p-value there (not corrected for the search), and the shift (x, y) in nominal pixels.
+        for each of some shifts, the best first: how well all waves agree (by which placements can be compared), the
+        logarithm of the p-value of the sync waves alone (not corrected for the search), and the shift (x, y) in
+        nominal pixels.
     """
+    grid = np.zeros((2, _GRID, _GRID), dtype=np.complex128)
     column, row = carriers.sync.T
-    values = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
-    grid = np.zeros((_GRID, _GRID), dtype=np.complex128)
-    grid[row, column] = values
-    scores = np.fft.ifft2(grid).real * grid.size
-    y, x = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    sync = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
+    grid[0, row, column] = sync
+    column, row = carriers.data.T
+    squares = np.square(spectrum[row, column] * np.exp(-1j * carriers.data_phases))
+    grid[1, 2 * row, 2 * column] = _DATA_SHARE * squares
+    alone, doubled = np.fft.ifft2(grid).real * _GRID**2
+    scores = alone + doubled
     step = TILE / _GRID
-    return statistics.log_p_phases(float(scores[y, x]), np.abs(values)), (x * step, y * step)
+    shifts = []
+    for _ in range(SHIFTS):
+        y, x = np.unravel_index(int(np.argmax(scores)), scores.shape)
+        log_p = statistics.log_p_phases(float(alone[y, x]), np.abs(sync))
+        shifts.append((float(scores[y, x]), log_p, (float(x * step), float(y * step))))
+        near = np.arange(-_APART, _APART + 1)
+        scores[np.ix_((y + near) % _GRID, (x + near) % _GRID)] = -np.inf
+    return shifts
 
 
 def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]) -> tuple[Decoded, float]:
@@ -271,6 +296,46 @@ def _along(spectrum: Spectrum, waves: Ints64, phases: Floats64, shift: tuple[flo
     return values
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """A placement and a shift to decode.
+
+    Attributes:
+        score: how well all waves agree.
+        log_p: of the sync waves, the search included.
+        searched: logarithm of how many hypotheses the search counts for this one.
+        placement: how the picture was changed.
+        upside_down: whether it stands on its head.
+        shift: nominal pixels.
+        spectrum: of the tile.
+    """
+
+    score: float
+    log_p: float
+    searched: float
+    placement: Placement
+    upside_down: bool
+    shift: tuple[float, float]
+    spectrum: Spectrum
+
+
+def _weighted(even: Floats32, carriers: Carriers) -> list[tuple[Placement, bool, float]]:
+    """Placements, upright and upside down, each with its share of the chance of a false alarm.
+
+    A quarter goes to the picture as it was, a quarter to the usual sizes, the other half to all other placements.
+    """
+    usual = {place: number for number, place in enumerate(usual_places(*even.shape)) if not place.mirrored}
+    weighted, others = [], []
+    for place in propose(even, carriers):
+        for upside_down in (False, True):
+            number = usual.get(place)
+            if number is None or upside_down:
+                others.append((place, upside_down))
+            else:
+                weighted.append((place, upside_down, 0.25 if number == 0 else 0.25 / (len(usual) - 1)))
+    return weighted + [(*other, 0.5 / len(others)) for other in others]
+
+
 def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -> Finding:
     """The most credible placement and message.
 
@@ -279,24 +344,25 @@ def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -
         carriers: of the key.
         places: the only placements to try; without them, all that the magnitudes propose.
     """
-    tried = []
-    for place in places or propose(even, carriers):
+    given = [(place, flag, 0.5 / len(places)) for place in places for flag in (False, True)]
+    trials = []
+    for place, upside_down, share in given or _weighted(even, carriers):
         spectrum = fold(even, place)
-        for upside_down in (False, True):
-            seen = np.conj(spectrum) if upside_down else spectrum
-            log_p, shift = best_shift(seen, carriers)
-            tried.append((log_p, place, upside_down, shift, seen))
-    tried.sort(key=lambda item: item[0])
-    searched = math.log(len(tried) * _GRID**2)
-    findings = []
-    clear = sum(
-        item[0] + searched < statistics.LOG_FOUND for item in tried
-    )  # neighbors of the right placement
-    for sync_log_p, place, upside_down, shift, seen in tried[: max(TRIED, min(clear, MAX_TRIED))]:
-        decoded, message_log_p = read_message(seen, carriers, shift)
-        message_log_p = statistics.after_search(message_log_p, searched)
-        log_p = statistics.either(statistics.after_search(sync_log_p, searched), message_log_p)
-        credible = decoded.payload is not None and message_log_p < statistics.LOG_FOUND
-        payload = decoded.payload if credible else None
-        findings.append(Finding(place, upside_down, payload, decoded.corrected, log_p))
+        seen = np.conj(spectrum) if upside_down else spectrum
+        searched = math.log(_GRID**2 / share)
+        for score, log_p, shift in best_shifts(seen, carriers):
+            log_p = statistics.after_search(log_p, searched)
+            trials.append(_Trial(score, log_p, searched, place, upside_down, shift, seen))
+    trials.sort(key=lambda trial: trial.searched - _EVIDENCE * trial.score)
+    clear = sum(trial.log_p < statistics.LOG_FOUND for trial in trials)  # neighbors of the right placement
+    findings = [_decode(trial, carriers) for trial in trials[: max(TRIED, min(clear, MAX_TRIED))]]
     return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))
+
+
+def _decode(trial: _Trial, carriers: Carriers) -> Finding:
+    decoded, log_p = read_message(trial.spectrum, carriers, trial.shift)
+    log_p = statistics.after_search(log_p, trial.searched)
+    credible = decoded.payload is not None and log_p < statistics.LOG_FOUND
+    payload = decoded.payload if credible else None
+    either = statistics.either(trial.log_p, log_p)
+    return Finding(trial.placement, trial.upside_down, payload, decoded.corrected, either)

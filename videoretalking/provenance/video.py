@@ -15,10 +15,10 @@ from videoretalking.provenance.carriers import carriers_of, draw_tile, period_fo
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
-FLOOR = 1.05  # gray levels (root mean square) on flat areas
-GAIN = 0.18  # gray levels a gray level of local activity
-CEILING = 3.0
-MEAN_STRENGTH = 1.77  # gray levels over the whole frame: 44.1 dB
+FLOOR = 1.0  # gray levels (root mean square) on flat areas
+GAIN = 0.5  # gray levels a gray level of local activity
+CEILING = 2.1
+MEAN_STRENGTH = 1.79  # gray levels over the whole frame: 44.05 dB
 LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
 WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
