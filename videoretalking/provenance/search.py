@@ -16,6 +16,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance import statistics
@@ -31,6 +32,7 @@ from videoretalking.provenance.payload import (
 )
 
 Spectrum = npt.NDArray[np.complex128]
+Ints32 = npt.NDArray[np.int32]
 
 MIN_SCALE, MAX_SCALE = 0.36, 3.0  # pixels a pixel of the nominal tile
 MAX_ANGLE = 6.0  # degrees
@@ -39,6 +41,7 @@ SHORTLIST = 10_000  # placements by the magnitude of the sync waves, of which al
 PROPOSALS = 24  # placements by magnitude that are tried by phase
 SHIFTS = 3  # of each placement that are kept
 TRIED, MAX_TRIED = 20, 28  # placements with shifts that are decoded; more where more are clearly right
+TRIED_FOREIGN = 4  # of them for payloads of other projects and formats too
 _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
@@ -153,17 +156,31 @@ def relative_power(even: Floats32) -> Floats32:
 
 def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
     """[N] mean of the relative power at some waves, for each placement."""
-    size = len(power)
-    scores = np.empty(len(rows))
-    flat = power.ravel()
+    return _ask(power, _places_of(len(power), waves, rows), len(waves))
+
+
+def _ask(power: Floats32, places: Ints32, num_waves: int) -> Floats64:
+    flat = np.append(power.ravel(), np.float32(0))
+    scores = np.empty(len(places))
+    for start in range(0, len(places), _BLOCK):
+        scores[start : start + _BLOCK] = flat[places[start : start + _BLOCK]].sum(axis=1)
+    return scores / math.sqrt(num_waves)
+
+
+def _places_of(size: int, waves: Ints64, rows: Floats64) -> Ints32:
+    """[N, K] where each wave lies in a spectrum of [size, size], laid in a row; size^2 where it lies outside."""
+    indices = np.empty((len(rows), len(waves)), dtype=np.int32)
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        places = _inverse_matrices(block) @ (waves.T / TILE)  # [n, 2, K]
-        inside = np.abs(places).max(axis=1) < 0.48
-        index = np.rint(places * size).astype(np.int64) % size
-        found = flat[index[:, 1] * size + index[:, 0]]
-        scores[start : start + _BLOCK] = (found * inside).sum(axis=1) / math.sqrt(len(waves))
-    return scores
+        places = _inverse_matrices(rows[start : start + _BLOCK]) @ (waves.T / TILE)  # [n, 2, K]
+        index = np.rint(places * size).astype(np.int32) % size
+        outside = np.abs(places).max(axis=1) >= 0.48
+        indices[start : start + _BLOCK] = np.where(outside, size**2, index[:, 1] * size + index[:, 0])
+    return indices
+
+
+@lru_cache(maxsize=1)  # the pieces of a video have one size
+def _places_of_sync(size: int, carriers: Carriers) -> Ints32:
+    return _places_of(size, carriers.sync, _placements())
 
 
 def usual_places(height: int, width: int) -> list[Placement]:
@@ -181,7 +198,8 @@ def propose(even: Floats32, carriers: Carriers) -> list[Placement]:
     rows = _placements()
     power = relative_power(even)
     everything = np.concatenate([carriers.sync, carriers.data])
-    rows = rows[np.argpartition(-ask_magnitudes(power, carriers.sync, rows), SHORTLIST)[:SHORTLIST]]
+    first = _ask(power, _places_of_sync(len(power), carriers), len(carriers.sync))
+    rows = rows[np.argpartition(-first, SHORTLIST)[:SHORTLIST]]
     scores = ask_magnitudes(power, everything, rows)
     for _ in range(PROPOSALS):
         best = int(np.argmax(scores))
@@ -223,7 +241,7 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     )  # fmt: skip
     tile = undone.reshape(size[1] // TILE, TILE, size[0] // TILE, TILE).sum(axis=(0, 2))
-    spectrum = np.fft.fft2(tile.astype(np.float64))
+    spectrum = np.asarray(scipy.fft.fft2(tile), dtype=np.complex128)
     power = np.square(np.abs(spectrum)).astype(np.float32)
     around = cv2.blur(cv2.copyMakeBorder(power, 4, 4, 4, 4, cv2.BORDER_WRAP), (9, 9))[4:-4, 4:-4]
     around = np.maximum(around, 0.0)
@@ -242,28 +260,37 @@ def best_shifts(spectrum: Spectrum, carriers: Carriers) -> list[tuple[float, flo
         logarithm of the p-value of the sync waves alone (not corrected for the search), and the shift (x, y) in
         nominal pixels.
     """
-    grid = np.zeros((2, _GRID, _GRID), dtype=np.complex128)
+    # no wave runs straight across, so half of a spectrum, its axes exchanged, holds them all
+    grid = np.zeros((2, _GRID, _GRID // 2 + 1), dtype=np.complex64)
     column, row = carriers.sync.T
     sync = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
-    grid[0, row, column] = sync
+    grid[0, column, row] = sync
     column, row = carriers.data.T
     squares = np.square(spectrum[row, column] * np.exp(-1j * carriers.data_phases))
-    grid[1, 2 * row, 2 * column] = _DATA_SHARE * squares
-    alone, doubled = np.fft.ifft2(grid).real * _GRID**2
+    grid[1, 2 * column, 2 * row] = _DATA_SHARE * squares
+    alone, doubled = scipy.fft.irfft2(grid, (_GRID, _GRID)) * np.float32(_GRID**2 / 2)
     scores = alone + doubled
     step = TILE / _GRID
     shifts = []
     for _ in range(SHIFTS):
-        y, x = np.unravel_index(int(np.argmax(scores)), scores.shape)
-        log_p = statistics.log_p_phases(float(alone[y, x]), np.abs(sync))
-        shifts.append((float(scores[y, x]), log_p, (float(x * step), float(y * step))))
+        x, y = np.unravel_index(int(np.argmax(scores)), scores.shape)
+        log_p = statistics.log_p_phases(float(alone[x, y]), np.abs(sync))
+        shifts.append((float(scores[x, y]), log_p, (float(x * step), float(y * step))))
         near = np.arange(-_APART, _APART + 1)
-        scores[np.ix_((y + near) % _GRID, (x + near) % _GRID)] = -np.inf
+        scores[np.ix_((x + near) % _GRID, (y + near) % _GRID)] = -np.inf
     return shifts
 
 
-def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]) -> tuple[Decoded, float]:
+def read_message(
+    spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float], foreign: bool = True
+) -> tuple[Decoded, float]:
     """Decode the data waves.
+
+    Args:
+        spectrum: of the tile.
+        carriers: of the key.
+        shift: of the tile, in nominal pixels.
+        foreign: whether the payload may be of another project or format.
 
     Returns:
         the message, and the logarithm of the p-value of all waves given it, corrected for all messages and ways of
@@ -277,7 +304,7 @@ def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, flo
         votes = data_weight * data.real
         soft = np.bincount(carriers.bits, votes, CODE_BITS)
         weights = np.concatenate([sync_weight * np.abs(sync), data_weight * np.abs(data)])
-        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
+        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS))[: 1 + foreign]:
             decoded = decode(soft, ours)
             score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
             log_p = statistics.log_p_phases(score, weights)
@@ -325,7 +352,8 @@ def _weighted(even: Floats32, carriers: Carriers) -> list[tuple[Placement, bool,
     A quarter goes to the picture as it was, a quarter to the usual sizes, the other half to all other placements.
     """
     usual = {place: number for number, place in enumerate(usual_places(*even.shape)) if not place.mirrored}
-    weighted, others = [], []
+    weighted: list[tuple[Placement, bool, float]] = []
+    others: list[tuple[Placement, bool]] = []
     for place in propose(even, carriers):
         for upside_down in (False, True):
             number = usual.get(place)
@@ -355,12 +383,13 @@ def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -
             trials.append(_Trial(score, log_p, searched, place, upside_down, shift, seen))
     trials.sort(key=lambda trial: trial.searched - _EVIDENCE * trial.score)
     clear = sum(trial.log_p < statistics.LOG_FOUND for trial in trials)  # neighbors of the right placement
-    findings = [_decode(trial, carriers) for trial in trials[: max(TRIED, min(clear, MAX_TRIED))]]
+    chosen = trials[: max(TRIED, min(clear, MAX_TRIED))]
+    findings = [_decode(trial, carriers, number < TRIED_FOREIGN) for number, trial in enumerate(chosen)]
     return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))
 
 
-def _decode(trial: _Trial, carriers: Carriers) -> Finding:
-    decoded, log_p = read_message(trial.spectrum, carriers, trial.shift)
+def _decode(trial: _Trial, carriers: Carriers, foreign: bool) -> Finding:
+    decoded, log_p = read_message(trial.spectrum, carriers, trial.shift, foreign)
     log_p = statistics.after_search(log_p, trial.searched)
     credible = decoded.payload is not None and log_p < statistics.LOG_FOUND
     payload = decoded.payload if credible else None

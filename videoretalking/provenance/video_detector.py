@@ -126,8 +126,8 @@ def detect_video(path: str | Path, key: Key = PUBLIC_KEY, quiet: bool = False) -
 def _judge(pieces: Sequence[Piece], carriers: Carriers, progress: tqdm[Any]) -> VideoDetection:
     even = _even(pieces)
     total, turn = find(even, carriers), 0
-    # the mean is one test; the mean on its side and the pieces together are two more, which half as much is left for,
-    # so that a long video does not weaken the first
+    # half of the chance of a false alarm goes to the mean, so that a long video does not weaken it, a quarter to
+    # the mean laid on its side, and a quarter to all pieces together
     log_p = statistics.after_search(total.log_p, math.log(2))
     clear = log_p < statistics.LOG_FOUND
     if not clear:
