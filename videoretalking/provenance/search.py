@@ -50,7 +50,7 @@ _APART = 4  # steps of that grid: shifts that are kept are no neighbors
 _EVIDENCE = 0.8  # natural logarithm of a likelihood ratio a unit of agreement, where a mark is weak
 _DATA_SHARE = 0.2  # what the square of a data wave tells of the shift, against a sync wave
 _EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
-_MAX_MAGNITUDE = 2.0
+_MAX_MAGNITUDE = 1.5
 TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
 _USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # scales tried whatever the magnitudes say
 
@@ -106,7 +106,7 @@ def flatten(picture: Floats32) -> Floats32:
     Args:
         picture: [H, W] gray levels, the mean of some frames.
     """
-    detail = picture - cv2.GaussianBlur(picture, (0, 0), 3.0)
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 2.5)
     power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
     spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
     even = np.clip(detail / (spread + 0.1), -2.5, 2.5)
@@ -116,7 +116,7 @@ def flatten(picture: Floats32) -> Floats32:
 
 
 def _fade(length: int) -> Floats32:
-    margin = max(2, length // 32)
+    margin = max(2, length // 64)
     return np.minimum(1.0, (0.5 + np.minimum(np.arange(length), np.arange(length)[::-1])) / margin).astype(
         np.float32
     )
@@ -227,7 +227,7 @@ def _around(row: Floats64) -> Floats64:
 def fold(even: Floats32, placement: Placement) -> Spectrum:
     """[128, 128] spectrum of the tile: the placement undone, all tiles laid on one another, evened out.
 
-    Magnitudes are near 1, at most 2.
+    Magnitudes are near 1, at most 1.5.
     """
     height, width = even.shape
     matrix = placement.matrix
