@@ -20,7 +20,7 @@ import scipy.fft
 
 from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance import statistics
-from videoretalking.provenance.carriers import TILE, Carriers, period_for
+from videoretalking.provenance.carriers import NOMINAL_SIDE, TILE, Carriers, period_for
 from videoretalking.provenance.payload import (
     CHECK_BITS,
     CODE_BITS,
@@ -49,6 +49,7 @@ _GRID = 192  # shifts tried across and down: five sixths of a pixel apart
 _APART = 4  # steps of that grid: shifts that are kept are no neighbors
 _EVIDENCE = 0.8  # natural logarithm of a likelihood ratio a unit of agreement, where a mark is weak
 _DATA_SHARE = 0.2  # what the square of a data wave tells of the shift, against a sync wave
+_BUSY = 4.0  # gray levels of detail at which an area counts half
 _EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
 _MAX_MAGNITUDE = 1.5
 TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
@@ -103,13 +104,17 @@ class Finding:
 def flatten(picture: Floats32) -> Floats32:
     """Take the content away as far as it can be told from the mark: high-passed, evened out, faded at the rim.
 
+    What is left of the content is as strong everywhere, then busy areas count less, where the mark drowns in it.
+
     Args:
         picture: [H, W] gray levels, the mean of some frames.
     """
-    detail = picture - cv2.GaussianBlur(picture, (0, 0), 2.5)
-    power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
+    size = max(1.0, min(picture.shape) / NOMINAL_SIDE)  # large pictures have large tiles
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 2.0 * size)
+    window = round(4 * size) * 2 + 1
+    power = cv2.blur(cv2.multiply(detail, detail), (window, window))
     spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
-    even = np.clip(detail / (spread + 0.1), -2.5, 2.5)
+    even = np.clip(detail / (spread + 0.1), -2.5, 2.5) / (1 + spread / _BUSY)
     height, width = picture.shape
     even *= _fade(height)[:, None] * _fade(width)[None, :]
     return even.astype(np.float32)
