@@ -18,7 +18,7 @@ from videoretalking.provenance.payload import Payload, encode
 FLOOR = 1.0  # gray levels (root mean square) on flat areas
 GAIN = 0.5  # gray levels a gray level of local activity
 CEILING = 2.1
-MEAN_STRENGTH = 1.8  # gray levels over the whole frame: 44.03 dB
+MEAN_STRENGTH = 1.78  # gray levels over the whole frame: 44.2 dB, less 0.1 by the payload
 SMALL_SIDE = 480  # pixels; smaller pictures need all of that: they are raised to it, by MOST at most
 MOST = 1.2
 LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
