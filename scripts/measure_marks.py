@@ -141,7 +141,7 @@ def unmarked_pictures(pieces: Sequence[tuple[str, Frames]], number: int) -> Iter
     """Mean pictures [144, 144] that do not bear the mark of the key beside them.
 
     In turn: cut from the mean of a piece; cut from a single frame that was scaled and turned; the same, marked with
-    another key; noise; a made-up picture. The first half is asked for the public key, the second for random ones.
+    another key; noise; a made-up picture. By turns 25 are asked for the public key and 25 for a random one.
     """
     rng = np.random.default_rng(12)
     side = UNMARKED_SIDE
@@ -149,8 +149,8 @@ def unmarked_pictures(pieces: Sequence[tuple[str, Frames]], number: int) -> Iter
     grays = [[_gray(frame) for frame in frames[:: PIECE // 5]] for _, frames in pieces]
     key = PUBLIC_KEY
     for index in range(number):
-        if index >= number // 2 and index % KEY_CHANGES == 0:
-            key = Key(rng.bytes(32))
+        if index % KEY_CHANGES == 0:
+            key = PUBLIC_KEY if index // KEY_CHANGES % 2 == 0 else Key(rng.bytes(32))
         which = int(rng.integers(len(pieces)))
         kind = index % 5
         picture = np.mean(grays[which], axis=0)
@@ -176,10 +176,11 @@ def _gray(frame: Image8) -> Floats32:
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), dtype=np.float32)
 
 
-def false_alarms(pieces: Sequence[tuple[str, Frames]], number: int) -> dict[str, Any]:
+def false_alarms(pieces: Sequence[tuple[str, Frames]], number: int) -> Iterator[dict[str, Any]]:
     """Search where nothing is: from the mean picture of a piece on, as the detector does.
 
-    Returns:
+    Yields:
+        after every hundred searches and at the end,
         how many searches; how many alarms; the lowest decimal logarithm of a p-value; the share of p-values below
         each level; and the same share without a search, which shows how far the bound lies from what chance gives:
         keys drawn at random are asked at one placement of each piece.
@@ -195,14 +196,15 @@ def false_alarms(pieces: Sequence[tuple[str, Frames]], number: int) -> dict[str,
         values = fold(even, Placement(1.0))[row, column]
         turns = np.exp(2j * np.pi * rng.uniform(size=(DRAWS, len(values))))
         single += [statistics.log_p_phases(float(score), np.abs(values)) for score in (turns @ values).real]
-    return {
-        "searches": number,
-        "alarms": int(sum(log_p < statistics.LOG_FOUND for log_p in log_ps)),
-        "lowest_log10_p": statistics.log10(min(log_ps)),
-        "share_below": {f"{level:g}": _below(log_ps, level) for level in LEVELS},
-        "draws_without_search": len(single),
-        "share_below_without_search": {f"{level:g}": _below(single, level) for level in LEVELS},
-    }
+        if len(log_ps) % 100 == 0 or len(log_ps) == number:
+            yield {
+                "searches": len(log_ps),
+                "alarms": int(sum(log_p < statistics.LOG_FOUND for log_p in log_ps)),
+                "lowest_log10_p": statistics.log10(min(log_ps)),
+                "share_below": {f"{level:g}": _below(log_ps, level) for level in LEVELS},
+                "draws_without_search": len(single),
+                "share_below_without_search": {f"{level:g}": _below(single, level) for level in LEVELS},
+            }
 
 
 def _below(log_ps: Sequence[float], level: float) -> float:
@@ -292,8 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results += found
         figures["results"] = [asdict(result) for result in results]
         save(figures, options.output)
-    figures["unmarked"] = false_alarms(pieces, 10 if options.quick else options.unmarked)
     figures["1080p"] = speed()
+    for figures["unmarked"] in false_alarms(pieces, 10 if options.quick else options.unmarked):
+        save(figures, options.output)
     save(figures, options.output)
     if results:
         qualities = list(figures["psnr"].values())

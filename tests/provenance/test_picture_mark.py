@@ -176,3 +176,23 @@ def test_bound_of_the_search_holds_for_keys_of_nobody() -> None:
         shares.append(statistics.log_p_phases(float(score), np.abs(values)))
     for level in (0.5, 0.1):
         assert np.mean(np.exp(shares) <= level) <= level + 0.1
+
+
+def test_message_near_the_likeliest_one_is_read_where_its_checksum_fits() -> None:
+    carriers, rng = carriers_of(PUBLIC_KEY), np.random.default_rng(5)
+    code = encode(PAYLOAD)
+    near = wrong = 0
+    for _ in range(10):
+        spectrum = np.zeros((140, 140), dtype=np.complex128)
+        for waves, values in (
+            (carriers.sync, np.exp(1j * carriers.sync_phases)),
+            (carriers.data, code[carriers.bits] * np.exp(1j * carriers.data_phases)),
+        ):
+            noise = rng.normal(0, 1.45, (2, len(waves)))
+            spectrum[waves[:, 1], waves[:, 0]] = values + noise[0] + 1j * noise[1]
+        decoded, _ = search.read_message(spectrum, carriers, (0.0, 0.0))
+        if decoded.payload is None:
+            found = search.read_near(spectrum, carriers, (0.0, 0.0))
+            near += found is not None and found[0].payload == PAYLOAD
+            wrong += found is not None and found[0].payload != PAYLOAD
+    assert near >= 1 and wrong == 0
