@@ -77,7 +77,7 @@ class AttackRow:
         sounds: how many.
         bits: percent of payload bits right; 50 counts for a sound that was not decoded.
         decoded: percent of sounds whose payload came back in full.
-        found: percent of sounds with a p-value below 1e-9.
+        found: percent of sounds with a p-value below 1e-6.
         worst_p: decimal logarithm of the largest p-value.
         median_p: decimal logarithm of the median p-value.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from scipy.ndimage import uniform_filter1d
 from scipy.signal import butter, fftconvolve, resample_poly, sosfilt
 
 from videoretalking.core.arrays import Floats32, Floats64
@@ -91,6 +92,30 @@ def tempo(sound: Sound, factor: float) -> Sound:
     return np.concatenate(blocks, axis=1), rate
 
 
+def pitch(sound: Sound, percent: int) -> Sound:
+    """Higher with the tempo kept."""
+    return tempo(faster(sound, percent), 100 / (100 + percent))
+
+
+def without_middle(sound: Sound, seconds: float) -> Sound:
+    """Cut out of the middle, at most a fifth."""
+    wave, rate = sound
+    count = wave.shape[1]
+    size = min(round(seconds * rate), count // 5)
+    start = (count - size) // 2
+    return np.concatenate([wave[:, :start], wave[:, start + size :]], axis=1), rate
+
+
+def compressed(sound: Sound) -> Sound:
+    """Dynamics at a ratio of 4 above -30 dB, level followed in 10 ms, and made up for."""
+    wave, rate = sound
+    width = max(1, rate // 100)
+    level = uniform_filter1d(np.square(wave).mean(axis=0, dtype=np.float64), width)
+    decibels = 10 * np.log10(level + 1e-10)
+    change = -0.75 * np.maximum(decibels + 30, 0)
+    return np.clip(wave * 10 ** ((change + 9) / 20), -1, 1).astype(np.float32), rate
+
+
 def gain(sound: Sound, decibels: float) -> Sound:
     """Louder or softer; clipped at full scale."""
     wave, rate = sound
@@ -162,6 +187,14 @@ ATTACKS = (
     Attack("telephone, 300 to 3400 Hz", lambda s: telephone(s, 300, 3400), False),
     Attack("room of 0.4 s", lambda s: room(s, 0.4), False),
     Attack("cut to 1 s", lambda s: cut(s, 1), False),
+    Attack("MP3 64k", lambda s: encoded(s, "libmp3lame", 64_000, 44_100, ".mp3"), False),
+    Attack("22.05 kHz", lambda s: resampled(s, 22_050), False),
+    Attack("pitch 2 % higher", lambda s: pitch(s, 2), False),
+    Attack("pitch 2 % lower", lambda s: pitch(s, -2), False),
+    Attack("dynamics compressed", compressed, False),
+    Attack("1 s cut out of the middle", lambda s: without_middle(s, 1), False),
+    Attack("a quarter faster, pitch kept", lambda s: tempo(s, 1.25), False),
+    Attack("a quarter faster", lambda s: faster(s, 25), False),
 )
 
 

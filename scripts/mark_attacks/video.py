@@ -32,7 +32,7 @@ class Attack:
 
     Attributes:
         name: row of the table.
-        target: share of pieces that shall be read, in percent.
+        target: share of pieces that shall be read, in percent; 0 for what nobody asked for.
         change: frames to frames.
         encodes: one after the other; none leaves the frames as they are.
         quick: whether it belongs to the short run.
@@ -52,6 +52,7 @@ def x264(crf: int) -> Encode:
 
 X265 = Encode("libx265", {"crf": "28", "x265-params": "log-level=none"})
 VP9 = Encode("libvpx-vp9", {"crf": "33", "b": "0", "deadline": "realtime", "cpu-used": "6"})
+AV1 = Encode("libsvtav1", {"crf": "40", "preset": "10"})
 LOSSLESS = Encode("ffv1")
 
 
@@ -155,6 +156,56 @@ def faster(frames: Frames) -> Frames:
     return [frames[number * 25 // 30] for number in range(len(frames) * 30 // 25)]
 
 
+def quicker(frames: Frames) -> Frames:
+    """A quarter faster: every fifth frame is left out."""
+    return [frame for number, frame in enumerate(frames) if number % 5 != 4]
+
+
+def letterbox(frames: Frames) -> Frames:
+    """Black bars above and below, a sixth of the picture each."""
+    bar = len(frames[0]) // 6
+    return [np.pad(frame, ((bar, bar), (0, 0), (0, 0))) for frame in frames]
+
+
+def perspective(frames: Frames) -> Frames:
+    """The upper edge seen 4 % shorter than the lower one."""
+    height, width = frames[0].shape[:2]
+    here = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    there = here.copy()
+    there[0, 0], there[1, 0] = 0.02 * width, 0.98 * width
+    matrix = cv2.getPerspectiveTransform(here, there)
+    return [
+        np.asarray(cv2.warpPerspective(frame, matrix, (width, height)), dtype=np.uint8) for frame in frames
+    ]
+
+
+def inset(frames: Frames) -> Frames:
+    """At half its size in a corner of another picture."""
+    height, width = frames[0].shape[:2]
+    rng = np.random.default_rng(1)
+    coarse = np.asarray(rng.uniform(30, 225, (5, 7, 3)), dtype=np.float32)
+    ground = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + rng.normal(
+        0, 3, (height, width, 3)
+    )
+    whole = np.clip(ground, 0, 255).astype(np.uint8)
+    results: Frames = []
+    for small in scale(0.5, 0.5)(frames):
+        whole = whole.copy()
+        whole[-len(small) :, -small.shape[1] :] = small
+        results.append(whole)
+    return results
+
+
+def to_short_side(pixels: int) -> Callable[[Frames], Frames]:
+    """As services shrink uploads; what is smaller stays."""
+
+    def change(frames: Frames) -> Frames:
+        share = min(1.0, pixels / min(frames[0].shape[:2]))
+        return scale(share, share)(frames)
+
+    return change
+
+
 ATTACKS = (
     Attack("none", 100, quick=True),
     Attack("H.264 CRF 23", 100, encodes=[x264(23)]),
@@ -191,4 +242,24 @@ ATTACKS = (
     ),
     Attack("noise of 8 levels, CRF 23", 95, noise, [x264(23)], quick=True),
     Attack("logo over a tenth, CRF 23", 95, logo, [x264(23)]),
+    Attack("AV1 CRF 40", 0, encodes=[AV1]),
+    Attack("short side 360, CRF 30", 0, to_short_side(360), [x264(30)]),
+    Attack("110 %, CRF 28", 0, scale(1.1, 1.1), [x264(28)]),
+    Attack("crop 20 %, CRF 30", 0, crop(0.2), [x264(30)]),
+    Attack("turn 5 degrees, CRF 23", 0, rotate(5), [x264(23)]),
+    Attack("quarter turn, CRF 23", 0, lambda frames: [np.rot90(frame) for frame in frames], [x264(23)]),
+    Attack("perspective of 4 %, CRF 23", 0, perspective, [x264(23)]),
+    Attack("black bars, CRF 23", 0, letterbox, [x264(23)]),
+    Attack("half size in a corner, CRF 23", 0, inset, [x264(23)]),
+    Attack("a quarter faster, CRF 23", 0, quicker, [x264(23)]),
+    Attack(
+        "gray, CRF 23", 0, each(lambda frame: frame @ np.full((3, 3), [[0.3], [0.59], [0.11]])), [x264(23)]
+    ),
+    Attack(
+        "sharpened, CRF 23",
+        0,
+        each(lambda frame: 2.0 * frame - cv2.GaussianBlur(frame, (0, 0), 2)),
+        [x264(23)],
+    ),
+    Attack("denoised, CRF 23", 0, each(lambda frame: cv2.bilateralFilter(frame, 7, 25, 3)), [x264(23)]),
 )

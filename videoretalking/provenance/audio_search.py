@@ -3,9 +3,10 @@
 The sound is searched in pieces of four seconds. For each speed and each shift of an eighth of a cell, the cells are
 folded onto one period of the pattern, and a correlation in a circle (by FFT) with the cells that carry no message
 tells at which of the 64 places a period begins. A change of speed moves frequencies as well as times; a change of
-tempo that keeps the pitch moves times alone: both are searched, to 5 % either way. Where a piece is found, its
-folded cells are added to those of the others, and the code is decoded from the sum; a piece that is not sure of
-itself is read where the last sure one says.
+tempo that keeps the pitch moves times alone: both are searched, to 5 % either way and at speeds that players offer.
+Where a piece is found, its folded cells are added to those of the others, and the code is decoded from the sum; a
+piece that is not sure of itself is read where the last sure one says. Most sounds are played as fast as they were
+made: all pieces folded together at that speed are searched too, which finds what is too faint in each of them.
 
 Two p-values are multiplied (and what that costs is counted). That of the places counts all places that were
 searched. That of the message counts all messages; it looks at the cells of the message alone, whose signs had no
@@ -51,13 +52,15 @@ SHORTEST = 0.5  # seconds; less is not searched
 _STEP = 32  # samples between windows: a quarter of a hop
 _PHASES = CELL // _STEP
 _QUARTERS = HOP // _STEP
-_SPEEDS = np.round(np.arange(-5, 6) * 0.01, 4) + 1.0  # of pitch and time together
+_PLAYED = (0.8, 0.9, 1.1, 1.25, 1.5)  # speeds that players offer
+_SPEEDS = np.array([*(np.round(np.arange(-5, 6) * 0.01, 4) + 1.0), *_PLAYED])  # of pitch and time together
 _FINE = np.arange(-2, 3) * 0.002  # of time, around each of them
-_TEMPOS = np.round(np.arange(-25, 26) * 0.002, 4) + 1.0  # of time alone
+_TEMPOS = np.array([*(np.round(np.arange(-25, 26) * 0.002, 4) + 1.0), *_PLAYED])  # of time alone
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
+_STRAIGHT = _PHASES * PERIOD  # hypotheses for the whole sound at its own speed
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
 _FOLLOWED = 3  # pieces that are read where the last sure one says
-_QUIET = 10.0  # percent of the time that is taken for background noise, band by band
+_QUIET = 25.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
 
 
@@ -66,11 +69,12 @@ class AudioDetection:
     """What was found in a sound.
 
     Attributes:
-        found: whether the p-value is below one in a thousand million.
+        found: whether the p-value is below one in a million.
         payload: what the mark says; None where nothing was found or the checksum does not fit.
         log_p: natural logarithm of the p-value: a bound of the chance that a key drawn at random would fit as well
             as this one, with everything that was searched counted.
-        offset: seconds from the start of the surest piece's sound to the first period that begins in it.
+        offset: seconds from the start of the surest piece's sound, or of the whole sound, to the first period that
+            begins in it.
         speed: how many times faster than made the surest piece is played.
         pieces: [pieces, 3] start in seconds, duration in seconds and log_p of each piece that was searched.
     """
@@ -152,6 +156,7 @@ class AudioSearch:
         )
         self._sum = np.zeros((PERIOD, BANDS))
         self._joined = 0
+        self._straight = np.zeros((_PHASES, PERIOD, BANDS))  # the whole sound, folded at its own speed
 
     def add(self, wave: Floats32) -> None:
         """Take in [channels, n] samples at 16 kHz."""
@@ -171,10 +176,14 @@ class AudioSearch:
         best, count = self._best, len(self._pieces)
         if best is None:
             return AudioDetection(False, None, 0.0, 0.0, 1.0, ())
-        candidates = [self._decode(best.cells)]
+        straight = self._best_shift(self._straight, 1.0, 1.0)
+        candidates = [self._decode(best.cells), self._decode(straight.cells)]
         if self._joined:
             candidates.append(self._decode(self._sum))
-        place = after_search(best.log_p, math.log(count * _HYPOTHESES))
+        searched = (best.log_p + math.log(count * _HYPOTHESES), straight.log_p + math.log(_STRAIGHT))
+        place = either(*(min(0.0, log_p) for log_p in searched))
+        if searched[1] < searched[0]:
+            best = straight
         log_p = _both(place, either(*(value for value, _ in candidates)))
         found = log_p < LOG_FOUND
         read = [payload for _, payload in sorted(candidates, key=lambda item: item[0]) if payload is not None]
@@ -205,6 +214,8 @@ class AudioSearch:
 
     def _search(self, wave: Floats32) -> None:
         mixed, duration = mix_down(wave), wave.shape[1] / RATE
+        cells = round(self._start * RATE) // CELL  # a piece is a whole number of cells
+        self._straight += np.roll(_fold(_shares(mixed), 1.0), cells % PERIOD, axis=1)
         place = self._find(mixed)
         log_p = after_search(place.log_p, math.log(_HYPOTHESES))
         if self._best is None or place.log_p < self._best.log_p:

@@ -18,13 +18,13 @@ from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import CODE_BITS
 
-TILE = 160  # pixels of a tile in a picture of nominal size
-NOMINAL_SIDE = 512  # pixels; tiles grow with pictures whose short side is longer
-LOWEST, HIGHEST = 4.0, 18.0  # cycles a tile: periods of 32 down to 7 pixels, which codecs keep longest
-SYNC_LOWEST, SYNC_HIGHEST = 5.0, 17.5
-SYNC_WAVES = 56
-SYNC_SHARE = 0.18  # of the power
-TILT = 0.3  # amplitude falls with this power of the frequency: codecs keep the low ones longer
+TILE = 140  # pixels of a tile in a picture of nominal size
+NOMINAL_SIDE = 448  # pixels; tiles grow with pictures whose short side is longer
+LOWEST, HIGHEST = 3.5, 16.5  # cycles a tile: periods of 40 down to 8.5 pixels, which codecs keep longest
+SYNC_LOWEST, SYNC_HIGHEST = 4.5, 16.0
+SYNC_WAVES = 48
+SYNC_SHARE = 0.12  # of the power
+TILT = 0.15  # amplitude falls with this power of the frequency: codecs keep the low ones longer
 _OFF_AXIS = 2  # cycles; upright and level edges of pictures lie on the axes
 
 

@@ -40,7 +40,7 @@ class Piece:
     num_frames: int
 
 
-class _Sum:
+class PieceSum:
     """Averages frames as they come."""
 
     def __init__(self, start: float, end: float) -> None:
@@ -48,6 +48,7 @@ class _Sum:
         self._total = np.zeros((0, 0), dtype=np.float32)
 
     def add(self, gray: AnyImage) -> None:
+        """Take in [H, W] gray levels."""
         gray = _reduce(gray)
         if self.num_frames == 0:
             self._total = np.zeros(gray.shape, dtype=np.float32)
@@ -57,6 +58,7 @@ class _Sum:
         self.num_frames += 1
 
     def piece(self) -> Piece:
+        """What came so far; at least one frame must have."""
         return Piece(self.start, self.end, self._total / np.float32(self.num_frames), self.num_frames)
 
 
@@ -69,7 +71,7 @@ def read_pieces(path: str | Path) -> Iterator[Piece]:
     with VideoReader(path) as video:
         info = video.info
         if info.is_still:
-            still = _Sum(0.0, 0.0)
+            still = PieceSum(0.0, 0.0)
             still.add(cv2.cvtColor(next(iter(video)).image, cv2.COLOR_RGB2GRAY))
             yield still.piece()
             return
@@ -93,7 +95,7 @@ def _group(container: InputContainer, info: VideoInfo, start: float | None) -> I
     first = float(timeline_origin(container)) + info.start
     step = max(1, round(float(info.fps) * SECONDS / FRAMES))
     last = max(0, round(info.duration / SECONDS) - 1)  # takes the rest that is too short for a piece
-    current: _Sum | None = None
+    current: PieceSum | None = None
     for number, (time, frame) in enumerate(_decode(container, start and first + start)):
         offset = time - first
         if start is None:
@@ -107,7 +109,7 @@ def _group(container: InputContainer, info: VideoInfo, start: float | None) -> I
         if current is None or begin > current.start:
             if current is not None and current.num_frames:
                 yield current.piece()
-            current = _Sum(begin, begin + SECONDS)
+            current = PieceSum(begin, begin + SECONDS)
         current.end = max(current.end, offset)
         if number % step == 0 or current.num_frames == 0:
             current.add(np.rot90(frame.to_ndarray(format="gray"), -info.rotation // 90))

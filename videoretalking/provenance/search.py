@@ -16,10 +16,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from videoretalking.core.arrays import Floats32, Floats64, Ints64
 from videoretalking.provenance import statistics
-from videoretalking.provenance.carriers import TILE, Carriers, period_for
+from videoretalking.provenance.carriers import NOMINAL_SIDE, TILE, Carriers, period_for
 from videoretalking.provenance.payload import (
     CHECK_BITS,
     CODE_BITS,
@@ -31,19 +32,28 @@ from videoretalking.provenance.payload import (
 )
 
 Spectrum = npt.NDArray[np.complex128]
+Ints32 = npt.NDArray[np.int32]
 
 MIN_SCALE, MAX_SCALE = 0.36, 3.0  # pixels a pixel of the nominal tile
-MAX_ANGLE = 4.0  # degrees
+MAX_ANGLE = 6.0  # degrees
 MAX_ASPECT = 1.4
 SHORTLIST = 10_000  # placements by the magnitude of the sync waves, of which all waves are asked then
 PROPOSALS = 24  # placements by magnitude that are tried by phase
-TRIED, MAX_TRIED = 4, 16  # of them decoded; more where more are clearly right, to take the best
+SHIFTS = 3  # of each placement that are kept
+TRIED, MAX_TRIED = 20, 28  # placements with shifts that are decoded; more where more are clearly right
+TRIED_FOREIGN = 4  # of them for payloads of other projects and formats too
+RETRIED, NEAR = 3, 40  # of those without a message, how many are decoded again, and how often with each trust
+_JITTER = 0.6  # of the root mean square of the votes
 _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
-_GRID = 2 * TILE  # shifts tried across and down: half pixels
+_GRID = 192  # shifts tried across and down: five sixths of a pixel apart
+_APART = 4  # steps of that grid: shifts that are kept are no neighbors
+_EVIDENCE = 0.8  # natural logarithm of a likelihood ratio a unit of agreement, where a mark is weak
+_DATA_SHARE = 0.2  # what the square of a data wave tells of the shift, against a sync wave
+_BUSY = 4.0  # gray levels of detail at which an area counts half
 _EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
-_MAX_MAGNITUDE = 2.0
+_MAX_MAGNITUDE = 1.5
 TILTS = (0.0, -1.0)  # how much less the high frequencies are trusted: a codec may have taken them
 _USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # scales tried whatever the magnitudes say
 
@@ -96,20 +106,24 @@ class Finding:
 def flatten(picture: Floats32) -> Floats32:
     """Take the content away as far as it can be told from the mark: high-passed, evened out, faded at the rim.
 
+    What is left of the content is as strong everywhere, then busy areas count less, where the mark drowns in it.
+
     Args:
         picture: [H, W] gray levels, the mean of some frames.
     """
-    detail = picture - cv2.GaussianBlur(picture, (0, 0), 4.0)
-    power = cv2.blur(cv2.multiply(detail, detail), (9, 9))
+    size = max(1.0, min(picture.shape) / NOMINAL_SIDE)  # large pictures have large tiles
+    detail = picture - cv2.GaussianBlur(picture, (0, 0), 2.0 * size)
+    window = round(4 * size) * 2 + 1
+    power = cv2.blur(cv2.multiply(detail, detail), (window, window))
     spread = np.sqrt(np.maximum(power, 0.0))  # rounding makes plain areas a little negative
-    even = np.clip(detail / (spread + 0.3), -2.5, 2.5)
+    even = np.clip(detail / (spread + 0.1), -2.5, 2.5) / (1 + spread / _BUSY)
     height, width = picture.shape
     even *= _fade(height)[:, None] * _fade(width)[None, :]
     return even.astype(np.float32)
 
 
 def _fade(length: int) -> Floats32:
-    margin = max(2, length // 32)
+    margin = max(2, length // 64)
     return np.minimum(1.0, (0.5 + np.minimum(np.arange(length), np.arange(length)[::-1])) / margin).astype(
         np.float32
     )
@@ -149,28 +163,50 @@ def relative_power(even: Floats32) -> Floats32:
 
 def ask_magnitudes(power: Floats32, waves: Ints64, rows: Floats64) -> Floats64:
     """[N] mean of the relative power at some waves, for each placement."""
-    size = len(power)
-    scores = np.empty(len(rows))
-    flat = power.ravel()
+    return _ask(power, _places_of(len(power), waves, rows), len(waves))
+
+
+def _ask(power: Floats32, places: Ints32, num_waves: int) -> Floats64:
+    flat = np.append(power.ravel(), np.float32(0))
+    scores = np.empty(len(places))
+    for start in range(0, len(places), _BLOCK):
+        scores[start : start + _BLOCK] = flat[places[start : start + _BLOCK]].sum(axis=1)
+    return scores / math.sqrt(num_waves)
+
+
+def _places_of(size: int, waves: Ints64, rows: Floats64) -> Ints32:
+    """[N, K] where each wave lies in a spectrum of [size, size], laid in a row; size^2 where it lies outside."""
+    indices = np.empty((len(rows), len(waves)), dtype=np.int32)
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        places = _inverse_matrices(block) @ (waves.T / TILE)  # [n, 2, K]
-        inside = np.abs(places).max(axis=1) < 0.48
-        index = np.rint(places * size).astype(np.int64) % size
-        found = flat[index[:, 1] * size + index[:, 0]]
-        scores[start : start + _BLOCK] = (found * inside).sum(axis=1) / math.sqrt(len(waves))
-    return scores
+        places = _inverse_matrices(rows[start : start + _BLOCK]) @ (waves.T / TILE)  # [n, 2, K]
+        index = np.rint(places * size).astype(np.int32) % size
+        outside = np.abs(places).max(axis=1) >= 0.48
+        indices[start : start + _BLOCK] = np.where(outside, size**2, index[:, 1] * size + index[:, 0])
+    return indices
+
+
+@lru_cache(maxsize=1)  # the pieces of a video have one size
+def _places_of_sync(size: int, carriers: Carriers) -> Ints32:
+    return _places_of(size, carriers.sync, _placements())
+
+
+def usual_places(height: int, width: int) -> list[Placement]:
+    """Placements that are tried whatever the magnitudes say: the picture as it was, resized as people do, mirrored.
+
+    Tiles grow with large pictures, so what was resized bears a tile of its former size.
+    """
+    scales = [share * period_for(round(height / share), round(width / share)) / TILE for share in _USUAL]
+    return [Placement(scale, mirrored=flag) for flag in (False, True) for scale in scales]
 
 
 def propose(even: Floats32, carriers: Carriers) -> list[Placement]:
     """Placements worth a look at their phases, the usual ones first."""
-    height, width = even.shape
-    usual = period_for(height, width) / TILE
-    places = [Placement(usual * scale, mirrored=flag) for scale in _USUAL for flag in (False, True)]
+    places = usual_places(*even.shape)
     rows = _placements()
     power = relative_power(even)
     everything = np.concatenate([carriers.sync, carriers.data])
-    rows = rows[np.argpartition(-ask_magnitudes(power, carriers.sync, rows), SHORTLIST)[:SHORTLIST]]
+    first = _ask(power, _places_of_sync(len(power), carriers), len(carriers.sync))
+    rows = rows[np.argpartition(-first, SHORTLIST)[:SHORTLIST]]
     scores = ask_magnitudes(power, everything, rows)
     for _ in range(PROPOSALS):
         best = int(np.argmax(scores))
@@ -198,7 +234,7 @@ def _around(row: Floats64) -> Floats64:
 def fold(even: Floats32, placement: Placement) -> Spectrum:
     """[128, 128] spectrum of the tile: the placement undone, all tiles laid on one another, evened out.
 
-    Magnitudes are near 1, at most 2.
+    Magnitudes are near 1, at most 1.5.
     """
     height, width = even.shape
     matrix = placement.matrix
@@ -212,7 +248,7 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     )  # fmt: skip
     tile = undone.reshape(size[1] // TILE, TILE, size[0] // TILE, TILE).sum(axis=(0, 2))
-    spectrum = np.fft.fft2(tile.astype(np.float64))
+    spectrum = np.asarray(scipy.fft.fft2(tile), dtype=np.complex128)
     power = np.square(np.abs(spectrum)).astype(np.float32)
     around = cv2.blur(cv2.copyMakeBorder(power, 4, 4, 4, 4, cv2.BORDER_WRAP), (9, 9))[4:-4, 4:-4]
     around = np.maximum(around, 0.0)
@@ -221,46 +257,118 @@ def fold(even: Floats32, placement: Placement) -> Spectrum:
     return spectrum * np.minimum(1.0, _MAX_MAGNITUDE / np.maximum(magnitude, 1e-9))
 
 
-def best_shift(spectrum: Spectrum, carriers: Carriers) -> tuple[float, tuple[float, float]]:
-    """The shift at which the sync waves agree best.
+def best_shifts(spectrum: Spectrum, carriers: Carriers) -> list[tuple[float, float, tuple[float, float]]]:
+    """The shifts at which the waves agree best: the sync waves, and the data waves whatever their bits say.
+
+    A data wave's bit turns its phase by half a circle, so that its square knows the shift without the bit.
 
     Returns:
-        logarithm of the p-value there (not corrected for the search), and the shift (x, y) in nominal pixels.
+        for each of some shifts, the best first: how well all waves agree (by which placements can be compared), the
+        logarithm of the p-value of the sync waves alone (not corrected for the search), and the shift (x, y) in
+        nominal pixels.
     """
+    # no wave runs straight across, so half of a spectrum, its axes exchanged, holds them all
+    grid = np.zeros((2, _GRID, _GRID // 2 + 1), dtype=np.complex64)
     column, row = carriers.sync.T
-    values = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
-    grid = np.zeros((_GRID, _GRID), dtype=np.complex128)
-    grid[row, column] = values
-    scores = np.fft.ifft2(grid).real * grid.size
-    y, x = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    sync = spectrum[row, column] * np.exp(-1j * carriers.sync_phases)
+    grid[0, column, row] = sync
+    column, row = carriers.data.T
+    squares = np.square(spectrum[row, column] * np.exp(-1j * carriers.data_phases))
+    grid[1, 2 * column, 2 * row] = _DATA_SHARE * squares
+    alone, doubled = scipy.fft.irfft2(grid, (_GRID, _GRID)) * np.float32(_GRID**2 / 2)
+    scores = alone + doubled
     step = TILE / _GRID
-    return statistics.log_p_phases(float(scores[y, x]), np.abs(values)), (x * step, y * step)
+    shifts = []
+    for _ in range(SHIFTS):
+        x, y = np.unravel_index(int(np.argmax(scores)), scores.shape)
+        log_p = statistics.log_p_phases(float(alone[x, y]), np.abs(sync))
+        shifts.append((float(scores[x, y]), log_p, (float(x * step), float(y * step))))
+        near = np.arange(-_APART, _APART + 1)
+        scores[np.ix_((x + near) % _GRID, (y + near) % _GRID)] = -np.inf
+    return shifts
 
 
-def read_message(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]) -> tuple[Decoded, float]:
+@dataclass(frozen=True)
+class _Votes:
+    """What the waves say of each code bit, under one trust in the frequencies.
+
+    Attributes:
+        soft: [264] sums of the data waves.
+        sync: sum of the sync waves.
+        weights: [334] magnitudes of all.
+    """
+
+    soft: Floats64
+    sync: float
+    weights: Floats64
+
+    def log_p(self, decoded: Decoded, bits: int) -> float:
+        """For a message out of 2^bits; where the checksum does not fit, any of its values would have done.
+
+        May be above 0.
+        """
+        score = self.sync + float((self.soft * decoded.code).sum())
+        counted = bits + (0 if decoded.payload is not None else CHECK_BITS)
+        return statistics.log_p_phases(score, self.weights) + counted * math.log(2) + math.log(2 * len(TILTS))
+
+
+def _votes(spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]) -> list[_Votes]:
+    sync = _along(spectrum, carriers.sync, carriers.sync_phases, shift)
+    data = _along(spectrum, carriers.data, carriers.data_phases, shift)
+    votes = []
+    for tilt in TILTS:
+        data_weight, sync_weight = (np.hypot(*waves.T) ** tilt for waves in (carriers.data, carriers.sync))
+        soft = np.bincount(carriers.bits, data_weight * data.real, CODE_BITS).astype(np.float64)
+        weights = np.concatenate([sync_weight * np.abs(sync), data_weight * np.abs(data)])
+        votes.append(_Votes(soft, float((sync_weight * sync.real).sum()), weights))
+    return votes
+
+
+def read_message(
+    spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float], foreign: bool = True
+) -> tuple[Decoded, float]:
     """Decode the data waves.
+
+    Args:
+        spectrum: of the tile.
+        carriers: of the key.
+        shift: of the tile, in nominal pixels.
+        foreign: whether the payload may be of another project or format.
 
     Returns:
         the message, and the logarithm of the p-value of all waves given it, corrected for all messages and ways of
-        decoding, not for the search of the place.
+        decoding, not for the search of the place; may be above 0.
     """
-    sync = _along(spectrum, carriers.sync, carriers.sync_phases, shift)
-    data = _along(spectrum, carriers.data, carriers.data_phases, shift)
     attempts = []
-    for tilt in TILTS:
-        data_weight, sync_weight = (np.hypot(*waves.T) ** tilt for waves in (carriers.data, carriers.sync))
-        votes = data_weight * data.real
-        soft = np.bincount(carriers.bits, votes, CODE_BITS)
-        weights = np.concatenate([sync_weight * np.abs(sync), data_weight * np.abs(data)])
-        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
-            decoded = decode(soft, ours)
-            score = float((sync_weight * sync.real).sum() + (votes * decoded.code[carriers.bits]).sum())
-            log_p = statistics.log_p_phases(score, weights)
-            # where the checksum does not fit, any of its values would have done
-            free = bits + (0 if decoded.payload is not None else CHECK_BITS)
-            searched = free * math.log(2) + math.log(2 * len(TILTS))
-            attempts.append((statistics.after_search(log_p, searched), decoded))
+    for votes in _votes(spectrum, carriers, shift):
+        for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS))[: 1 + foreign]:
+            decoded = decode(votes.soft, ours)
+            attempts.append((votes.log_p(decoded, bits), decoded))
     log_p, decoded = min(attempts, key=lambda attempt: (attempt[1].payload is None, attempt[0]))
+    return decoded, log_p
+
+
+def read_near(
+    spectrum: Spectrum, carriers: Carriers, shift: tuple[float, float]
+) -> tuple[Decoded, float] | None:
+    """Look for a message whose checksum fits near the most likely one, whose checksum does not.
+
+    The decoder is asked again with some noise added. The p-value counts all messages whose checksum fits anyway.
+
+    Returns:
+        what :func:`read_message` does, or None.
+    """
+    rng = np.random.default_rng(0)
+    attempts = []
+    for votes in _votes(spectrum, carriers, shift):
+        spread = _JITTER * float(np.sqrt(np.square(votes.soft).mean()))
+        for _ in range(NEAR):
+            decoded = decode(votes.soft + rng.normal(0, spread, CODE_BITS), ours=True)
+            if decoded.payload is not None:
+                attempts.append((votes.log_p(decoded, OUR_BITS), decoded))
+    if not attempts:
+        return None
+    log_p, decoded = min(attempts, key=lambda attempt: attempt[0])
     return decoded, log_p
 
 
@@ -271,6 +379,47 @@ def _along(spectrum: Spectrum, waves: Ints64, phases: Floats64, shift: tuple[flo
     return values
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """A placement and a shift to decode.
+
+    Attributes:
+        score: how well all waves agree.
+        log_p: of the sync waves, the search included.
+        searched: logarithm of how many hypotheses the search counts for this one.
+        placement: how the picture was changed.
+        upside_down: whether it stands on its head.
+        shift: nominal pixels.
+        spectrum: of the tile.
+    """
+
+    score: float
+    log_p: float
+    searched: float
+    placement: Placement
+    upside_down: bool
+    shift: tuple[float, float]
+    spectrum: Spectrum
+
+
+def _weighted(even: Floats32, carriers: Carriers) -> list[tuple[Placement, bool, float]]:
+    """Placements, upright and upside down, each with its share of the chance of a false alarm.
+
+    A quarter goes to the picture as it was, a quarter to the usual sizes, the other half to all other placements.
+    """
+    usual = {place: number for number, place in enumerate(usual_places(*even.shape)) if not place.mirrored}
+    weighted: list[tuple[Placement, bool, float]] = []
+    others: list[tuple[Placement, bool]] = []
+    for place in propose(even, carriers):
+        for upside_down in (False, True):
+            number = usual.get(place)
+            if number is None or upside_down:
+                others.append((place, upside_down))
+            else:
+                weighted.append((place, upside_down, 0.25 if number == 0 else 0.25 / (len(usual) - 1)))
+    return weighted + [(*other, 0.5 / len(others)) for other in others]
+
+
 def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -> Finding:
     """The most credible placement and message.
 
@@ -279,24 +428,37 @@ def find(even: Floats32, carriers: Carriers, places: Sequence[Placement] = ()) -
         carriers: of the key.
         places: the only placements to try; without them, all that the magnitudes propose.
     """
-    tried = []
-    for place in places or propose(even, carriers):
+    given = [(place, flag, 0.5 / len(places)) for place in places for flag in (False, True)]
+    trials = []
+    for place, upside_down, share in given or _weighted(even, carriers):
         spectrum = fold(even, place)
-        for upside_down in (False, True):
-            seen = np.conj(spectrum) if upside_down else spectrum
-            log_p, shift = best_shift(seen, carriers)
-            tried.append((log_p, place, upside_down, shift, seen))
-    tried.sort(key=lambda item: item[0])
-    searched = math.log(len(tried) * _GRID**2)
-    findings = []
-    clear = sum(
-        item[0] + searched < statistics.LOG_FOUND for item in tried
-    )  # neighbors of the right placement
-    for sync_log_p, place, upside_down, shift, seen in tried[: max(TRIED, min(clear, MAX_TRIED))]:
-        decoded, message_log_p = read_message(seen, carriers, shift)
-        message_log_p = statistics.after_search(message_log_p, searched)
-        log_p = statistics.either(statistics.after_search(sync_log_p, searched), message_log_p)
-        credible = decoded.payload is not None and message_log_p < statistics.LOG_FOUND
-        payload = decoded.payload if credible else None
-        findings.append(Finding(place, upside_down, payload, decoded.corrected, log_p))
+        seen = np.conj(spectrum) if upside_down else spectrum
+        searched = math.log(_GRID**2 / share)
+        for score, log_p, shift in best_shifts(seen, carriers):
+            log_p = statistics.after_search(log_p, searched)
+            trials.append(_Trial(score, log_p, searched, place, upside_down, shift, seen))
+    trials.sort(key=lambda trial: trial.searched - _EVIDENCE * trial.score)
+    clear = sum(trial.log_p < statistics.LOG_FOUND for trial in trials)  # neighbors of the right placement
+    findings, unread = [], []
+    for number, trial in enumerate(trials[: max(TRIED, min(clear, MAX_TRIED))]):
+        decoded, log_p = read_message(trial.spectrum, carriers, trial.shift, number < TRIED_FOREIGN)
+        findings.append(_judge(trial, decoded, log_p))
+        # no message near this one is more credible than this one would be if its checksum fitted
+        if (
+            decoded.payload is None
+            and log_p + trial.searched - CHECK_BITS * math.log(2) < statistics.LOG_FOUND
+        ):
+            unread.append((log_p + trial.searched, number))
+    if all(finding.payload is None for finding in findings):
+        for _, number in sorted(unread)[:RETRIED]:
+            near = read_near(trials[number].spectrum, carriers, trials[number].shift)
+            findings += [] if near is None else [_judge(trials[number], *near)]
     return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))
+
+
+def _judge(trial: _Trial, decoded: Decoded, log_p: float) -> Finding:
+    log_p = statistics.after_search(log_p, trial.searched)
+    credible = decoded.payload is not None and log_p < statistics.LOG_FOUND
+    payload = decoded.payload if credible else None
+    either = statistics.either(trial.log_p, log_p)
+    return Finding(trial.placement, trial.upside_down, payload, decoded.corrected, either)

@@ -17,7 +17,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-LOG_FOUND = math.log(1e-9)  # found where the p-value is lower; leaves room for whoever searches many files
+LOG_FOUND = math.log(1e-6)  # found where the p-value is lower; it is a bound, and chance stays far from it
 
 
 def log_p_phases(score: float, magnitudes: npt.ArrayLike) -> float:

@@ -15,10 +15,12 @@ from videoretalking.provenance.carriers import carriers_of, draw_tile, period_fo
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
-FLOOR = 1.05  # gray levels (root mean square) on flat areas
-GAIN = 0.18  # gray levels a gray level of local activity
-CEILING = 3.0
-MEAN_STRENGTH = 1.77  # gray levels over the whole frame: 44.1 dB
+FLOOR = 1.0  # gray levels (root mean square) on flat areas
+GAIN = 0.5  # gray levels a gray level of local activity
+CEILING = 2.1
+MEAN_STRENGTH = 1.78  # gray levels over the whole frame: 44.2 dB, less 0.1 by the payload
+SMALL_SIDE = 480  # pixels; smaller pictures need all of that: they are raised to it, by MOST at most
+MOST = 1.2
 LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
 WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
@@ -85,7 +87,8 @@ class VideoMark:
         strength = np.clip(FLOOR + GAIN * cv2.blur(busy, (3, 3)), FLOOR, CEILING)
         strength *= np.minimum(1.0, 0.5 + 0.5 / DARK * light)
         strength *= max(WEAKEST, min(1.0, (LARGE_SIDE / min(height, width)) ** 0.5))
-        strength *= min(1.0, MEAN_STRENGTH / float(np.sqrt(np.square(strength).mean())))
+        most = MOST if min(height, width) < SMALL_SIDE else 1.0
+        strength *= min(most, MEAN_STRENGTH / float(np.sqrt(np.square(strength).mean())))
         return cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
 
     @staticmethod
