@@ -84,7 +84,9 @@ class Marks:
                 f"the sound bears no mark: {sound.sample_rate} samples a second are too few or too many"
             )
         elif sound is not None and seconds < MIN_SECONDS:
-            self._note(f"the mark of the sound is cut short: {seconds:.2f} s hold no whole message")
+            self._note(
+                f"the mark of the sound is cut short: {seconds:.2f} s hold no whole message", logging.INFO
+            )
 
     def mark_frame(self, image: AnyImage, painted: Mask | None = None) -> AnyImage:
         """A marked copy of a frame; the frame itself where nothing is marked.
@@ -116,6 +118,6 @@ class Marks:
             "sound": self._audio_mark is not None,
         }
 
-    def _note(self, text: str) -> None:
-        logger.warning("%s", text)
+    def _note(self, text: str, level: int = logging.WARNING) -> None:
+        logger.log(level, "%s", text)
         self.notes.append(text)
