@@ -33,7 +33,8 @@ from videoretalking.provenance.carriers import carriers_of
 from videoretalking.provenance.keys import PUBLIC_KEY, Key
 from videoretalking.provenance.payload import Payload
 from videoretalking.provenance.pieces import PieceSum
-from videoretalking.provenance.search import Placement, find, flatten, fold
+from videoretalking.provenance.placements import Placement
+from videoretalking.provenance.search import find, flatten, fold
 from videoretalking.provenance.video import VideoMark
 from videoretalking.provenance.video_detector import detect_video
 from videoretalking.scripts.mark_attacks.video import ATTACKS, FPS, Frames, apply

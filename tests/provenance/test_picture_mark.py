@@ -14,7 +14,7 @@ from media_clips import picture, psnr
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
 from videoretalking.media.images import save_image
-from videoretalking.provenance import pieces, search, statistics
+from videoretalking.provenance import pieces, placements, search, statistics
 from videoretalking.provenance.carriers import carriers_of, draw_tile, period_for
 from videoretalking.provenance.keys import PUBLIC_KEY, Key
 from videoretalking.provenance.payload import Payload, encode
@@ -167,7 +167,7 @@ def test_tile_is_even_and_grows_with_the_picture() -> None:
 
 def test_bound_of_the_search_holds_for_keys_of_nobody() -> None:
     even = search.flatten(clip(1)[0][..., 1].astype(np.float32))
-    spectrum = search.fold(even, search.Placement(1.0))
+    spectrum = search.fold(even, placements.Placement(1.0))
     shares = []
     for number in range(60):
         carriers = carriers_of(Key(b"nobody's" + number.to_bytes(8, "big")))

@@ -42,7 +42,15 @@ from videoretalking.provenance.audio_cells import (
     without_common,
 )
 from videoretalking.provenance.keys import Key
-from videoretalking.provenance.payload import CHECK_BITS, CODE_BITS, OUR_BITS, PAYLOAD_BITS, Payload, decode
+from videoretalking.provenance.payload import (
+    CHECK_BITS,
+    CODE_BITS,
+    OUR_BITS,
+    PAYLOAD_BITS,
+    Decoded,
+    Payload,
+    decode,
+)
 from videoretalking.provenance.statistics import LOG_FOUND, after_search, either, log_p_signs, p_value
 
 PIECE = (
@@ -59,6 +67,8 @@ _TEMPOS = np.array([*(np.round(np.arange(-25, 26) * 0.002, 4) + 1.0), *_PLAYED])
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
 _STRAIGHT = _PHASES * PERIOD  # hypotheses for the whole sound at its own speed
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
+_NEAR = 60  # times that a message is looked for near the most likely one
+_JITTER = 0.6  # of the root mean square of the votes
 _FOLLOWED = 3  # pieces that are read where the last sure one says
 _QUIET = 25.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
@@ -196,16 +206,28 @@ class AudioSearch:
         All messages are counted: those whose checksum fits if it does, else all that the decoder chose from.
         """
         soft = self.soft_bits(cells)
-        carriers = self._pattern.groups < CODE_BITS
         attempts = []
         for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
             decoded = decode(soft, ours)
-            signs = self._pattern.signs * group_signs(decoded.code)[self._pattern.groups]
-            score = float((cells * signs)[carriers].sum())
-            counted = bits + (CHECK_BITS if decoded.payload is None else 0) + 1  # two ways to decode
-            log_p = after_search(log_p_signs(score, cells[carriers]), counted * math.log(2.0))
-            attempts.append((log_p, decoded.payload))
+            attempts.append((self._log_p(cells, decoded, bits), decoded.payload))
+        best = min(log_p for log_p, _ in attempts)
+        if all(payload is None for _, payload in attempts) and best < LOG_FOUND:
+            # the most likely message is none, but there may be one near it: ask again with some noise added
+            rng = np.random.default_rng(0)
+            spread = _JITTER * float(np.sqrt(np.square(soft).mean()))
+            for _ in range(_NEAR):
+                decoded = decode(soft + rng.normal(0, spread, CODE_BITS), ours=True)
+                if decoded.payload is not None:
+                    attempts.append((self._log_p(cells, decoded, OUR_BITS), decoded.payload))
         return min(attempts, key=lambda attempt: (attempt[1] is None, attempt[0]))
+
+    def _log_p(self, cells: Floats64, decoded: Decoded, bits: int) -> float:
+        """For a message out of 2^bits; where the checksum does not fit, any of its values would have done."""
+        carriers = self._pattern.groups < CODE_BITS
+        signs = self._pattern.signs * group_signs(decoded.code)[self._pattern.groups]
+        score = float((cells * signs)[carriers].sum())
+        counted = bits + (CHECK_BITS if decoded.payload is None else 0) + 1  # two ways to decode
+        return after_search(log_p_signs(score, cells[carriers]), counted * math.log(2.0))
 
     def soft_bits(self, cells: Floats64) -> Floats64:
         """[64, 48] folded cells -> [264] votes for each bit of the code."""
