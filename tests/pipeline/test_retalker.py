@@ -341,7 +341,7 @@ def test_the_restorer_changes_the_mouth_only(
     landmarks = face_landmarks(30, 20, 80).astype(int)
     x, y = landmarks[62]
     assert white[y, x].min() > 240
-    assert (gray[y, x] < white[y, x]).all()
+    assert plain[y, x].min() < gray[y, x].min() < white[y, x].min()
     far = np.s_[: landmarks[33, 1] - 8]
     assert np.abs(white[far] - plain[far]).max() <= 2
 

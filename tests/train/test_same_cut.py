@@ -50,6 +50,7 @@ def write_photo(root: Path, width: int) -> PreparedClip:
     writer.write_frames([frame] * FRAMES)
     box = np.array([0.0, 0.0, width, width]) + MARGIN + 0.3
     writer.write_per_frame("boxes", np.tile(box.astype(np.float32), (FRAMES, 1)))
+    writer.write_per_frame("landmarks", np.float32(width * np.random.default_rng(0).random((FRAMES, 68, 2))))
     writer.write_audio(np.zeros(640 * FRAMES, np.float32), np.zeros((MEL_BANDS, 60), np.float32))
     window = (0.0, 0.0, float(side), float(side))
     writer.finish(ClipMeta("a", FRAMES, side, side, window, "portrait", "none", release_training=True))

@@ -75,7 +75,8 @@ class TensorMark:
         strength = strength * (0.5 + 0.5 / video.DARK * light).clamp(max=1.0)
         strength = strength * max(video.WEAKEST, min(1.0, (video.LARGE_SIDE / min(height, width)) ** 0.5))
         mean = strength.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        strength = strength * (video.MEAN_STRENGTH / mean).clamp(max=1.0)
+        most = video.MOST if min(height, width) < video.SMALL_SIDE else 1.0
+        strength = strength * (video.MEAN_STRENGTH / mean).clamp(max=most)
         return functional.interpolate(strength, (height, width), mode="bilinear", align_corners=False)
 
 
