@@ -21,9 +21,9 @@ from videoretalking.models.layers.style import StyleConv, ToRGB
 # L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
 # up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.
 _PADDING = 2
-_CODE_SPREAD = (
-    0.06  # of fresh codes over the last map; the modulations, 1 on the mean, then vary by about a tenth
-)
+# Spread of fresh codes, and of the features that they are made from: small ones, for the linear layer sums
+# thousands and Adam moves all its weights at once. The modulations, 1 on the mean, then vary by about a tenth.
+_CODE_SPREAD, _FEATURE_SPREAD = 0.06, 0.02
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,10 @@ class IdentityEncoder(nn.Module):
             if isinstance(module, ResDown):  # the sum of both paths has the spread of one
                 module.conv2.weight.mul_(math.sqrt(0.5))
                 module.skip.weight.mul_(math.sqrt(0.5))
-        nn.init.normal_(self.linear.weight, std=_CODE_SPREAD / math.sqrt(self.linear.in_features))
+        self.final.weight.mul_(_FEATURE_SPREAD)
+        nn.init.normal_(
+            self.linear.weight, std=_CODE_SPREAD / _FEATURE_SPREAD / math.sqrt(self.linear.in_features)
+        )
 
     def forward(self, reference: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] in [0, 1] -> [B, style_size]."""

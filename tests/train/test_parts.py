@@ -25,6 +25,7 @@ from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from videoretalking.train.plateau import PlateauWatch
 from videoretalking.train.samples import TrainKeys, ValidationKeys, micro_batch_size, step_seed
+from videoretalking.train.small_data.enet import ENetSmallDataConfig
 from videoretalking.train.steps.base import image_metrics
 from videoretalking.train.steps.dnet import DNetTrainingConfig
 from videoretalking.train.steps.enet import ENetTrainingConfig
@@ -80,6 +81,8 @@ def test_every_config_can_be_read() -> None:
         and expert.optimizer.warmup_steps > 0
         and expert.loop.batch_size * expert.num_windows == 64
     )
+    trial = read_training_config(ROOT / "configs" / "trials" / "enet_adversary.yaml", [])
+    assert isinstance(trial, ENetSmallDataConfig) and trial.loss_weights.adversarial == 100.0
     for folder in ("configs", "configs/debug"):
         names = {path.stem for path in (ROOT / folder).glob("*.yaml")}
         for name in names & set(STEPS):
