@@ -53,7 +53,7 @@ NEEDS = {
     "lipsync_expert": (),
     "lnet": ("landmarks", "lipsync_expert"),
     "dnet": ("landmarks",),
-    "enet": ("lipsync_expert", "lnet"),
+    "enet": ("landmarks", "lipsync_expert", "lnet"),
     "wav2lip": ("lipsync_expert",),
     "lnet_no_attention": ("landmarks", "lipsync_expert", "lnet"),
 }
