@@ -303,7 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         qualities = list(figures["psnr"].values())
         print(table(results))
         print(f"\nPSNR: lowest {min(qualities):.2f} dB, mean {np.mean(qualities):.2f} dB")
-    print(f"unmarked: {figures['unmarked']}\n1920x1080, one thread: {figures['1080p']}")
+    if "unmarked" in figures:
+        print(f"unmarked: {figures['unmarked']}")
+    print(f"1920x1080, one thread: {figures['1080p']}")
 
 
 def save(figures: dict[str, Any], output: Path) -> None:
