@@ -20,12 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from scipy.signal import resample_poly
 
 from videoretalking.core.arrays import Floats32, Floats64
-from videoretalking.media.audio import layout_name, make_frame, read_audio
+from videoretalking.media.audio import read_resampled
 from videoretalking.provenance.audio_cells import (
     BANDS,
     CELL,
@@ -140,7 +139,7 @@ def detect_audio(source: str | Path | Floats32, key: Key, rate: int = RATE) -> A
         UserError: unreadable file or no audio stream.
     """
     search = AudioSearch(key)
-    for wave in _resampled(source, rate) if isinstance(source, np.ndarray) else _read(source):
+    for wave in _resampled(source, rate) if isinstance(source, np.ndarray) else read_resampled(source, RATE):
         search.add(wave)
     return search.finish()
 
@@ -303,19 +302,6 @@ def _both(first: float, second: float) -> float:
     """log_p of two independent tests together: the chance that a product of uniform draws is as small as theirs."""
     product = first + second
     return min(0.0, product + math.log1p(-product))
-
-
-def _read(path: str | Path) -> Iterator[Floats32]:
-    """The sound of a file as [1 or 2 channels, n] blocks at 16 kHz."""
-    resampler: av.AudioResampler | None = None
-    for block, rate in read_audio(path, max_channels=2):
-        if resampler is None:
-            resampler = av.AudioResampler(format="fltp", layout=layout_name(len(block)), rate=RATE)
-        for frame in resampler.resample(make_frame(block, rate)):
-            yield frame.to_ndarray().astype(np.float32, copy=False)
-    if resampler is not None:
-        for frame in resampler.resample(None):
-            yield frame.to_ndarray().astype(np.float32, copy=False)
 
 
 def _resampled(samples: Floats32, rate: int) -> Iterator[Floats32]:
