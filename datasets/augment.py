@@ -6,7 +6,7 @@ generalizes. All strengths default to 0, which leaves every sample as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -19,6 +19,8 @@ from videoretalking.datasets.clips import decode_jpeg, encode_jpeg
 
 MEL_LIMIT = 4.0  # the log-mel range is [-4, 4] for -100 .. 0 dB, so one unit is 12.5 dB
 _DECIBELS_PER_UNIT = 12.5
+_POWERS_PER_UNIT = _DECIBELS_PER_UNIT / 10.0  # powers of ten per log-mel unit
+_TELEPHONE_SLOPE = 0.4  # log-mel units (5 dB) a band beyond the telephone's
 _JPEG_QUALITIES = (30, 95)
 MIX_LEVELS = (-20.0, -6.0)  # dB of another clip's speech below the clip's own
 
@@ -37,6 +39,11 @@ class AugmentConfig:
         occlusion: probability of covering a part of the inputs.
         voice: strength of gain, tilt and band shift of the spectrogram, 0 .. 1: another voice and microphone.
         speaker_mix: probability of adding another clip's speech, 6 to 20 dB below the clip's own.
+        pace: strength of a change of tempo around the middle of a window, 0 .. 1.
+        equalizer: strength of a random curve over the bands, 0 .. 1: another microphone or room.
+        room: probability of an echo that decays within the window.
+        noise: probability of steady noise of a random color.
+        telephone: probability of losing the lowest and the highest bands.
     """
 
     flip: float = 0.0
@@ -48,11 +55,17 @@ class AugmentConfig:
     occlusion: float = 0.0
     voice: float = 0.0
     speaker_mix: float = 0.0
+    pace: float = 0.0
+    equalizer: float = 0.0
+    room: float = 0.0
+    noise: float = 0.0
+    telephone: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is no share and no angle."""
         require_range(self, "flip", "blur", "jpeg", "occlusion", "speaker_mix", least=0, most=1)
-        require_range(self, "color", "crop_jitter", "voice", least=0, most=1)
+        require_range(self, "color", "crop_jitter", "voice", "pace", "equalizer", least=0, most=1)
+        require_range(self, "room", "noise", "telephone", least=0, most=1)
         require_range(self, "rotation", least=0, most=180)
 
 
@@ -137,37 +150,110 @@ class ImageAugment:
 
 @dataclass(frozen=True)
 class VoiceAugment:
-    """One draw of the changes to a log-mel spectrogram.
+    """One draw of the changes to a log-mel spectrogram: another voice in another place.
 
     Attributes:
         gain: added to all bands, in log-mel units.
         tilt: added from minus this at the lowest band to plus this at the highest.
         warp: factor on the band axis: a longer or shorter vocal tract, a higher or lower voice.
+        pace: factor on the time axis around the middle of each window: slower or faster speech.
+        curve: added at equally spaced bands and between them in proportion, in log-mel units; empty for none.
+        echo: power of the echo's first column over that of the sound, 0 for none.
+        decay: factor by which the echo's power falls from one column to the next.
+        noise: level at equally spaced bands of a noise, in log-mel units; empty for none.
+        noise_seed: of that noise.
+        band: lowest and highest band that a telephone lets through, or None.
     """
 
     gain: float
     tilt: float
     warp: float
+    pace: float = 1.0
+    curve: tuple[float, ...] = ()
+    echo: float = 0.0
+    decay: float = 0.0
+    noise: tuple[float, ...] = ()
+    noise_seed: int = 0
+    band: tuple[float, float] | None = None
 
     @staticmethod
     def draw(config: AugmentConfig, rng: np.random.Generator) -> VoiceAugment:
-        """Gain within 10 dB, tilt within 6 dB, warp within 12 % at full strength."""
+        """Gain within 10 dB, tilt within 6 dB, warp within 12 %, pace within 15 % at full strength."""
         gain, tilt, warp = config.voice * rng.uniform(-1.0, 1.0, 3)
-        return VoiceAugment(
+        plain = VoiceAugment(
             10.0 / _DECIBELS_PER_UNIT * gain, 6.0 / _DECIBELS_PER_UNIT * tilt, 1.0 + 0.12 * warp
+        )
+        if not any((config.pace, config.equalizer, config.room, config.noise, config.telephone)):
+            return plain
+        room, noise, telephone = rng.uniform(size=3)
+        curve = 6.0 / _DECIBELS_PER_UNIT * config.equalizer * rng.uniform(-1.0, 1.0, 6)
+        floor = rng.uniform(-3.4, -1.2) + rng.uniform(-0.8, 0.8, 4)
+        return replace(
+            plain,
+            pace=1.0 + 0.15 * config.pace * rng.uniform(-1.0, 1.0),
+            curve=tuple(curve) if config.equalizer else (),
+            echo=rng.uniform(0.1, 0.5) if room < config.room else 0.0,
+            decay=rng.uniform(0.37, 0.85),
+            noise=tuple(floor) if noise < config.noise else (),
+            noise_seed=int(rng.integers(2**31)),
+            band=(rng.uniform(0.0, 10.0), rng.uniform(35.0, 75.0)) if telephone < config.telephone else None,
         )
 
     def apply(self, mel: Floats32) -> Floats32:
-        """[..., 80, columns] -> the same shape, in [-4, 4]; digital silence stays silent."""
+        """[..., 80, columns] -> the same shape, in [-4, 4]; digital silence stays silent but for noise."""
         bands = mel.shape[-2]
         if self.warp != 1.0:
-            position = np.clip(np.arange(bands) * self.warp, 0, bands - 1)
-            low = np.minimum(position.astype(np.int64), bands - 2)
-            share = (position - low).astype(np.float32)[:, None]
-            mel = mel[..., low, :] * (1.0 - share) + mel[..., low + 1, :] * share
-        change = self.gain + self.tilt * np.linspace(-1.0, 1.0, bands, dtype=np.float32)[:, None]
-        louder = np.clip(mel + change, -MEL_LIMIT, MEL_LIMIT)
-        return np.where(mel <= -MEL_LIMIT, -MEL_LIMIT, louder).astype(np.float32)
+            mel = _sample(mel, np.arange(bands) * self.warp, axis=-2)
+        if self.pace != 1.0:
+            middle = (mel.shape[-1] - 1) / 2
+            mel = _sample(mel, middle + (np.arange(mel.shape[-1]) - middle) * self.pace, axis=-1)
+        if self.echo:
+            mel = _add_echo(mel, self.echo, self.decay)
+        quiet = mel <= -MEL_LIMIT
+        change = self.gain + self.tilt * np.linspace(-1.0, 1.0, bands) + _spread(self.curve, bands)
+        if self.band is not None:
+            lowest, highest = self.band
+            beyond = np.maximum(np.arange(bands) - highest, 0.0) + np.maximum(lowest - np.arange(bands), 0.0)
+            change = change - _TELEPHONE_SLOPE * beyond
+        changed = np.where(quiet, -MEL_LIMIT, np.clip(mel + change[:, None], -MEL_LIMIT, MEL_LIMIT))
+        if self.noise:
+            grain = np.random.default_rng(self.noise_seed).normal(0.0, 0.15, mel.shape)
+            changed = _add_power(changed, _spread(self.noise, bands)[:, None] + grain)
+        return np.clip(changed, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)
+
+
+def _sample(mel: Floats32, position: npt.NDArray[Any], axis: int) -> Floats32:
+    """Values at fractional positions of one of the last two axes, the ends repeated."""
+    length = mel.shape[axis]
+    position = np.clip(position, 0, length - 1)
+    low = np.minimum(position.astype(np.int64), length - 2)
+    share = (position - low).astype(np.float32)
+    if axis == -2:
+        share = share[:, None]
+    return mel.take(low, axis) * (1.0 - share) + mel.take(low + 1, axis) * share
+
+
+def _spread(values: tuple[float, ...], bands: int) -> npt.NDArray[Any]:
+    """Values at equally spaced bands -> one for each band; zeros for none."""
+    if not values:
+        return np.zeros(bands)
+    return np.interp(np.linspace(0.0, len(values) - 1.0, bands), np.arange(len(values)), values)
+
+
+def _add_echo(mel: Floats32, strength: float, decay: float) -> Floats32:
+    """Let each column sound on in the following ones."""
+    power = 10.0 ** (mel * _POWERS_PER_UNIT)
+    tail = np.zeros_like(power[..., 0])
+    columns = []
+    for column in np.moveaxis(power, -1, 0):
+        columns.append(column + strength * tail)
+        tail = decay * (tail + column)
+    return (np.log10(np.stack(columns, axis=-1)) / _POWERS_PER_UNIT).astype(np.float32)
+
+
+def _add_power(mel: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The log-mel of two sounds at once."""
+    return np.log10(10.0 ** (mel * _POWERS_PER_UNIT) + 10.0 ** (other * _POWERS_PER_UNIT)) / _POWERS_PER_UNIT
 
 
 def mix_speech(mel: Floats32, other: Floats32, level: float) -> Floats32:
@@ -181,9 +267,8 @@ def mix_speech(mel: Floats32, other: Floats32, level: float) -> Floats32:
     Returns:
         [..., 80, columns] in [-4, 4].
     """
-    per_unit = _DECIBELS_PER_UNIT / 10.0  # powers of ten per log-mel unit
-    power = 10.0 ** (mel * per_unit) + 10.0 ** (other * per_unit + level / 10.0)
-    return np.clip(np.log10(power) / per_unit, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)
+    mixed = _add_power(mel, other + level / _DECIBELS_PER_UNIT)
+    return np.clip(mixed, -MEL_LIMIT, MEL_LIMIT).astype(np.float32)
 
 
 def silent_mel(shape: tuple[int, ...], rng: np.random.Generator) -> Floats32:

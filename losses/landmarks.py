@@ -54,6 +54,18 @@ class LandmarkLoss(nn.Module):
         return points[:, self.points].float() / LANDMARK_SIZE
 
 
+def parts_of_side(points: torch.Tensor) -> torch.Tensor:
+    """Landmarks in the units of the prepared data, -1 to 1 from border to border, as :class:`LandmarkLoss` has them.
+
+    Args:
+        points: [B, N, 2] of :func:`datasets.mouths.border_points`.
+
+    Returns:
+        [B, N, 2] in parts of the image's side.
+    """
+    return (points + 1.0 - 1.0 / LANDMARK_SIZE) / 2.0
+
+
 def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
     """Enlarge the mouths in a batch of faces to the size of the images.
 

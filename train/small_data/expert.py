@@ -37,12 +37,15 @@ class ExpertSmallDataLossWeights(ExpertLossWeights):
         mouth: pair the windows of speech with the landmarks of the lips.
         imitation: pair the pictures with the landmarks of the lips; goes with ``mouth``.
         gestures: read how far the mouth is open and how wide from the pictures' features; goes with ``mouth``.
+        hearing: read the same from the features of speech while these are trained; goes with ``mouth``. A contrast
+            asks which window a sound belongs to, this asks what a painter of lips wants to know.
     """
 
     contrastive: float = 0.0
     mouth: float = 0.0
     imitation: float = 0.0
     gestures: float = 0.0
+    hearing: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +102,14 @@ class ExpertOutput(NamedTuple):
         seen: embedding of the pictures.
         lips: embedding of the landmarks, or None.
         gestures: [N, 5, 3] of :func:`datasets.mouths.mouth_gestures` as read from the pictures, or None.
+        heard_gestures: the same as read from the speech, or None.
     """
 
     heard: torch.Tensor
     seen: torch.Tensor
     lips: torch.Tensor | None = None
     gestures: torch.Tensor | None = None
+    heard_gestures: torch.Tensor | None = None
 
 
 class ExpertWithTeacher(nn.Module):
@@ -121,6 +126,7 @@ class ExpertWithTeacher(nn.Module):
         self.expert = expert
         self.teacher = MouthTeacher(self.num_frames, size) if with_mouth else None
         self.reader = nn.Linear(size, MOUTH_GESTURES * self.num_frames) if with_mouth else None
+        self.listener = nn.Linear(size, MOUTH_GESTURES * self.num_frames) if with_mouth else None
 
     def forward(self, audio: torch.Tensor, faces: torch.Tensor, points: torch.Tensor) -> ExpertOutput:
         """Embed N windows of speech, pictures and landmarks.
@@ -130,13 +136,18 @@ class ExpertWithTeacher(nn.Module):
             faces: [N, 15, 48, 96] in [0, 1].
             points: [N, 5, 20, 2] of :func:`datasets.mouths.mouth_points`.
         """
-        heard = self.expert.embed_audio(audio)
+        sounds = self.expert.audio_encoder(audio)
+        heard = F.normalize(sounds.float(), dim=1)
         features = self.expert.face_encoder(faces).flatten(1)
         seen = F.normalize(features.float(), dim=1)
-        if self.teacher is None or self.reader is None:
+        if self.teacher is None or self.reader is None or self.listener is None:
             return ExpertOutput(heard, seen)
-        gestures = self.reader(features).unflatten(1, (self.num_frames, MOUTH_GESTURES))
-        return ExpertOutput(heard, seen, self.teacher(points), gestures)
+        shape = (self.num_frames, MOUTH_GESTURES)
+        gestures, heard_gestures = (
+            reader(encoded).unflatten(1, shape)
+            for reader, encoded in ((self.reader, features), (self.listener, sounds))
+        )
+        return ExpertOutput(heard, seen, self.teacher(points), gestures, heard_gestures)
 
 
 class ExpertSmallDataStep(ExpertStep):
@@ -160,10 +171,11 @@ class ExpertSmallDataStep(ExpertStep):
             raise UserError(
                 "mouth_steps needs a weight for the mouth: set loss_weights.mouth, or mouth_steps=0"
             )
-        if (weights.imitation or weights.gestures) and not weights.mouth:
+        with_mouth = [name for name in ("imitation", "gestures", "hearing") if getattr(weights, name)]
+        if with_mouth and not weights.mouth:
             raise UserError(
-                "imitation and gestures go with the mouth: set loss_weights.mouth, or loss_weights.imitation=0 "
-                "and loss_weights.gestures=0"
+                f"{', '.join(with_mouth)} go with the mouth: set loss_weights.mouth, or "
+                + " and ".join(f"loss_weights.{name}=0" for name in with_mouth)
             )
         self.has_unused_parameters = config.mouth_steps > 0  # some steps leave speech or pictures alone
         assert isinstance(self.network, LipSyncExpert)
@@ -175,7 +187,7 @@ class ExpertSmallDataStep(ExpertStep):
         return network.expert
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``mouth`` and ``gestures``, then ``bce``, ``contrastive``, ``imitation`` and ``gestures``.
+        """Losses ``mouth``, ``hearing`` and ``gestures``, then ``bce``, ``contrastive``, ``imitation`` and ``gestures``.
 
         The metric ``accuracy`` is 0.5 by chance; ``mouth_accuracy`` is that of the landmarks.
         """
@@ -191,6 +203,10 @@ class ExpertSmallDataStep(ExpertStep):
             losses["gestures"] = F.mse_loss(output.gestures.float(), batch["gestures"].flatten(0, 1))
             if first_stage or not self.config.mouth_steps or not network.training:
                 losses["mouth"] = contrastive_sync_loss(heard, lips)
+                assert output.heard_gestures is not None
+                losses["hearing"] = F.mse_loss(
+                    output.heard_gestures.float(), batch["gestures"].flatten(0, 1)
+                )
             if not first_stage or not network.training:
                 losses["imitation"] = contrastive_sync_loss(lips.detach(), seen)
         if not first_stage or not network.training:
