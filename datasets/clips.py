@@ -155,12 +155,13 @@ class ClipWriter:
             )
         self._write_array(name, values.astype(np.float32))
 
-    def write_audio(self, wave: Floats32, mel: Floats32) -> None:
-        """Write the sound: ``wave`` [samples] in [-1, 1], 16 kHz, stored as int16; ``mel`` [80, columns]."""
+    def write_audio(self, wave: Floats32 | None, mel: Floats32) -> None:
+        """Write the sound: ``wave`` [samples] in [-1, 1], 16 kHz, kept as int16, or none; ``mel`` [80, columns]."""
         if mel.ndim != 2 or mel.shape[0] != MEL_BANDS:
             raise ValueError(f"mel must have shape [{MEL_BANDS}, columns], got {mel.shape}")
-        samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
-        self._write_array("wave", samples)
+        if wave is not None:
+            samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+            self._write_array("wave", samples)
         self._write_array("mel", mel.astype(np.float32))
 
     def finish(self, meta: ClipMeta) -> None:

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
     "compare": Command("scripts.compare", "source and result side by side, from a report"),
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),
     "train-demo": Command("scripts.train_demo", "train the bundled weights from raw clips"),
+    "pack-demo": Command("scripts.pack_demo", "prepared clips as one small folder, and back"),
     "measure-sound-marks": Command(
         "scripts.measure_sound_marks", "measure what the mark of the sound survives"
     ),
