@@ -16,6 +16,7 @@ import yaml
 from videoretalking.core.checkpoint import read_checkpoint
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.synthetic import write_synthetic
 from videoretalking.models.catalog import build_network, load_network, save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.scripts import train_demo
@@ -186,6 +187,7 @@ for name in ("av", "librosa", "scipy", "skimage"):
     sys.modules[name] = None
 from videoretalking.scripts import train_demo
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.synthetic import write_synthetic
 sys.argv = ["train_demo", "--minutes", "1"]
 try:
     train_demo.main()
@@ -300,3 +302,29 @@ def test_demo_configs_are_valid_and_publishable(name: str) -> None:
     assert config.data.release_only, "only clips whose weights may be published may train"
     assert Path(config.loop.folder) == train_demo.RUNS / name
     assert Path(config.data.root) in {train_demo.DATA / "small", train_demo.DATA / "large"}
+
+
+def test_prepared_data_train_for_a_time_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = tmp_path / "weights"
+    checkpoints.mkdir()
+    (checkpoints / "MODEL_CARD.md").write_text("# Weights\n")
+    monkeypatch.setattr(train_demo, "CHECKPOINTS", checkpoints)
+    monkeypatch.chdir(tmp_path)
+    for name in ("small", "large"):
+        write_synthetic(train_demo.DATA / name, num_train=2, num_val=1, num_frames=6)
+    settings = ["model.width_multiplier=0.1", "loop.batch_size=2", "loop.workers=0", "loop.image_every=0"]
+    settings += ["loop.validate_every=0", "loop.save_every=100000"]
+    command = ["train_demo", *settings, "--license", "nc", "--device", "cpu"]
+    command += ["--only", "landmarks", "--minutes", "0.01"]
+    monkeypatch.setattr(sys, "argv", command)
+    train_demo.main()
+    weights = checkpoints / "landmarks.safetensors"
+    _, metadata = read_checkpoint(weights)
+    assert metadata["license"] == train_demo.LICENSES["nc"].text
+    assert metadata["extra"]["minutes"] >= 0.01 and metadata["extra"]["step"] < 4000
+    training = metadata["extra"]["training"]["loop"]
+    assert (training["device"], training["minutes"]) == ("cpu", 0.01)
+    assert "non-commercial research only" in (checkpoints / "MODEL_CARD.md").read_text()
+    written = weights.stat().st_mtime_ns
+    train_demo.main()  # finished: nothing is trained again
+    assert weights.stat().st_mtime_ns == written
