@@ -164,6 +164,8 @@ def read_minutes(given: Sequence[str], networks: Sequence[str]) -> dict[str, flo
     minutes: dict[str, float] = {}
     for item in given:
         name, separator, text = item.rpartition("=")
+        if "." in name:
+            raise UserError(f"{item} is a setting of the configs: settings come before all flags")
         try:
             value = float(text)
         except ValueError:

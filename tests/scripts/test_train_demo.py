@@ -129,6 +129,7 @@ def test_the_time_is_divided_among_those_that_are_trained() -> None:
         (["lnet=nan"], "above 0"),
         (["lnot=5"], "did you mean lnet"),
         (["lnet=5", "3"], "either one number"),
+        (["lnet=5", "loop.workers=3"], "settings come before"),
     ):
         with pytest.raises(UserError, match=message):
             train_demo.read_minutes(wrong, networks)
