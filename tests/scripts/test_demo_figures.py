@@ -20,12 +20,12 @@ from videoretalking.core.coefficients import NUM_EXPRESSION
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.mouths import inner_lip_gap
-from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_clip
 from videoretalking.media.audio import load_waveform
 from videoretalking.media.reader import VideoReader
 from videoretalking.models.dnet import DNetOutput
 from videoretalking.scripts.demo_figures import dubs, expression, find, hearing, identity, pictures
-from videoretalking.scripts.demo_figures.clips import HeldOutClip, read_clips
+from videoretalking.scripts.demo_figures.clips import HeldOutClip, one_each, read_clips
 from videoretalking.scripts.demo_figures.dubs import Dub
 
 FRAMES = 30
@@ -198,6 +198,16 @@ def test_sound_is_written_at_the_rate_of_the_networks(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "a.wav")) as handle:
         assert (handle.getframerate(), handle.getnchannels()) == (16000, 1)
         assert np.frombuffer(handle.readframes(3), "<i2").tolist() == [0, 32767, -32768]
+
+
+def test_each_person_is_seen_in_the_longest_clip(tmp_path: Path) -> None:
+    clips = []
+    for name, person, count in (("a", "anna", 5), ("b", "ben", 6), ("c", "anna", 9), ("d", "anna", 9)):
+        write_synthetic_clip(tmp_path / name, 0, count)
+        opened_clip = PreparedClip(tmp_path / name)
+        opened_clip.meta = replace(opened_clip.meta, identity=person)
+        clips.append(HeldOutClip(name, opened_clip))
+    assert [item.name for item in one_each(clips)] == ["c", "b"]
 
 
 # hearing
