@@ -12,8 +12,8 @@ Large faces are measured on the longest clip of each person. ``--only`` measures
 ``dnet``       what the templates neutral and smile do to the mouth
 ``enet``       what another person's picture as the reference changes
 ``dubs``       whole dubs under own and foreign speech and in silence: detail and colors of the mouth, seam,
-               opening, leak; by the bundled landmark network, which also taught. The bundled networks take a quarter
-               of a second of CPU time a frame
+               opening, leak; by the bundled landmark network, which also taught; a quarter of a second of CPU time
+               a frame with the bundled networks
 =============  ==============================================================================================
 """
 
