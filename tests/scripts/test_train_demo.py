@@ -9,14 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from drawn_corpus import write_corpus as drawn_corpus
 
 from videoretalking.core.checkpoint import read_checkpoint
 from videoretalking.core.config import to_dict
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.manifest import read_manifest
 from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.media.images import save_image
+from videoretalking.media.reader import VideoReader
 from videoretalking.models.catalog import build_network, load_network, save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
 from videoretalking.scripts import train_demo
@@ -78,6 +84,38 @@ def test_who_trains_follows_from_all_corpora(tmp_path: Path) -> None:
     assert chosen([first, second], "yes") == everybody | {"nc.mp4": ("val", False)}
     with pytest.raises(UserError, match="names no video or picture"):
         chosen([first, write_corpus(tmp_path / "c", COLUMNS, "audio/a.wav,gus,dev,yes")], "yes")
+
+
+def test_two_corpora_become_two_sets_in_which_nobody_is_on_both_sides(tmp_path: Path) -> None:
+    first, second, labels = tmp_path / "a", tmp_path / "b", tmp_path / "labels"
+    drawn_corpus(first, labels, ["clips/anna", "clips/ben"], num_frames=26)
+    drawn_corpus(second, labels, ["clips/anna2", "clips/dora"], num_frames=26)
+    write_corpus(first, COLUMNS, "clips/anna.mp4,anna,dev,yes", "clips/ben.mp4,ben,dev,no")
+    write_corpus(second, COLUMNS, "clips/anna2.mp4,anna,train,nc", "clips/dora.mp4,dora,val,yes")
+    (second / "faces").mkdir()
+    (labels / "faces").mkdir()
+    with VideoReader(first / "clips/anna.mp4") as video:
+        save_image(second / "faces/emil.png", next(iter(video)).image)
+    with np.load(labels / "clips/anna.npz") as archive:
+        still = {key: archive[key] if key == "size" else archive[key][:1] for key in archive.files}
+    np.savez(labels / "faces/emil.npz", **still)
+    write_corpus(second, COLUMNS, "faces/emil.png,emil,train,yes", name="manifest_faces.csv")
+    used = demo.choose_sources([first, second], train_demo.LICENSES["nc"].values)
+    demo.make_labels([first, second], used, labels, None, 1)
+    root = tmp_path / "data/small"
+    demo.prepare(used, labels, root, max_face=70.0, processes=0)
+    entries = {entry.clip.split("/")[1]: entry for entry in read_manifest(root)}
+    assert {name: (entry.split, entry.num_frames) for name, entry in entries.items()} == {
+        "anna": ("train", 26),
+        "anna2": ("train", 26),
+        "ben": ("val", 26),
+        "dora": ("val", 26),
+        "emil": ("train", 1),
+    }
+    clip, picture = (PreparedClip(root / entries[name].clip) for name in ("anna2", "emil"))
+    assert clip.has("mel") and clip.has("rows") and clip.meta.release_training
+    assert picture.has("landmarks") and not picture.has("mel")
+    assert np.ptp(clip.boxes[:, [0, 2]], axis=1).max() <= 70.5
 
 
 def test_missing_labels_are_named_or_made(tmp_path: Path) -> None:
@@ -188,7 +226,11 @@ for name in ("av", "librosa", "scipy", "skimage"):
     sys.modules[name] = None
 from videoretalking.scripts import train_demo
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.manifest import read_manifest
 from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.media.images import save_image
+from videoretalking.media.reader import VideoReader
 sys.argv = ["train_demo", "--minutes", "1"]
 try:
     train_demo.main()
