@@ -22,6 +22,9 @@ _DECIBELS_PER_UNIT = 12.5
 _POWERS_PER_UNIT = _DECIBELS_PER_UNIT / 10.0  # powers of ten per log-mel unit
 _TELEPHONE_SLOPE = 0.4  # log-mel units (5 dB) a band beyond the telephone's
 _JPEG_QUALITIES = (30, 95)
+_TINT = 0.35  # of a channel, at most
+_SMALL_PARTS = (0.3, 0.8)  # of its size to which a small face is reduced
+_LEAST_SIDE = 8  # pixels of it
 MIX_LEVELS = (-20.0, -6.0)  # dB of another clip's speech below the clip's own
 
 
@@ -37,6 +40,9 @@ class AugmentConfig:
         blur: probability of blurring the inputs.
         jpeg: probability of compressing the inputs.
         occlusion: probability of covering a part of the inputs.
+        gray: probability of a black-and-white picture.
+        tint: probability of a strong cast of color over weaker colors, as of old film and colored light.
+        small: probability of a face that was small and was enlarged; inputs and targets alike.
         voice: strength of gain, tilt and band shift of the spectrogram, 0 .. 1: another voice and microphone.
         speaker_mix: probability of adding another clip's speech, 6 to 20 dB below the clip's own.
         pace: strength of a change of tempo around the middle of a window, 0 .. 1.
@@ -53,6 +59,9 @@ class AugmentConfig:
     blur: float = 0.0
     jpeg: float = 0.0
     occlusion: float = 0.0
+    gray: float = 0.0
+    tint: float = 0.0
+    small: float = 0.0
     voice: float = 0.0
     speaker_mix: float = 0.0
     pace: float = 0.0
@@ -63,9 +72,9 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Refuse what is no share and no angle."""
-        require_range(self, "flip", "blur", "jpeg", "occlusion", "speaker_mix", least=0, most=1)
+        require_range(self, "flip", "blur", "jpeg", "occlusion", "gray", "tint", "small", least=0, most=1)
         require_range(self, "color", "crop_jitter", "voice", "pace", "equalizer", least=0, most=1)
-        require_range(self, "room", "noise", "telephone", least=0, most=1)
+        require_range(self, "speaker_mix", "room", "noise", "telephone", least=0, most=1)
         require_range(self, "rotation", least=0, most=180)
 
 
@@ -82,6 +91,7 @@ class ImageAugment:
         jpeg: quality; 0 for none.
         cover: x, y, width, height of an ellipse in parts of the image, or None.
         cover_color: its color.
+        small: part of its size to which the image is reduced before it is enlarged again; 1 for none.
     """
 
     flip: bool
@@ -92,10 +102,11 @@ class ImageAugment:
     jpeg: int
     cover: tuple[float, float, float, float] | None
     cover_color: tuple[int, int, int]
+    small: float = 1.0
 
     @staticmethod
     def draw(config: AugmentConfig, rng: np.random.Generator) -> ImageAugment:
-        """Draw all changes; the number of draws does not depend on the outcome."""
+        """Draw all changes; the number of draws depends on the config, not on the outcome."""
         flip, blur, jpeg, cover = rng.uniform(size=4)
         contrast, brightness, saturation, *tint = rng.uniform(-1.0, 1.0, 6)
         sigma = rng.uniform(0.4, 1.6)
@@ -105,15 +116,26 @@ class ImageAugment:
         color = rng.integers(0, 256, 3)
         strength = config.color
         gain = (1.0 + 0.3 * strength * contrast) * (1.0 + 0.1 * strength * np.asarray(tint))
+        factor, part = 1.0 + 0.4 * strength * saturation, 1.0
+        if config.gray or config.tint or config.small:
+            gray, toned, small, fade = rng.uniform(size=4)
+            cast = rng.uniform(-1.0, 1.0, 3)
+            if toned < config.tint:
+                gain, factor = gain * (1.0 + _TINT * (cast - cast.mean())), factor * fade
+            if gray < config.gray:
+                gain, factor = np.full(3, gain.mean()), 0.0
+            reduced = rng.uniform(*_SMALL_PARTS)
+            part = reduced if small < config.small else 1.0
         return ImageAugment(
             flip=bool(flip < config.flip),
             gain=gain.astype(np.float32),
             bias=40.0 * strength * brightness,
-            saturation=1.0 + 0.4 * strength * saturation,
+            saturation=factor,
             blur=sigma if blur < config.blur else 0.0,
             jpeg=quality if jpeg < config.jpeg else 0,
             cover=(*place, *extent) if cover < config.occlusion else None,
             cover_color=(int(color[0]), int(color[1]), int(color[2])),
+            small=part,
         )
 
     @staticmethod
@@ -122,10 +144,15 @@ class ImageAugment:
         return ImageAugment.draw(AugmentConfig(), np.random.default_rng(0))
 
     def recolor(self, frame: Image8) -> Image8:
-        """Change light and color; applied to inputs and targets alike."""
-        if self.bias == 0.0 and self.saturation == 1.0 and (self.gain == 1.0).all():
-            return frame
-        return np.asarray(cv2.transform(frame, self.color_matrix(255.0)), np.uint8)
+        """Change light, color and detail; applied to inputs and targets alike."""
+        if self.bias != 0.0 or self.saturation != 1.0 or (self.gain != 1.0).any():
+            frame = np.asarray(cv2.transform(frame, self.color_matrix(255.0)), np.uint8)
+        if self.small < 1.0:
+            height, width = frame.shape[:2]
+            size = (reduced_side(width, self.small), reduced_side(height, self.small))
+            reduced = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            frame = np.asarray(cv2.resize(reduced, (width, height)), np.uint8)
+        return frame
 
     def color_matrix(self, white: float) -> Floats64:
         """[3, 4] on RGB in [0, ``white``]: towards or away from the mean of the channels, then gain and bias."""
@@ -146,6 +173,11 @@ class ImageAugment:
         if self.jpeg:
             result = decode_jpeg(np.frombuffer(encode_jpeg(result.astype(np.uint8), self.jpeg), np.uint8))
         return result.astype(np.uint8, copy=False)
+
+
+def reduced_side(side: int, part: float) -> int:
+    """Pixels along a side of a picture that is reduced to a part of its size."""
+    return min(side, max(_LEAST_SIDE, round(side * part)))
 
 
 @dataclass(frozen=True)

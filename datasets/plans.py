@@ -64,6 +64,7 @@ class Plan:
         blur: standard deviation in pixels; 0 for none.
         jpeg: quality; 0 for none.
         cover: center and half axes of an ellipse in pixels, then its color; half axes of 0 cover nothing.
+        small: part of its size to which the picture is reduced before it is enlarged again; 1 for none.
     """
 
     clip: float
@@ -77,12 +78,15 @@ class Plan:
     blur: float = 0.0
     jpeg: float = 0.0
     cover: tuple[float, ...] = (0.0,) * 7
+    small: float = 1.0
 
     def row(self) -> Floats64:
         """[:data:`NUMBERS`] float64."""
         axes = [*dataclasses.astuple(self.x), *dataclasses.astuple(self.y)]
         head = [self.clip, self.frame, self.restored, self.size, self.reduce]
-        return np.array([*head, *axes, *self.color, self.blur, self.jpeg, *self.cover], np.float64)
+        return np.array(
+            [*head, *axes, *self.color, self.blur, self.jpeg, *self.cover, self.small], np.float64
+        )
 
     @staticmethod
     def from_row(row: Sequence[float]) -> Plan:
@@ -100,11 +104,12 @@ class Plan:
             color,
             blur=row[29],
             jpeg=row[30],
-            cover=tuple(row[31:]),
+            cover=tuple(row[31:38]),
+            small=row[38],
         )
 
 
-NUMBERS = 38
+NUMBERS = 39
 
 
 class Planner:
@@ -149,8 +154,9 @@ class Planner:
                 _axis(reduction, decoded[axis], view.matrix[axis, axis] / part, center, shrink, view.size)
             )
         color = changes.color_matrix(255.0).ravel().tolist()
+        size, reduce = view.size[0], REDUCE[antialias]
         return Plan(
-            clip, frame, float(restored), view.size[0], REDUCE[antialias], axes[0], axes[1], tuple(color)
+            clip, frame, float(restored), size, reduce, axes[0], axes[1], tuple(color), small=changes.small
         ).row()
 
 

@@ -23,6 +23,7 @@ import torch
 from videoretalking.core.constants import LNET_SIZE
 from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
+from videoretalking.datasets.augment import reduced_side
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.collection import Residence
 from videoretalking.datasets.degradations import jpeg
@@ -77,7 +78,8 @@ class Resident:
         levels = torch.cat(parts)[torch.argsort(torch.tensor(order)).to(self.device)]
         color = torch.tensor([plan.color for plan in plans], device=self.device).unflatten(1, (3, 4))
         mixed = torch.einsum("pij,pjhw->pihw", color[:, :, :3], levels) + color[:, :, 3, None, None]
-        return _degrade(mixed.round_().clamp_(0.0, 255.0), plans) / 255.0
+        colored = mixed.round_().clamp_(0.0, 255.0)
+        return _degrade(_lose_detail(colored, plans), plans) / 255.0
 
     def _cut(self, plans: Sequence[Plan]) -> torch.Tensor:
         """Pictures of one clip -> [K, 3, S, S] whole levels."""
@@ -187,6 +189,19 @@ def _groups(plans: Sequence[Plan]) -> Iterator[list[int]]:
             number
         )
     yield from groups.values()
+
+
+def _lose_detail(levels: torch.Tensor, plans: Sequence[Plan]) -> torch.Tensor:
+    """Reduce and enlarge again those of the pictures [P, 3, S, S] that show small faces, in place."""
+    side = levels.shape[-1]
+    for number, plan in enumerate(plans):
+        if plan.small < 1.0:
+            cells = reduced_side(side, plan.small)
+            scale = side / cells
+            axis = Axis(1.0, 0.0, side, cells, scale, 0.5 * scale - 0.5)
+            (along,) = axis_matrix([axis], side, side, REDUCE[None], levels.device)
+            levels[number] = (along @ levels[number] @ along.t()).round()
+    return levels
 
 
 def _degrade(levels: torch.Tensor, plans: Sequence[Plan]) -> torch.Tensor:

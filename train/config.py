@@ -49,7 +49,10 @@ class LoopConfig:
 
     Attributes:
         folder: run folder: state, weights, resolved config, TensorBoard events. A run found there is continued.
-        steps: optimizer steps.
+        steps: optimizer steps; with ``minutes``, the length of the schedule.
+        minutes: end the run after so much time, that of all its starts together; 0 for no limit. Warm-up, decay and
+            the stages that begin at a certain step then come at their share of the time instead of at their step
+            (:class:`train.clock.Clock`), so that the run ends as it should, however fast the machine is.
         batch_size: samples of one optimizer step, over all processes and micro-batches.
         accumulation: micro-batches of one step.
         seed: of weights, samples and everything random.
@@ -86,6 +89,7 @@ class LoopConfig:
     folder: str
     steps: int
     batch_size: int
+    minutes: float = 0.0
     accumulation: int = 1
     seed: int = 0
     device: str = "auto"
@@ -118,6 +122,7 @@ class LoopConfig:
         require_range(self, "score_frames", least=SYNC_FRAMES)
         require_range(self, "seed", "workers", "image_every", "validate_every", "score_clips", least=0)
         require_range(self, "keep_every", "keep_last", least=0)
+        require_range(self, "minutes", least=0)
         require_range(self, "ema_decay", least=0, below=1)
         if self.best and self.best_is is None:
             raise ValueError(

@@ -104,6 +104,8 @@ class Keeper:
 
     def _export(self, path: Path, network: nn.Module, progress: Progress) -> None:
         extra = {"step": progress.step, "figures": progress.figures, "training": self.settings}
+        if self.loop.minutes:
+            extra["minutes"] = progress.seconds / 60.0
         if path.name == BEST:
             extra["best"] = [self.loop.best, self.loop.best_is]
         save_network(path, network, self.loop.license, extra)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from videoretalking.losses.total import weighted_sum
 from videoretalking.models.catalog import load_network
 from videoretalking.train.board import Board
 from videoretalking.train.catalog import step_class
+from videoretalking.train.clock import Clock
 from videoretalking.train.compile import compile_in_place
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.keep import Keeper
@@ -68,6 +70,7 @@ def train(config: TrainingConfig) -> None:
 
 
 def _train(config: TrainingConfig, world: World) -> None:
+    started = time.monotonic()
     loop = config.loop
     folder = Path(loop.folder)
     dtype = DTYPES[loop.precision]
@@ -105,6 +108,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     settings = to_dict(config)
     progress = load_state(folder, parts, settings)
     first_step = progress.step
+    clock = Clock(loop, progress.seconds, world, started)
     judged = average.module if average is not None else generator  # what is validated and exported
     keeper = Keeper(folder, config.network, loop, settings) if world.is_main else None
     if keeper is not None:
@@ -117,7 +121,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     # Data.
     train_set = task.dataset(training=True)
     resident = stay_resident(train_set, config.data.resident, world)
-    keys = TrainKeys(len(train_set), loop, world, first_step)
+    keys = TrainKeys(len(train_set), replace(loop, steps=clock.most_steps), world, first_step)
     batches = iter(make_loader(train_set, keys, loop.workers, world.device))
     val_set = task.dataset(training=False) if config.data.val_split and loop.validate_every else None
 
@@ -128,14 +132,16 @@ def _train(config: TrainingConfig, world: World) -> None:
         board.settings(settings, [*task.loss_weights, *task.discriminator_loss_weights], first_step)
         parameters = sum(parameter.numel() for parameter in generator.parameters())
         logger.info(
-            "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %d in %s",
+            "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %s in %s",
             *(config.network, len(train_set), parameters / 1e6, loop.precision, world.device),
-            *(world.size, first_step, loop.steps, folder),
+            *(world.size, first_step, f"minute {loop.minutes:g}" if loop.minutes else loop.steps, folder),
         )
     tally = Tally()
-    clock, clock_step = time.monotonic(), first_step
+    reported, reported_step = time.monotonic(), first_step
 
-    for step in range(first_step, loop.steps):
+    done = first_step
+    while not clock.is_over(done):
+        step, place = done, clock.place(done)
         torch.manual_seed(step_seed(loop.seed, step, world.rank))
         micro_batches = [next(batches) for _ in range(loop.accumulation)]
         if resident is not None:
@@ -149,7 +155,7 @@ def _train(config: TrainingConfig, world: World) -> None:
 
         # Generator (the network itself where there is no adversary). No number is read here: the tally keeps them
         # on the device, so that the program runs ahead of it.
-        rate = set_learning_rate(generator_optimizer, config.optimizer, step, loop.steps)
+        rate = set_learning_rate(generator_optimizer, config.optimizer, place, loop.steps)
         generator_optimizer.zero_grad()
         outputs = []
         if discriminator is not None:
@@ -157,7 +163,7 @@ def _train(config: TrainingConfig, world: World) -> None:
         for batch, synchronize in _micro_steps(micro_batches, generator_parallel):
             with synchronize:
                 with autocast(world.device, dtype):
-                    output = task.generate(generator_parallel, batch, step)
+                    output = task.generate(generator_parallel, batch, place)
                 total = weighted_sum(output.losses, task.loss_weights)
                 tally.add(step, {**output.losses, "total": total}, clips)
                 tally.add(step, output.metrics, clips, required=False)
@@ -170,17 +176,17 @@ def _train(config: TrainingConfig, world: World) -> None:
         tally.add(step, {"gradient_norm": norm}, clips, required=not scaler.is_enabled())
 
         # Discriminator, on the same images.
-        adversarial = step >= task.first_adversarial_step
+        adversarial = place >= task.first_adversarial_step
         if adversarial and discriminator is not None and discriminator_parallel is not None:
             assert discriminator_optimizer is not None
             settings_d = task.discriminator_optimizer()
-            set_learning_rate(discriminator_optimizer, settings_d, step, loop.steps)
+            set_learning_rate(discriminator_optimizer, settings_d, place, loop.steps)
             discriminator.requires_grad_(True)
             discriminator_optimizer.zero_grad()
             for output, synchronize in _micro_steps(outputs, discriminator_parallel):
                 with synchronize:
                     with autocast(world.device, dtype):
-                        losses = task.discriminate(discriminator_parallel, output, step)
+                        losses = task.discriminate(discriminator_parallel, output, place)
                     total = weighted_sum(losses, task.discriminator_loss_weights)
                     tally.add(step, losses, clips)
                     _accumulate(losses_of_step, losses, loop.accumulation)
@@ -198,28 +204,26 @@ def _train(config: TrainingConfig, world: World) -> None:
 
         # Reports and state, after ``done`` steps. Whatever is not finite stops the run before it reaches a file.
         done = step + 1
-        last = done == loop.steps
+        last = clock.is_over(done)
         if done % loop.log_every == 0 or last:
             logged = {"lr": rate} | tally.report()
             if board is not None:
-                speed = (done - clock_step) / max(time.monotonic() - clock, 1e-9)
-                clock, clock_step = time.monotonic(), done
+                speed = (done - reported_step) / max(time.monotonic() - reported, 1e-9)
+                reported, reported_step = time.monotonic(), done
                 board.scalars("train", logged | {"steps_per_second": speed}, done)
-                logger.info(
-                    "step %d/%d, %s, %s",
-                    *(done, loop.steps, _list(logged), _time_left(loop.steps - done, speed)),
-                )
+                logger.info("%s, %s", clock.describe(done, speed), _list(logged))
         if board is not None and loop.image_every and (done % loop.image_every == 0 or last):
             board.grid("train", outputs[0].images, done)
         del outputs, output
-        progress = Progress(done, progress.figures)
+        progress = Progress(done, progress.figures, clock.seconds)
         if val_set is not None and (done % loop.validate_every == 0 or last):
             tally.check()
-            progress = Progress(done, _validate(task, judged, val_set, config, world, step, board))
+            figures = _validate(task, judged, val_set, config, world, place, done, board)
+            progress = replace(progress, figures=figures)
             task.after_validation(progress.figures)
             if keeper is not None:
                 keeper.judge(task.exported(judged), progress)
-        if keeper is not None and keeper.is_due(done):
+        if keeper is not None and (last or keeper.is_due(done)):
             tally.check()
             save_state(folder, parts, progress, settings)
             keeper.save(task.exported(judged), progress)
@@ -235,10 +239,14 @@ def _validate(
     val_set: ClipDataset,
     config: TrainingConfig,
     world: World,
-    step: int,
+    place: int,
+    done: int,
     board: Board | None,
 ) -> dict[str, float]:
-    """Mean losses and metrics over the fixed validation batches, figures of whole clips; grid and video of one."""
+    """Mean losses and metrics over the fixed validation batches, figures of whole clips; grid and video of one.
+
+    ``place`` is that of the latest step in the schedule, ``done`` the number of steps.
+    """
     loop = config.loop
     network.eval()
     if task.discriminator is not None:
@@ -248,21 +256,21 @@ def _validate(
     shown = board is not None and loop.image_every > 0
     for index, batch in enumerate(make_loader(val_set, keys, loop.workers, world.device)):
         with autocast(world.device, DTYPES[loop.precision]):
-            output = task.generate(network, to_device(batch, world.device), step)
-        tally.add(step, {**output.losses, **output.metrics}, required=False)
+            output = task.generate(network, to_device(batch, world.device), place)
+        tally.add(done, {**output.losses, **output.metrics}, required=False)
         if index == 0 and shown and board is not None:
-            board.grid("val", output.images, step + 1)
+            board.grid("val", output.images, done)
     with autocast(world.device, DTYPES[loop.precision]):
         scores = task.score(network, val_set, score_clips(len(val_set), loop, world))
     figures = average_over_world(tally.report() | scores, world)
     if board is not None:
-        board.scalars("val", figures, step + 1)
-        logger.info("validation after step %d: %s", step + 1, _list(figures))
+        board.scalars("val", figures, done)
+        logger.info("validation after step %d: %s", done, _list(figures))
         if shown:
             with autocast(world.device, DTYPES[loop.precision]):
                 frames = task.preview(network, val_set)
             if frames is not None:
-                board.video("val", frames, step + 1)
+                board.video("val", frames, done)
     return figures
 
 
@@ -324,8 +332,3 @@ def _write_config(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _list(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _time_left(steps: int, speed: float) -> str:
-    minutes, seconds = divmod(int(steps / speed), 60)
-    return f"{speed:.2f} steps/s, {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"

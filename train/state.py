@@ -70,10 +70,12 @@ class Progress:
     Attributes:
         step: number of finished steps.
         figures: of the latest validation.
+        seconds: that the run took so far, where its time is limited.
     """
 
     step: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def save_state(folder: Path, parts: Mapping[str, Any], progress: Progress, config: Mapping[str, Any]) -> None:
@@ -87,6 +89,7 @@ def save_state(folder: Path, parts: Mapping[str, Any], progress: Progress, confi
     """
     state = {name: part.state_dict() for name, part in parts.items() if part is not None}
     saved = {"step": progress.step, "figures": progress.figures, "config": dict(config), "parts": state}
+    saved["seconds"] = progress.seconds
     with atomic_path(folder / STATE) as temporary:
         torch.save(saved, temporary)
 
@@ -125,7 +128,7 @@ def load_state(folder: Path, parts: Mapping[str, Any], config: Mapping[str, Any]
             raise UserError(
                 f"{path} does not fit this config ({reason}); give loop.folder a new name"
             ) from None
-    return Progress(int(saved["step"]), dict(saved.get("figures", {})))
+    return Progress(int(saved["step"]), dict(saved.get("figures", {})), float(saved.get("seconds", 0.0)))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -88,6 +88,15 @@ def read_clips(root: Path) -> list[HeldOutClip]:
     return clips
 
 
+def one_each(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
+    """The longest clip of each person, the first of several, in the order of the people."""
+    longest: dict[str, HeldOutClip] = {}
+    for item in clips:
+        if item.identity not in longest or len(item.clip) > len(longest[item.identity].clip):
+            longest[item.identity] = item
+    return list(longest.values())
+
+
 def mean(values: Sequence[float]) -> float | None:
     """Mean of the figures of clips; None where no clip has one."""
     return float(np.mean(values)) if values else None

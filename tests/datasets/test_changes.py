@@ -44,6 +44,54 @@ def test_draws_are_reproducible_and_differ() -> None:
     assert (first.degrade(picture()) != other.degrade(picture())).any()
 
 
+def draw(config: AugmentConfig, seed: int) -> ImageAugment:
+    return ImageAugment.draw(config, np.random.default_rng(seed))
+
+
+def test_gray_pictures_have_no_color_and_keep_their_light() -> None:
+    frame = picture()
+    for seed in range(8):
+        changed = draw(AugmentConfig(gray=1.0, color=1.0, tint=0.5), seed).recolor(frame).astype(int)
+        assert np.ptp(changed, axis=2).max() == 0
+        assert np.corrcoef(changed[..., 0].ravel(), frame.mean(axis=2).ravel())[0, 1] > 0.95
+
+
+def test_tinted_pictures_have_a_cast_beyond_that_of_changed_light() -> None:
+    gray = np.full((16, 16, 3), 128, np.uint8)
+
+    def casts(config: AugmentConfig) -> list[int]:
+        return [int(np.ptp(draw(config, seed).recolor(gray)[0, 0].astype(int))) for seed in range(40)]
+
+    assert max(casts(AugmentConfig(tint=1.0))) > 50 > max(casts(AugmentConfig(color=1.0)))
+    colored = np.full((16, 16, 3), (200, 60, 60), np.uint8)
+    saturations = [draw(AugmentConfig(tint=1.0), seed).saturation for seed in range(40)]
+    assert 0.0 <= min(saturations) < 0.3 and 0.7 < max(saturations) <= 1.0
+    assert draw(AugmentConfig(tint=1.0), 0).recolor(colored).shape == colored.shape
+
+
+def test_small_faces_lose_detail_and_nothing_else() -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    frame[:48] //= 2
+    for seed in range(8):
+        changed = draw(AugmentConfig(small=1.0), seed).recolor(frame).astype(float)
+        assert changed.std(axis=1).mean() < 0.7 * frame.std(axis=1).mean()
+        np.testing.assert_allclose(changed[:40].mean(), frame[:40].mean(), atol=2.0)
+        np.testing.assert_allclose(changed[56:].mean(), frame[56:].mean(), atol=2.0)
+
+
+def test_probabilities_are_kept_and_old_streams_too() -> None:
+    drawn = [draw(AugmentConfig(gray=0.25, small=0.5), seed) for seed in range(400)]
+    assert 0.18 < np.mean([changes.saturation == 0.0 for changes in drawn]) < 0.32
+    assert 0.42 < np.mean([changes.small < 1.0 for changes in drawn]) < 0.58
+    rng, again = np.random.default_rng(5), np.random.default_rng(5)
+    ImageAugment.draw(EVERYTHING, rng)
+    again.uniform(size=4 + 6 + 1)
+    again.integers(30, 95)
+    again.uniform(size=2 + 2)
+    again.integers(0, 256, 3)
+    assert rng.uniform() == again.uniform()
+
+
 def test_voice_keeps_digital_silence_and_the_range() -> None:
     silence = np.full((1, 80, 16), -4.0, np.float32)
     loud = np.full((1, 80, 16), 3.9, np.float32)

@@ -87,6 +87,16 @@ def test_degraded_inputs_are_near_those_from_files(data: DataConfig) -> None:
         assert 255.0 * (found["frame"] - wanted["target"]).abs().mean() > 2.0 * most / (1 + (name == "jpeg"))
 
 
+def test_small_faces_are_near_those_from_files(data: DataConfig) -> None:
+    augment = AugmentConfig(gray=0.5, tint=0.5, small=1.0)
+    wanted, found = both(lambda source: LNetClips(source, antialias=True), data, augment)
+    plain, _ = both(lambda source: LNetClips(source, antialias=True), data, AugmentConfig(gray=1e-9))
+    for name in ("frame", "target", "reference"):
+        assert 255.0 * (found[name] - wanted[name]).abs().mean() < 0.5
+        assert (255.0 * (found[name] - wanted[name]).abs()).max() < 6.0
+        assert 255.0 * (plain[name] - wanted[name]).abs().mean() > 2.0
+
+
 def photo(side: int) -> Image8:
     return np.asarray(
         cv2.resize(cv2.imread(str(PORTRAIT)), (side, side), interpolation=cv2.INTER_AREA)[..., ::-1]

@@ -16,7 +16,8 @@ from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
 from videoretalking.scripts.demo_figures import landmarks, sync
 from videoretalking.scripts.demo_figures.clips import HeldOutClip, read_clips
-from videoretalking.scripts.measure_demo import measure, to_table
+from videoretalking.scripts.demo_figures.table import to_table
+from videoretalking.scripts.measure_demo import measure
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_opening_is_measured_in_the_frame(clip: HeldOutClip) -> None:
 def test_measure_needs_people_that_no_training_saw(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("clip,split,identity,num_frames,release_training\n")
     with pytest.raises(UserError, match="no validation clips"):
-        measure(tmp_path, tmp_path)
+        measure(tmp_path, tmp_path, tmp_path)
 
 
 def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> None:
@@ -113,14 +114,18 @@ def test_absent_networks_are_named_and_the_rest_is_measured(tmp_path: Path) -> N
     extra = {"step": 7, "figures": {"psnr": 21.5}}
     dnet = build_network("dnet", SIZES["dnet"]).eval()
     save_network(weights / "dnet.safetensors", dnet, license="random, for tests", extra=extra)
-    measured = measure(root, weights)
+    measured = measure(root, root, weights, num_frames=26)
     assert measured["missing"] == ["wav2lip", "enet"]
     assert measured["data"] == {"clips": 2, "people": 2, "talking_clips": 2, "talking_people": 2}
     assert measured["landmarks"]["nme"] > 0.0
     assert 0.0 <= measured["lipsync_expert"]["accuracy_2_s"] <= 1.0
     assert len(measured["lnet"]["offsets"]) == 2
     assert measured["lnet"]["opening_real"] > 0.0 and measured["lnet"]["opening_still"] > 0.0
-    assert measured["dnet"] == {"training": extra, "psnr": 21.5}
+    assert measured["dnet"]["training"] == extra and measured["dnet"]["psnr"] == 21.5
+    assert measured["dnet"]["smile_corners"] >= 0.0 and len(measured["dnet"]["expression_of_clips"]) == 2
+    assert -1.0 <= measured["lipsync_expert"]["features_r"] <= 1.0
+    (note,) = measured["notes"]
+    assert note.startswith("dubs: not measured, ") and "enet.safetensors" in note
     assert json.loads(json.dumps(measured)) == measured
     text = to_table(measured).markdown()
     assert (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from videoretalking.core.errors import UserError
@@ -15,6 +15,8 @@ from videoretalking.scripts.preprocess.layouts.base import (
     media_files,
 )
 
+TABLE = "manifest.csv"
+
 
 def list_folder(root: Path, options: LayoutOptions) -> Iterator[Source]:
     """Any folder of videos and pictures."""
@@ -22,9 +24,21 @@ def list_folder(root: Path, options: LayoutOptions) -> Iterator[Source]:
         yield Source(file.name, file.path, file.parts[0])
 
 
-def list_table(root: Path, options: LayoutOptions) -> Iterator[Source]:
-    """Files named by ``manifest.csv``; lines that are neither video nor picture are left out."""
-    path = root / "manifest.csv"
+def list_table(
+    root: Path, options: LayoutOptions, table: str = TABLE, publishable: Collection[str] = ("yes",)
+) -> Iterator[Source]:
+    """Files named by a table in the root; lines that are neither video nor picture are left out.
+
+    Args:
+        root: of the data set.
+        options: of all layouts; none concerns this one.
+        table: name of the table.
+        publishable: values of ``release_training`` that stand for yes.
+
+    Raises:
+        UserError: there is no such table, or it lacks a column.
+    """
+    path = root / table
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
@@ -41,5 +55,5 @@ def list_table(root: Path, options: LayoutOptions) -> Iterator[Source]:
                 identity=row["identity"],
                 split=row["split"] if row.get("split") in SPLITS else "",
                 license=row.get("license") or row.get("licence") or "",
-                release_training=row.get("release_training", "no").lower() == "yes",
+                release_training=row.get("release_training", "no").lower() in publishable,
             )
