@@ -273,14 +273,17 @@ def _spread(values: tuple[float, ...], bands: int) -> npt.NDArray[Any]:
 
 
 def _add_echo(mel: Floats32, strength: float, decay: float) -> Floats32:
-    """Let each column sound on in the following ones."""
-    power = 10.0 ** (mel * _POWERS_PER_UNIT)
+    """Let each column sound on in the following ones; digital silence has no echo."""
+    power = np.where(mel <= -MEL_LIMIT, 0.0, 10.0 ** (mel * _POWERS_PER_UNIT))
     tail = np.zeros_like(power[..., 0])
     columns = []
     for column in np.moveaxis(power, -1, 0):
         columns.append(column + strength * tail)
         tail = decay * (tail + column)
-    return (np.log10(np.stack(columns, axis=-1)) / _POWERS_PER_UNIT).astype(np.float32)
+    louder = np.stack(columns, axis=-1)
+    faintest = 10.0 ** (-MEL_LIMIT * _POWERS_PER_UNIT)
+    level = np.log10(np.maximum(louder, faintest)) / _POWERS_PER_UNIT
+    return np.where(louder <= faintest, -MEL_LIMIT, level).astype(np.float32)
 
 
 def _add_power(mel: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -55,10 +55,10 @@ class LandmarkLoss(nn.Module):
 
 
 def parts_of_side(points: torch.Tensor) -> torch.Tensor:
-    """Landmarks in the units of the prepared data, -1 to 1 from border to border, as :class:`LandmarkLoss` has them.
+    """Landmarks in the units of the prepared data as :class:`LandmarkLoss` has them.
 
     Args:
-        points: [B, N, 2] of :func:`datasets.mouths.border_points`.
+        points: [B, N, 2] of :func:`datasets.mouths.border_points`, -1 to 1 from border to border.
 
     Returns:
         [B, N, 2] in parts of the image's side.

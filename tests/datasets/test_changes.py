@@ -145,3 +145,55 @@ def test_degrade_without_compression_is_the_bilinear_resize() -> None:
     assert (small[1] - plain[1]).abs().mean() > 0.01
     mean = image.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean(dim=(3, 5))
     torch.testing.assert_close(degrade(image, torch.zeros(2), 16, antialias=True), mean)
+
+
+def say(config: AugmentConfig, seed: int, mel: np.ndarray) -> np.ndarray:
+    return VoiceAugment.draw(config, np.random.default_rng(seed)).apply(mel)
+
+
+def speech(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-3, 3, (2, 1, 80, 16)).astype(np.float32)
+
+
+def test_echo_sounds_on_after_a_click_and_adds_nothing_before_it() -> None:
+    click = np.full((80, 16), -4.0, np.float32)
+    click[:, 5] = 2.0
+    changed = say(AugmentConfig(room=1.0), 0, click)
+    np.testing.assert_allclose(changed[:, :6], click[:, :6], atol=1e-5)
+    assert (changed[:, 6] > -1.0).all() and (np.diff(changed[:, 6:], axis=1) < 0.0).all()
+
+
+def test_noise_lifts_silence_and_leaves_loud_sound() -> None:
+    silent, loud = np.full((80, 16), -4.0, np.float32), np.full((80, 16), 3.0, np.float32)
+    assert say(AugmentConfig(noise=1.0), 1, silent).mean() > -3.9
+    np.testing.assert_allclose(say(AugmentConfig(noise=1.0), 1, loud), loud, atol=0.01)
+
+
+def test_a_telephone_takes_the_lowest_and_the_highest_bands_alone() -> None:
+    mel = np.zeros((80, 16), np.float32)
+    changed = say(AugmentConfig(telephone=1.0), 2, mel)
+    np.testing.assert_allclose(changed[10:35], 0.0, atol=1e-6)
+    assert (changed[79] < -1.0).all() and (changed <= 1e-6).all()
+
+
+def test_pace_keeps_the_middle_of_a_window_and_moves_its_ends() -> None:
+    mel = np.tile(np.linspace(-3, 3, 16, dtype=np.float32), (80, 1))
+    changed = say(AugmentConfig(pace=1.0), 3, mel)
+    np.testing.assert_allclose(changed[:, 7:9].mean(), 0.0, atol=1e-5)
+    slope = np.diff(changed[0, 4:12]) / np.diff(mel[0, 4:12])
+    np.testing.assert_allclose(slope, slope[0], rtol=1e-3)
+    assert 0.85 <= slope[0] <= 1.15 and abs(slope[0] - 1.0) > 0.01
+
+
+def test_an_equalizer_adds_the_same_to_all_columns() -> None:
+    mel = 0.1 * speech()
+    difference = say(AugmentConfig(equalizer=1.0), 4, mel) - mel
+    np.testing.assert_allclose(np.ptp(difference, axis=-1), 0.0, atol=1e-5)
+    assert 0.05 < np.abs(difference).max() <= 0.48 + 1e-5
+
+
+def test_voices_stay_in_range_and_silent_where_nothing_is_added() -> None:
+    everything = AugmentConfig(voice=1.0, pace=1.0, equalizer=1.0, room=1.0, telephone=1.0)
+    for seed in range(6):
+        assert np.abs(say(everything, seed, speech(seed))).max() <= 4.0
+        assert (say(everything, seed, np.full((80, 16), -4.0, np.float32)) == -4.0).all()

@@ -187,8 +187,9 @@ class ExpertSmallDataStep(ExpertStep):
         return network.expert
 
     def generate(self, network: nn.Module, batch: dict[str, Any], step: int) -> StepOutput:
-        """Losses ``mouth``, ``hearing`` and ``gestures``, then ``bce``, ``contrastive``, ``imitation`` and ``gestures``.
+        """Losses of both stages.
 
+        ``mouth``, ``hearing`` and ``gestures``, then ``bce``, ``contrastive``, ``imitation`` and ``gestures``.
         The metric ``accuracy`` is 0.5 by chance; ``mouth_accuracy`` is that of the landmarks.
         """
         windows = batch["faces"].shape[:2]
@@ -204,9 +205,7 @@ class ExpertSmallDataStep(ExpertStep):
             if first_stage or not self.config.mouth_steps or not network.training:
                 losses["mouth"] = contrastive_sync_loss(heard, lips)
                 assert output.heard_gestures is not None
-                losses["hearing"] = F.mse_loss(
-                    output.heard_gestures.float(), batch["gestures"].flatten(0, 1)
-                )
+                losses["hearing"] = F.mse_loss(output.heard_gestures.float(), batch["gestures"].flatten(0, 1))
             if not first_stage or not network.training:
                 losses["imitation"] = contrastive_sync_loss(lips.detach(), seen)
         if not first_stage or not network.training:
