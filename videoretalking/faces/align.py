@@ -510,6 +510,59 @@ def fit_recon_alignment(points_up: npt.ArrayLike, frame_size: tuple[int, int]) -
     return ReconAlignment(frame_size, RECON_SCALE / scale, solution[3])
 
 
+@dataclass(frozen=True)
+class ReconAlignments:
+    """:class:`ReconAlignment` of N frames at once, for what is done many times a frame.
+
+    Attributes:
+        frame_sizes: [N, 2] float64 (width, height).
+        scales: [N] float64.
+        shifts: [N, 2] float64.
+    """
+
+    frame_sizes: Floats64
+    scales: Floats64
+    shifts: Floats64
+
+    @classmethod
+    def from_params(cls, params: Floats64) -> ReconAlignments:
+        """Those of stored rows' last five numbers, [N, 5]."""
+        return cls(np.rint(params[:, :2]), params[:, 2], params[:, 3:])
+
+    @classmethod
+    def fit(cls, landmarks: Floats64, frame_sizes: Floats64) -> ReconAlignments:
+        """As :func:`recon_alignment`, from [N, 68, 2] pixels, y down."""
+        up = five_points(landmarks)
+        up[..., 1] = frame_sizes[:, 1:] - 1 - up[..., 1]
+        system = np.concatenate([RECON_TEMPLATE, np.ones((5, 1))], axis=1)
+        columns = np.linalg.lstsq(system, up.transpose(1, 0, 2).reshape(5, -1), rcond=None)[0]
+        solution = columns.reshape(4, -1, 2)
+        scales = np.linalg.norm(solution[:3], axis=0).mean(axis=1)
+        if not (np.isfinite(scales) & (scales >= _MIN_POSE_SCALE)).all():
+            raise ValueError("the landmarks do not span a face")
+        return cls(frame_sizes, RECON_SCALE / scales, solution[3])
+
+    @property
+    def params(self) -> Floats32:
+        """[N, 5] width, height, scale, t_x, t_y."""
+        return np.column_stack([self.frame_sizes, self.scales, self.shifts]).astype(np.float32)
+
+    def to_crop_up(self, points_up: Floats64) -> Floats64:
+        """Frame points -> crop points, both y up: [N, 2]."""
+        centered = points_up - self.shifts + self.frame_sizes / 2
+        return centered * self.scales[:, None] - self._margins
+
+    def from_crop_up(self, points: Floats64) -> Floats64:
+        """Inverse of :meth:`to_crop_up`."""
+        centered = (points + self._margins) / self.scales[:, None]
+        return centered + self.shifts - self.frame_sizes / 2
+
+    @property
+    def _margins(self) -> Floats64:
+        """[N, 2] from the resized frame's corner to that of the crop."""
+        return np.trunc(self.frame_sizes * self.scales[:, None]) / 2 - RECON_SIZE / 2
+
+
 def recon_crop(image: Image8, alignment: ReconAlignment) -> Image8:
     """The 224 x 224 input of the 3DMM regressor.
 

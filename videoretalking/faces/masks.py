@@ -25,10 +25,15 @@ def polygon_mask(polygon: npt.ArrayLike, size: tuple[int, int], softness: float 
         size: (width, height).
         softness: standard deviation of the edge's blur in pixels; 0 keeps it hard.
     """
+    return soften(draw_polygon(polygon, size).astype(np.float32) / 255.0, softness)
+
+
+def draw_polygon(polygon: npt.ArrayLike, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """[height, width] uint8, 255 inside a polygon of [K, 2] pixels, less on its border pixels."""
     points = np.round(np.asarray(polygon, dtype=np.float64) * 2**_SUBPIXEL_BITS).astype(np.int32)
     mask = np.zeros(size[::-1], dtype=np.uint8)
     cv2.fillPoly(mask, [points], 255, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    return soften(mask.astype(np.float32) / 255.0, softness)
+    return mask
 
 
 def soften(mask: Mask, softness: float) -> Mask:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Ints64
 from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
-from videoretalking.faces.masks import polygon_mask
+from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
 from videoretalking.pipeline.engine import to_device
 from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
@@ -110,10 +110,7 @@ class TensorRaster(Raster):
         return torch.zeros(height, width, device=self.device)
 
     def polygons(self, outlines: Sequence[Floats64], size: Size, softness: Sequence[float]) -> Pixels:
-        # drawn hard, as bytes, by OpenCV
-        hard = np.stack(
-            [np.rint(polygon_mask(outline, size) * 255.0).astype(np.uint8) for outline in outlines]
-        )
+        hard = np.stack([draw_polygon(outline, size) for outline in outlines])
         return self.soften(self.constant(hard).float() / 255.0, softness)
 
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
