@@ -17,6 +17,7 @@ from videoretalking.core.quality import psnr
 from videoretalking.models import int8
 from videoretalking.models.catalog import load_network
 from videoretalking.models.int8 import Int8Conv2d
+from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.engine import MIN_PSNR, Engine, main_output
 
@@ -43,6 +44,23 @@ def test_batches_are_joined_in_order() -> None:
     values = torch.arange(10.0)
     assert torch.equal(run(FLOAT32, scaled, values, values, factor=torch.ones(3)), values * 6)
     assert sizes == [(4, 4, 3), (4, 4, 3), (2, 2, 3)]
+
+
+def test_a_gpu_sees_few_sizes_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def doubled(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return batch * 2
+
+    runner = replace(FLOAT32, batch_size=12).prepare(nn.Identity()).using(doubled)
+    values = torch.arange(12.0)
+    assert torch.equal(runner(values[:7]), values[:7] * 2)
+    monkeypatch.setattr(engine_module, "to_device", lambda tensor, device: tensor)
+    runner.device = torch.device("cuda")  # of which only the name is asked
+    for count in (1, 3, 5, 9, 12):
+        assert torch.equal(runner(values[:count]), values[:count] * 2)
+    assert sizes == [7, 1, 4, 8, 12, 12]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
+from fakes import TINY
 
 from videoretalking.core.quality import psnr
 from videoretalking.faces.align import matrix_into, placed_box, square_crop
 from videoretalking.faces.masks import face_outline, face_polygon_mask
 from videoretalking.faces.types import Crop
+from videoretalking.models.catalog import build_network
 from videoretalking.pipeline import Retalker
 from videoretalking.pipeline.config import OutputConfig
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.raster import ArrayRaster, Raster
@@ -245,6 +249,34 @@ def test_marks_on_tensors_are_those_on_arrays(
     for before, chosen in zip(expected, (None, marks, faces_only), strict=True):
         assert np.abs(dub(chosen) - before).mean() < 0.3
     assert np.abs(expected[1] - expected[0]).mean() > 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_nothing_waits_for_the_gpu_within_a_dub(
+    make_retalker: Callable[..., Retalker],
+    make_video: Callable[..., Path],
+    make_speech: Callable[..., Path],
+    talking_frames: list[np.ndarray],
+) -> None:
+    engine = Engine(torch.device("cuda"), torch.float32, batch_size=2)
+    torch.manual_seed(0)
+    built = {
+        name: engine.prepare(build_network(name, config).eval().requires_grad_(False))
+        for name, config in TINY.items()
+    }
+    retalker = make_retalker()
+    retalker.networks = replace(retalker.networks, engine=engine, **built)
+    frames = retalker.frames(
+        make_video(talking_frames), make_speech(7 / 25), Marks.from_config(OutputConfig())
+    )
+    count = len(list(islice(frames, 3)))  # the first chunks make what lasts: patterns, matrices, kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        count += len(list(frames))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert count == len(talking_frames)
 
 
 def test_only_cuda_takes_tensors_unasked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,8 @@ class Engine:
         """
         if is_large(network) and self.device.type == "cpu":
             keep_freed_memory()
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # pays, since batches come in few sizes
         engine = replace(self, dtype=torch.float32) if exact else self
         return Runner(engine, network.to(self.device).to(memory_format=torch.channels_last))
 
@@ -159,12 +161,20 @@ class Runner(Generic[Network]):
             start += len(batch[0])
         return torch.cat(results)
 
+    def _padding(self, count: int) -> int:
+        """Items to add to a batch, so that a GPU sees powers of two and the full size only."""
+        if self.device.type != "cuda" or count > self.batch_size:
+            return 0
+        return min(1 << (count - 1).bit_length(), self.batch_size) - count
+
     def _run(self, *inputs: torch.Tensor, **shared: Any) -> torch.Tensor:
-        batch = [to_device(tensor, self.device) for tensor in inputs]
+        count = len(inputs[0])
+        padding = self._padding(count)
+        batch = [_repeat_last(to_device(tensor, self.device), padding) for tensor in inputs]
         self._trial(self._function, *batch, **shared)
         with torch.inference_mode(), autocast(self.device, self._engine.dtype):
             output = self._function(*batch, **shared)
-        return main_output(output).float()
+        return main_output(output)[:count].float()
 
 
 class Int8Trial:
@@ -210,10 +220,15 @@ class Int8Trial:
         logger.info("%s %s: %.1f dB on the first batch", type(network).__name__, verdict, quality)
 
 
+def _repeat_last(batch: torch.Tensor, times: int) -> torch.Tensor:
+    """Append the last item of a batch to it."""
+    return torch.cat([batch, batch[-1:].expand(times, *batch.shape[1:])]) if times else batch
+
+
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Move a tensor without waiting for the device: to CUDA it goes through page-locked memory."""
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
+        tensor = tensor.contiguous().pin_memory()  # an expanded one has no memory of its own
     return tensor.to(device, non_blocking=True)
 
 

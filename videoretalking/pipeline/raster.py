@@ -22,6 +22,7 @@ from videoretalking.core.arrays import AnyImage, Floats64, Image8
 from videoretalking.faces.align import coverage_of, warp
 from videoretalking.faces.masks import polygon_mask, soften
 from videoretalking.faces.types import Crop
+from videoretalking.media.color import Layout, rgb_to_planes
 
 Pixels: TypeAlias = Any  # a NumPy array or a tensor
 Size: TypeAlias = tuple[int, int]  # width, height
@@ -52,8 +53,13 @@ class Raster(ABC):
         """Make sure that uploaded frames are there before what follows in this thread reads them."""
 
     @abstractmethod
-    def download(self, frame: Pixels) -> Callable[[], Image8]:
-        """Begin to bring a finished frame back; the function waits for it, in any thread."""
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        """Begin to bring a finished frame back; the function waits for it, in any thread.
+
+        Args:
+            frame: [H, W, 3] uint8.
+            layout: of the planes that are wanted instead (:func:`media.color.rgb_to_planes`).
+        """
 
     @abstractmethod
     def pixels(self, batch: torch.Tensor) -> Pixels:
@@ -164,8 +170,8 @@ class ArrayRaster(Raster):
     def receive(self, frames: Sequence[Pixels]) -> None:
         pass
 
-    def download(self, frame: Pixels) -> Callable[[], Image8]:
-        return lambda: frame
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        return lambda: frame if layout is None else rgb_to_planes(frame, *layout)
 
     def pixels(self, batch: torch.Tensor) -> Pixels:
         channels_last = batch.permute(0, 2, 3, 1) if batch.dim() == 4 else batch

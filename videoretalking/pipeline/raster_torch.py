@@ -24,6 +24,8 @@ from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Int
 from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
+from videoretalking.media.color import Layout
+from videoretalking.media.color_torch import tensor_to_planes
 from videoretalking.pipeline.engine import to_device
 from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
 
@@ -71,16 +73,17 @@ class TensorRaster(Raster):
         for frame in frames:
             frame.record_stream(current)
 
-    def download(self, frame: Pixels) -> Callable[[], Image8]:
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        frame = frame.contiguous() if layout is None else tensor_to_planes(frame, *layout)
         if self._down is None:
-            return lambda: frame.contiguous().numpy()
-        frame = frame.contiguous()
+            return lambda: frame.cpu().numpy()
         self._down.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._down):
             host = torch.empty(frame.shape, dtype=frame.dtype, pin_memory=True)
             host.copy_(frame, non_blocking=True)
             frame.record_stream(self._down)
-            arrived = self._down.record_event()
+            # threads that wait for it leave their core to the encoder
+            arrived = self._down.record_event(torch.cuda.Event(blocking=True))
 
         def wait() -> Image8:
             arrived.synchronize()

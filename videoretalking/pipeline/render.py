@@ -18,6 +18,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.track import select_tracks
 from videoretalking.faces.types import FaceTrack
+from videoretalking.media.color import Layout
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import RenderConfig
@@ -49,7 +50,7 @@ class RenderedFrame:
     """One finished frame.
 
     Attributes:
-        image: [H, W, 3] uint8 RGB.
+        image: [H, W, 3] uint8 RGB, or the planes that :attr:`Renderer.layout` asks for.
         time: seconds in the output.
         duration: seconds it is shown.
         report: what happened to it.
@@ -63,6 +64,10 @@ class RenderedFrame:
 
 class Renderer:
     """Renders the frames of one video with one speech.
+
+    Attributes:
+        layout: that of :attr:`media.writer.VideoWriter.layout` where frames go to an encoder: they are then brought
+            into its form where they are, in parallel, and not one after the other by the writer. None makes RGB.
 
     Args:
         analysis: pass 1 of the video.
@@ -90,6 +95,7 @@ class Renderer:
         marks: Marks | None = None,
     ) -> None:
         self.analysis = analysis
+        self.layout: Layout | None = None
         self.speech = speech
         self.tracks = _select(analysis, options.face)
         self.stopwatch = Stopwatch()
@@ -175,7 +181,7 @@ class Renderer:
             if faces:
                 self._run_networks(faces)
             if self._raster.in_batches:
-                finished = [self._raster.download(image) for image in self._finish(chunk)]
+                finished = [self._raster.download(image, self.layout) for image in self._finish(chunk)]
                 yield [(job, pool.submit(fetch)) for job, fetch in zip(chunk, finished, strict=True)]
             else:
                 yield [(job, pool.submit(self._finish_alone, job)) for job in chunk]
@@ -215,7 +221,8 @@ class Renderer:
 
     def _finish_alone(self, job: FrameJob) -> AnyImage:
         (image,) = self._finish([job])
-        return self._raster.download(image)()
+        with self.stopwatch("download"):
+            return self._raster.download(image, self.layout)()
 
     def _finish(self, jobs: Sequence[FrameJob]) -> list[Pixels]:
         """The frames with their new faces and, where wanted, their marks."""
