@@ -122,4 +122,4 @@ def test_tensors_become_the_same_planes(chroma: Chroma, tags: ColorTags) -> None
     planes = tensor_to_planes(torch.from_numpy(image), tags, chroma).numpy()
     assert planes.dtype == np.uint8 and planes.shape == expected.shape
     error = np.abs(planes - expected)
-    assert error.max() <= 1 and error.mean() < 0.03
+    assert error.max() <= 1 and error.mean() < 0.05
