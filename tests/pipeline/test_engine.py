@@ -15,7 +15,7 @@ from videoretalking.core.devices import has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import psnr
 from videoretalking.models import int8
-from videoretalking.models.catalog import load_network
+from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline.config import RuntimeConfig
@@ -104,12 +104,25 @@ def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32
 
 def test_settings_make_the_engine() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
-    assert engine == Engine(CPU, torch.float32, batch_size=4)
+    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)
     assert Engine.from_config(RuntimeConfig(device="cpu", dtype="bfloat16", batch_size=7)).batch_size == 7
     with pytest.raises(UserError, match="number format"):
         Engine.from_config(RuntimeConfig(device="cpu", dtype="float8"))
     with pytest.raises(UserError, match="cannot be used here"):
         Engine.from_config(RuntimeConfig(device="warp"))
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "calls"), [("bisenet", 0, 1), ("bisenet", 3, 3), ("reconnet", 0, 4)]
+)
+def test_large_maps_go_one_by_one_on_a_cpu(name: str, batch_size: int, calls: int) -> None:
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32", batch_size=batch_size))
+    assert engine.prepare(build_network(name)).batch_size == calls
+
+
+def test_small_networks_keep_their_batches() -> None:
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
+    assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 4
 
 
 def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

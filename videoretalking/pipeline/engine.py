@@ -18,13 +18,21 @@ from torch import nn
 
 from videoretalking.core.devices import autocast, choose_device, choose_dtype, keep_freed_memory
 from videoretalking.core.quality import psnr
+from videoretalking.models.bisenet import BiSeNet
+from videoretalking.models.dnet import DNet
+from videoretalking.models.enet import ENet
+from videoretalking.models.gfpgan import GFPGAN
 from videoretalking.models.int8 import is_large, to_int8
+from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.config import RuntimeConfig
 
 logger = logging.getLogger(__name__)
 
 MIN_PSNR = 40.0  # dB between the first batch in int8 and in float32, below which a network stays in float32
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
+# Their maps have 256 pixels a side and more. On a CPU a batch of four gains them nothing and takes gigabytes, while
+# L-Net, whose weights outweigh its maps, needs a fifth less time a face.
+_LARGE_MAPS = (BiSeNet, DNet, ENet, GFPGAN, ParseNet)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -38,12 +46,14 @@ class Engine:
         dtype: number format; reduced ones under autocast, int8 where a network's first batch looks the same.
         batch_size: items in one call to begin with.
         compiled: torch.compile the networks; does not go with int8.
+        one_large_map: large networks with large maps get one item in a call.
     """
 
     device: torch.device
     dtype: torch.dtype
     batch_size: int
     compiled: bool = False
+    one_large_map: bool = False
 
     @classmethod
     def from_config(cls, runtime: RuntimeConfig) -> Engine:
@@ -54,7 +64,9 @@ class Engine:
         """
         device = choose_device(runtime.device)
         dtype = choose_dtype(runtime.dtype, device, runtime.compile)
-        return cls(device, dtype, runtime.batch_size or _BATCH.get(device.type, 4), runtime.compile)
+        batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
+        one_large_map = device.type == "cpu" and not runtime.batch_size
+        return cls(device, dtype, batch_size, runtime.compile, one_large_map)
 
     def __str__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
@@ -78,6 +90,8 @@ class Engine:
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # pays, since batches come in few sizes
         engine = replace(self, dtype=torch.float32) if exact else self
+        if self.one_large_map and isinstance(network, _LARGE_MAPS) and is_large(network):
+            engine = replace(engine, batch_size=1)
         return Runner(engine, network.to(self.device).to(memory_format=torch.channels_last))
 
 
