@@ -425,8 +425,9 @@ def sampling_grid(flow: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     rows = torch.linspace(-1.0, 1.0, height, device=flow.device)
     columns = torch.linspace(-1.0, 1.0, width, device=flow.device)
     identity = torch.stack(torch.meshgrid(columns, rows, indexing="xy"))  # [2, h, w] as (x, y)
-    extent = torch.tensor([width - 1, height - 1], device=flow.device, dtype=flow.dtype).view(1, 2, 1, 1)
-    return resize(identity + 2.0 * flow / extent, size)
+    # numbers and not a tensor of them: making one on a GPU would wait for it
+    shift = torch.stack([2.0 * flow[:, 0] / (width - 1), 2.0 * flow[:, 1] / (height - 1)], dim=1)
+    return resize(identity + shift, size)
 
 
 def _adain(num_channels: int, config: DNetConfig) -> AdaIN:

@@ -117,16 +117,20 @@ def watch_compositor(patch: pytest.MonkeyPatch) -> list[bool]:
     original = Compositor.__call__
 
     def watched(
-        self: Compositor, frame: AnyImage, faces: Sequence[FaceJob], painted: Mask | None = None
-    ) -> AnyImage:
-        result = original(self, frame, faces, painted)
-        if faces:
+        self: Compositor,
+        frames: Sequence[AnyImage],
+        faces: Sequence[Sequence[FaceJob]],
+        painted: Sequence[Mask] | None = None,
+    ) -> list[AnyImage]:
+        results = original(self, frames, faces, painted)
+        for frame, inside, result in zip(frames, faces, results, strict=True):
             outside = np.ones(frame.shape[:2], dtype=bool)
-            for face in faces:
+            for face in inside:
                 corners = face.crop.to_image([[-0.5, -0.5], np.asarray(face.crop.size) - 0.5])
                 outside[box_of(corners.ravel())] = False
-            changed.append(bool((result != frame)[outside].any()))
-        return result
+            if inside:
+                changed.append(bool((result != frame)[outside].any()))
+        return results
 
     patch.setattr(Compositor, "__call__", watched)
     return changed

@@ -4,16 +4,19 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from videoretalking.media.color import (
     FULL_RANGE,
     LIMITED_RANGE,
+    Chroma,
     ColorTags,
     flatten_alpha,
     frame_to_rgb,
     read_tags,
     rgb_to_planes,
 )
+from videoretalking.media.color_torch import tensor_to_planes
 
 WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
@@ -109,3 +112,14 @@ def test_ten_bit_frames_keep_their_colors() -> None:
 def test_a_frame_of_another_size_is_fitted_to_the_stream() -> None:
     frame = av.VideoFrame.from_ndarray(np.full((3, 20, 30), 128, np.uint8), format="yuv444p")
     assert frame_to_rgb(frame, ColorTags(), 60, 40).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("chroma", ["full", "left", "center"])
+@pytest.mark.parametrize("tags", [ColorTags(), ColorTags(6, FULL_RANGE)])
+def test_tensors_become_the_same_planes(chroma: Chroma, tags: ColorTags) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 66, 3), dtype=np.uint8)
+    expected = rgb_to_planes(image, tags, chroma).astype(int)
+    planes = tensor_to_planes(torch.from_numpy(image), tags, chroma).numpy()
+    assert planes.dtype == np.uint8 and planes.shape == expected.shape
+    error = np.abs(planes - expected)
+    assert error.max() <= 1 and error.mean() < 0.05

@@ -15,8 +15,9 @@ from videoretalking.core.devices import has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import psnr
 from videoretalking.models import int8
-from videoretalking.models.catalog import load_network
+from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
+from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.engine import MIN_PSNR, Engine, main_output
 
@@ -43,6 +44,23 @@ def test_batches_are_joined_in_order() -> None:
     values = torch.arange(10.0)
     assert torch.equal(run(FLOAT32, scaled, values, values, factor=torch.ones(3)), values * 6)
     assert sizes == [(4, 4, 3), (4, 4, 3), (2, 2, 3)]
+
+
+def test_a_gpu_sees_few_sizes_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def doubled(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        return batch * 2
+
+    runner = replace(FLOAT32, batch_size=12).prepare(nn.Identity()).using(doubled)
+    values = torch.arange(12.0)
+    assert torch.equal(runner(values[:7]), values[:7] * 2)
+    monkeypatch.setattr(engine_module, "to_device", lambda tensor, device: tensor)
+    runner.device = torch.device("cuda")  # of which only the name is asked
+    for count in (1, 3, 5, 9, 12):
+        assert torch.equal(runner(values[:count]), values[:count] * 2)
+    assert sizes == [7, 1, 4, 8, 12, 12]
 
 
 @pytest.mark.parametrize(
@@ -86,12 +104,25 @@ def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32
 
 def test_settings_make_the_engine() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
-    assert engine == Engine(CPU, torch.float32, batch_size=4)
+    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)
     assert Engine.from_config(RuntimeConfig(device="cpu", dtype="bfloat16", batch_size=7)).batch_size == 7
     with pytest.raises(UserError, match="number format"):
         Engine.from_config(RuntimeConfig(device="cpu", dtype="float8"))
     with pytest.raises(UserError, match="cannot be used here"):
         Engine.from_config(RuntimeConfig(device="warp"))
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "calls"), [("bisenet", 0, 1), ("bisenet", 3, 3), ("reconnet", 0, 4)]
+)
+def test_large_maps_go_one_by_one_on_a_cpu(name: str, batch_size: int, calls: int) -> None:
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32", batch_size=batch_size))
+    assert engine.prepare(build_network(name)).batch_size == calls
+
+
+def test_small_networks_keep_their_batches() -> None:
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
+    assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 4
 
 
 def test_only_large_networks_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

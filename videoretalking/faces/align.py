@@ -280,30 +280,61 @@ def warp(
     Returns:
         [height, width(, C)] of the type of ``image``.
     """
-    scale = Crop(matrix, size).scale
-    if scale < MIN_SCALE:
-        image, matrix = _shrink(image, matrix, size, scale)
+    if Crop(matrix, size).scale < MIN_SCALE:
+        image, matrix = _shrink(image, matrix, size)
     border = cv2.BORDER_REPLICATE if edge else cv2.BORDER_CONSTANT
     warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0)
     return np.asarray(warped, dtype=image.dtype)
 
 
 def _shrink(
-    image: npt.NDArray[Sample], matrix: Floats64, size: tuple[int, int], scale: float
+    image: npt.NDArray[Sample], matrix: Floats64, size: tuple[int, int]
 ) -> tuple[npt.NDArray[Sample], Floats64]:
     """Cut the part of the image that the output shows and reduce it by pixel areas to the output's scale."""
-    corners = Crop(matrix, size).to_image([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]])
+    part = reduced_part(matrix, size, (image.shape[1], image.shape[0]))
+    left, top, right, bottom = part.box
+    reduced = _reduce(image[top:bottom, left:right], part.size)
+    return np.asarray(reduced, dtype=image.dtype), part.matrix
+
+
+@dataclass(frozen=True)
+class ReducedPart:
+    """What :func:`warp` makes of an image that it shrinks, before the interpolation.
+
+    Attributes:
+        box: left, top, right, bottom of the part that counts.
+        size: (width, height) to which pixel areas reduce it.
+        matrix: [2, 3] reduced part -> output.
+    """
+
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    matrix: Floats64
+
+
+def reduced_part(matrix: Floats64, size: tuple[int, int], image_size: tuple[int, int]) -> ReducedPart:
+    """Which part of an image :func:`warp` reduces, and how far.
+
+    Args:
+        matrix: [2, 3] image -> output, of a scale below ``MIN_SCALE``.
+        size: (width, height) of the output.
+        image_size: (width, height) of the image.
+    """
+    view = Crop(matrix, size)
+    scale, (width, height) = view.scale, image_size
+    corners = view.to_image([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]])
     margin = 2.0 / scale
-    height, width = image.shape[:2]
-    left, top = np.clip(np.floor(corners.min(axis=0) - margin), 0, [width - 1, height - 1]).astype(int)
-    right, bottom = np.clip(
-        np.ceil(corners.max(axis=0) + margin), [left + 1, top + 1], [width, height]
-    ).astype(int)
-    part = image[top:bottom, left:right]
-    reduced_size = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
-    reduced = _reduce(part, reduced_size)
-    to_reduced = box_crop([left, top, right, bottom], reduced_size)
-    return np.asarray(reduced, dtype=image.dtype), Crop(matrix, size).after(to_reduced).matrix
+    left, top = (
+        np.clip(np.floor(corners.min(axis=0) - margin), 0, [width - 1, height - 1]).astype(int).tolist()
+    )
+    right, bottom = (
+        np.clip(np.ceil(corners.max(axis=0) + margin), [left + 1, top + 1], [width, height])
+        .astype(int)
+        .tolist()
+    )
+    reduced = (max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1))
+    to_reduced = box_crop([left, top, right, bottom], reduced)
+    return ReducedPart((left, top, right, bottom), reduced, view.after(to_reduced).matrix)
 
 
 def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[Any]:
@@ -348,23 +379,46 @@ def place(patch: npt.NDArray[Any], crop: Crop, frame_size: tuple[int, int]) -> P
     """
     if patch.shape[1::-1] != crop.size:
         raise ValueError(f"patch of size {patch.shape[1::-1]} does not fit a crop of size {crop.size}")
+    box = placed_box(crop, frame_size)
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    matrix, size = matrix_into(box, crop), (right - left, bottom - top)
+    return Placed(
+        rows=slice(top, bottom),
+        columns=slice(left, right),
+        pixels=warp(patch, matrix, size),
+        coverage=coverage_of(crop.size, matrix, size),
+    )
+
+
+def placed_box(crop: Crop, frame_size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the frame's pixels that a crop can touch; None if there are none."""
     width, height = crop.size
     corners = crop.to_image([[-1, -1], [width, -1], [-1, height], [width, height]])
-    left, top = np.clip(np.floor(corners.min(axis=0)) + 1, 0, frame_size).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, frame_size).astype(int)
-    if right <= left or bottom <= top:
-        return None
+    left, top = np.clip(np.floor(corners.min(axis=0)) + 1, 0, frame_size).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, frame_size).astype(int).tolist()
+    return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def matrix_into(box: tuple[int, int, int, int], crop: Crop) -> Floats64:
+    """[2, 3] map from the pixels of a crop to those of a box of its frame."""
     matrix = crop.inverse.copy()
-    matrix[:, 2] -= [left, top]
-    size = (int(right - left), int(bottom - top))
-    coverage = cv2.warpAffine(
-        np.ones(patch.shape[:2], dtype=np.float32), matrix, size, flags=cv2.INTER_LINEAR, borderValue=0
-    )
-    return Placed(
-        rows=slice(int(top), int(bottom)),
-        columns=slice(int(left), int(right)),
-        pixels=warp(patch, matrix, size),
-        coverage=np.asarray(coverage, dtype=np.float32),
+    matrix[:, 2] -= box[:2]
+    return matrix
+
+
+def coverage_of(patch_size: tuple[int, int], matrix: Floats64, size: tuple[int, int]) -> Floats32:
+    """How far a warped patch covers each pixel of the output: [height, width] float32 in [0, 1].
+
+    Args:
+        patch_size: (width, height) of the patch.
+        matrix: [2, 3] patch -> output.
+        size: (width, height) of the output.
+    """
+    ones = np.ones(patch_size[::-1], dtype=np.float32)
+    return np.asarray(
+        cv2.warpAffine(ones, matrix, size, flags=cv2.INTER_LINEAR, borderValue=0), dtype=np.float32
     )
 
 
@@ -454,6 +508,59 @@ def fit_recon_alignment(points_up: npt.ArrayLike, frame_size: tuple[int, int]) -
     if not np.isfinite(scale) or scale < _MIN_POSE_SCALE:
         raise ValueError("the landmarks do not span a face")
     return ReconAlignment(frame_size, RECON_SCALE / scale, solution[3])
+
+
+@dataclass(frozen=True)
+class ReconAlignments:
+    """:class:`ReconAlignment` of N frames at once, for what is done many times a frame.
+
+    Attributes:
+        frame_sizes: [N, 2] float64 (width, height).
+        scales: [N] float64.
+        shifts: [N, 2] float64.
+    """
+
+    frame_sizes: Floats64
+    scales: Floats64
+    shifts: Floats64
+
+    @classmethod
+    def from_params(cls, params: Floats64) -> ReconAlignments:
+        """Those of stored rows' last five numbers, [N, 5]."""
+        return cls(np.rint(params[:, :2]), params[:, 2], params[:, 3:])
+
+    @classmethod
+    def fit(cls, landmarks: Floats64, frame_sizes: Floats64) -> ReconAlignments:
+        """As :func:`recon_alignment`, from [N, 68, 2] pixels, y down."""
+        up = five_points(landmarks)
+        up[..., 1] = frame_sizes[:, 1:] - 1 - up[..., 1]
+        system = np.concatenate([RECON_TEMPLATE, np.ones((5, 1))], axis=1)
+        columns = np.linalg.lstsq(system, up.transpose(1, 0, 2).reshape(5, -1), rcond=None)[0]
+        solution = columns.reshape(4, -1, 2)
+        scales = np.linalg.norm(solution[:3], axis=0).mean(axis=1)
+        if not (np.isfinite(scales) & (scales >= _MIN_POSE_SCALE)).all():
+            raise ValueError("the landmarks do not span a face")
+        return cls(frame_sizes, RECON_SCALE / scales, solution[3])
+
+    @property
+    def params(self) -> Floats32:
+        """[N, 5] width, height, scale, t_x, t_y."""
+        return np.column_stack([self.frame_sizes, self.scales, self.shifts]).astype(np.float32)
+
+    def to_crop_up(self, points_up: Floats64) -> Floats64:
+        """Frame points -> crop points, both y up: [N, 2]."""
+        centered = points_up - self.shifts + self.frame_sizes / 2
+        return centered * self.scales[:, None] - self._margins
+
+    def from_crop_up(self, points: Floats64) -> Floats64:
+        """Inverse of :meth:`to_crop_up`."""
+        centered = (points + self._margins) / self.scales[:, None]
+        return centered + self.shifts - self.frame_sizes / 2
+
+    @property
+    def _margins(self) -> Floats64:
+        """[N, 2] from the resized frame's corner to that of the crop."""
+        return np.trunc(self.frame_sizes * self.scales[:, None]) / 2 - RECON_SIZE / 2
 
 
 def recon_crop(image: Image8, alignment: ReconAlignment) -> Image8:

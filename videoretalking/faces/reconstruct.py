@@ -22,7 +22,7 @@ from videoretalking.core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, ROW_
 from videoretalking.core.constants import RECON_SIZE
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
-from videoretalking.faces.align import ReconAlignment, flip_y, recon_alignment, recon_crop
+from videoretalking.faces.align import ReconAlignments, flip_y, recon_alignment, recon_crop
 from videoretalking.faces.face_model import FaceModel, Pose, rotation_angles, rotation_matrices
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.models.catalog import load_network
@@ -167,16 +167,25 @@ def rows_in_view(rows: npt.ArrayLike, landmarks: npt.ArrayLike, views: Crop | li
     values = np.array(rows, dtype=np.float64)
     pose = _pose(values)
     crops = [views] * len(values) if isinstance(views, Crop) else views
-    for index, (view, points) in enumerate(zip(crops, np.asarray(landmarks, np.float64), strict=True)):
-        old = ReconAlignment.from_params(values[index, ALIGNMENT])
-        new = recon_alignment(view.to_crop(points), view.size)
-        origin = flip_y(old.from_crop_up(pose.shift[index]), old.frame_size[1])
-        pose.shift[index] = new.to_crop_up(flip_y(view.to_crop(origin), view.size[1]))
-        pose.scale[index] *= view.scale * new.scale / old.scale
-        # y points down in crops and up here, so turns change their sign
-        roll = -np.arctan2(view.matrix[1, 0], view.matrix[0, 0])
-        pose.rotation[index] = rotation_matrices([[0.0, 0.0, roll]])[0] @ pose.rotation[index]
-        values[index, ALIGNMENT] = new.params
+    matrices = np.stack([view.matrix for view in crops])
+    linear, shift = matrices[:, :, :2], matrices[:, :, 2]
+    sizes = np.array([view.size for view in crops], dtype=np.float64)
+    points = np.asarray(landmarks, np.float64) @ linear.mT + shift[:, None]
+    old, new = ReconAlignments.from_params(values[:, ALIGNMENT]), ReconAlignments.fit(points, sizes)
+    origins = old.from_crop_up(pose.shift)
+    origins[:, 1] = old.frame_sizes[:, 1] - 1 - origins[:, 1]
+    moved = (origins[:, None] @ linear.mT)[:, 0] + shift
+    moved[:, 1] = sizes[:, 1] - 1 - moved[:, 1]
+    # y points down in crops and up here, so turns change their sign
+    rolls = -np.arctan2(linear[:, 1, 0], linear[:, 0, 0])
+    turns = rotation_matrices(np.stack([np.zeros_like(rolls), np.zeros_like(rolls), rolls], axis=1))
+    scales = np.sqrt(np.abs(np.linalg.det(linear)))
+    pose = Pose(
+        rotation=turns @ pose.rotation,
+        scale=pose.scale * (scales * new.scales / old.scales),
+        shift=new.to_crop_up(moved),
+    )
+    values[:, ALIGNMENT] = new.params
     values[:, ANGLES] = rotation_angles(pose.rotation)
     values[:, TRANSLATION] = _translation(pose)
     return values.astype(np.float32)

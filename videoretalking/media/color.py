@@ -9,7 +9,7 @@ would cost up to 10 dB on pixels that nobody edited, so :func:`rgb_to_planes` do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import av
 import cv2
@@ -46,7 +46,7 @@ _ACCURATE = 0x4 | 0x40000 | 0x2000
 _LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0).clip(0, 219) * (255.0 / 219.0)).astype(np.uint8)
 
 # Half-band low-pass for chroma columns: keeps what bicubic upsampling made, stops what would alias.
-_HALF_BAND = np.array([[-1, 0, 9, 16, 9, 0, -1]], dtype=np.float32) / 32
+HALF_BAND = np.array([[-1, 0, 9, 16, 9, 0, -1]], dtype=np.float32) / 32
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class ColorTags:
     range: int = LIMITED_RANGE
     primaries: int = BT709
     transfer: int = BT709
+
+
+Layout: TypeAlias = tuple[ColorTags, Chroma]  # of the planes that an encoder takes
 
 
 def read_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags:
@@ -125,14 +128,14 @@ def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray
         uint8, [height * 3 / 2, width] (planes one after the other) or [3, height, width], as PyAV wants them.
     """
     height, width = image.shape[:2]
-    matrix = _rgb_to_yuv_matrix(tags)
+    matrix = rgb_to_yuv_matrix(tags)
     if chroma == "full":
         return np.ascontiguousarray(cv2.transform(image, matrix).transpose(2, 0, 1))
     luma = cv2.transform(image, matrix[:1])
     rows = cv2.addWeighted(image[0::2], 0.5, image[1::2], 0.5, 0.0, dtype=cv2.CV_32F)
     differences = cv2.transform(rows, matrix[1:])
     if chroma == "left":
-        half = cv2.filter2D(differences, -1, _HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
+        half = cv2.filter2D(differences, -1, HALF_BAND, borderType=cv2.BORDER_REFLECT_101)[:, ::2]
     else:
         half = (differences[:, 0::2] + differences[:, 1::2]) * 0.5
     blue, red = np.moveaxis(np.rint(half).clip(0, 255).astype(np.uint8), -1, 0)
@@ -140,7 +143,7 @@ def rgb_to_planes(image: Image8, tags: ColorTags, chroma: Chroma) -> npt.NDArray
     return planes.reshape(height * 3 // 2, width)
 
 
-def _rgb_to_yuv_matrix(tags: ColorTags) -> Floats64:
+def rgb_to_yuv_matrix(tags: ColorTags) -> Floats64:
     """[3, 4] affine map from R, G, B in 0..255 to Y, Cb, Cr in 0..255 (ITU-R BT.601, BT.709, BT.2020)."""
     red, blue = _LUMA_WEIGHTS.get(tags.matrix, _BT601_WEIGHTS)
     luma = np.array([red, 1.0 - red - blue, blue])

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
-from videoretalking.media.color import Chroma, rgb_to_planes
+from videoretalking.media.color import Chroma, Layout, rgb_to_planes
 from videoretalking.media.formats import CONTAINERS, SPEEDS, check_format
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.soundtrack import WHOLE, SoundFilter, Soundtrack, Span
@@ -91,6 +91,9 @@ class VideoWriter:
             for frame in video:
                 out.write(edit(frame.image), frame.time)
 
+    Attributes:
+        layout: colors and chroma of the planes that :meth:`write_planes` takes; None if the codec keeps RGB.
+
     Args:
         path: result; the suffix chooses the container (mp4, m4v, mov, mkv, webm).
         like: the input's facts.
@@ -125,7 +128,8 @@ class VideoWriter:
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by time stamp
         settings = _settings(codec, crf, preset, self.path, like)
         full_chroma = settings.full_chroma and (like.full_chroma or _is_odd(like))
-        self._chroma: Chroma = "full" if full_chroma else settings.half_chroma
+        chroma: Chroma = "full" if full_chroma else settings.half_chroma
+        self.layout: Layout | None = None if settings.crf is None else (like.color, chroma)
         self._pixel_format = "bgr0" if settings.crf is None else "yuv444p" if full_chroma else "yuv420p"
         with self._write_errors(), ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
@@ -165,11 +169,34 @@ class VideoWriter:
         shape = (self.info.height, self.info.width, 3)
         if image.shape != shape or image.dtype != np.uint8:
             raise ValueError(f"expected uint8 {shape}, got {image.dtype} {image.shape}")
+        if self.layout is None:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")
+            self._encode(frame, time, duration)
+        else:
+            self.write_planes(rgb_to_planes(image, *self.layout), time, duration)
+
+    def write_planes(self, planes: Image8, time: float, duration: float = 0.0) -> None:
+        """Encode one frame that has the encoder's form already.
+
+        Args:
+            planes: as :func:`media.color.rgb_to_planes` makes them with :attr:`layout`.
+            time: as for :meth:`write`.
+            duration: likewise.
+
+        Raises:
+            ValueError: a time that does not advance by a tick.
+            UserError: the file cannot be written (disk full).
+        """
+        frame = av.VideoFrame.from_ndarray(planes, format=self._pixel_format)
+        color = self.info.color
+        frame.colorspace, frame.color_range = color.matrix, color.range
+        self._encode(frame, time, duration)
+
+    def _encode(self, frame: av.VideoFrame, time: float, duration: float) -> None:
         time_base = self.info.time_base
         pts = round(Fraction(time) / time_base)
         if pts <= self._last_pts:
             raise ValueError(f"frame time {time} s is not after that of the frame before")
-        frame = self._to_frame(image)
         frame.pts, frame.time_base = pts, time_base
         self._durations[pts] = round(Fraction(duration) / time_base)
         with self._write_errors():
@@ -225,15 +252,6 @@ class VideoWriter:
             assert packet.pts is not None  # the frame's own
             packet.duration = self._durations.pop(packet.pts)  # encoders forget it
             self._container.mux(packet)
-
-    def _to_frame(self, image: Image8) -> av.VideoFrame:
-        if self._pixel_format == "bgr0":
-            return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="bgr0")
-        color = self.info.color
-        planes = rgb_to_planes(image, color, self._chroma)
-        frame = av.VideoFrame.from_ndarray(planes, format=self._pixel_format)
-        frame.colorspace, frame.color_range = color.matrix, color.range
-        return frame
 
     @contextmanager
     def _write_errors(self) -> Iterator[None]:

@@ -11,17 +11,19 @@ import logging
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
-from videoretalking.core.arrays import AnyImage, Mask
 from videoretalking.media.audio import AudioInfo
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.soundtrack import SoundFilter
 from videoretalking.pipeline.config import OutputConfig
+from videoretalking.pipeline.raster import Pixels
 from videoretalking.provenance.audio import MAX_RATE, MIN_RATE, AudioMark
 from videoretalking.provenance.keys import Key, load_key
 from videoretalking.provenance.payload import Payload
 from videoretalking.provenance.video import VideoMark
 from videoretalking.provenance.video_detector import MIN_SIDE
+from videoretalking.provenance.video_torch import TensorMark
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Marks:
         self.payload = Payload.new() if payload is None else payload
         self.notes: list[str] = []
         self._video_mark: VideoMark | None = VideoMark(key, self.payload)
+        self._tensor_mark = TensorMark(key, self.payload)
         self._audio_mark: AudioMark | None = AudioMark(key, self.payload)
 
     @classmethod
@@ -88,19 +91,23 @@ class Marks:
                 f"the mark of the sound is cut short: {seconds:.2f} s hold no whole message", logging.INFO
             )
 
-    def mark_frame(self, image: AnyImage, painted: Mask | None = None) -> AnyImage:
+    def mark_frame(self, image: Pixels, painted: Pixels | None = None) -> Pixels:
         """A marked copy of a frame; the frame itself where nothing is marked.
 
         Args:
-            image: [H, W, 3] uint8 RGB, ready but for the mark.
+            image: [H, W, 3] uint8 RGB, ready but for the mark; an array, or a tensor on any device.
             painted: [H, W] weights of the edit in it, for ``face``; None where nothing was painted.
         """
-        if self._video_mark is None:
+        if self._video_mark is None or (self.mode == "face" and painted is None):
             return image
+        if isinstance(image, torch.Tensor):
+            masks = None if painted is None or self.mode == "on" else painted[None, None]
+            marked = self._tensor_mark.apply(image.permute(2, 0, 1)[None].float() / 255.0, masks)
+            return (marked[0].permute(1, 2, 0) * 255.0).round().to(torch.uint8)
         image = np.ascontiguousarray(image)  # OpenCV writes into no other
         if self.mode == "on":
             return self._video_mark.apply(image)
-        return image if painted is None else self._video_mark.apply(image, painted)
+        return self._video_mark.apply(image, painted)
 
     @property
     def sound_filter(self) -> SoundFilter | None:

@@ -15,15 +15,18 @@ from videoretalking.core.arrays import AnyImage, Floats32
 from videoretalking.core.coefficients import ANGLES
 from videoretalking.core.constants import ENET_SIZE
 from videoretalking.core.errors import UserError
-from videoretalking.faces.align import box_crop, extract
+from videoretalking.faces.align import box_crop
 from videoretalking.faces.track import select_tracks
 from videoretalking.faces.types import FaceTrack
+from videoretalking.media.color import Layout
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import RenderConfig
-from videoretalking.pipeline.jobs import FaceJob, FrameJob, to_images, to_tensor
+from videoretalking.pipeline.jobs import FaceJob, FrameJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.networks import Networks
+from videoretalking.pipeline.raster import Pixels
+from videoretalking.pipeline.raster_torch import choose_raster
 from videoretalking.pipeline.report import FaceReport, FrameReport
 from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
 from videoretalking.pipeline.speech import Speech
@@ -38,6 +41,7 @@ from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
 from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
 
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together
+_DEVICE_CHUNK_BYTES = 512 << 20  # where they travel through a GPU, which needs larger batches
 _MAX_WORKERS = 4  # threads that composite
 
 
@@ -46,7 +50,7 @@ class RenderedFrame:
     """One finished frame.
 
     Attributes:
-        image: [H, W, 3] uint8 RGB.
+        image: [H, W, 3] uint8 RGB, or the planes that :attr:`Renderer.layout` asks for.
         time: seconds in the output.
         duration: seconds it is shown.
         report: what happened to it.
@@ -60,6 +64,10 @@ class RenderedFrame:
 
 class Renderer:
     """Renders the frames of one video with one speech.
+
+    Attributes:
+        layout: that of :attr:`media.writer.VideoWriter.layout` where frames go to an encoder: they are then brought
+            into its form where they are, in parallel, and not one after the other by the writer. None makes RGB.
 
     Args:
         analysis: pass 1 of the video.
@@ -87,6 +95,7 @@ class Renderer:
         marks: Marks | None = None,
     ) -> None:
         self.analysis = analysis
+        self.layout: Layout | None = None
         self.speech = speech
         self.tracks = _select(analysis, options.face)
         self.stopwatch = Stopwatch()
@@ -94,21 +103,22 @@ class Renderer:
         self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
         self._stretches = [_stretch_starts(track) for track in self.tracks]
         self._engine = networks.engine
+        self._raster = raster = choose_raster(networks.engine.device)
         windows = [DrivingWindows(track, expression, options.one_shot, window) for track in self.tracks]
         self._neutralize = None
         if networks.dnet and options.neutralize:
-            self._neutralize = Neutralizer(networks.dnet, windows)
+            self._neutralize = Neutralizer(networks.dnet, windows, raster)
         self._lipsync = LipSyncer(networks.lnet)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
-        self._mask = FaceMasker(networks.parser)
+        self._mask = FaceMasker(networks.parser, raster)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
-            self._restore = MouthRestorer(networks.restorer, options.restore)
+            self._restore = MouthRestorer(networks.restorer, options.restore, raster)
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face)
         self._score_sync = SyncScorer(networks.expert) if networks.expert else None
-        self._composite = Compositor(self._edit_upper_face is not None, options.color_match)
+        self._composite = Compositor(self._edit_upper_face is not None, raster, options.color_match)
         self._marks = marks
 
     def __len__(self) -> int:
@@ -124,7 +134,8 @@ class Renderer:
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
         info = self.analysis.info
-        size = max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
+        limit = _DEVICE_CHUNK_BYTES if self._raster.in_batches else _CHUNK_BYTES
+        size = max(1, min(self._engine.batch_size, limit // (info.width * info.height * 3)))
         durations = iter(np.diff(self.schedule.times, append=self.schedule.duration).tolist())
         workers = min(_MAX_WORKERS, os.cpu_count() or 1)
         places = itertools.count()
@@ -141,9 +152,11 @@ class Renderer:
 
     def _decode(self, reader: VideoReader) -> Iterator[FrameJob]:
         images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
-        for image, index, time in zip(
+        for decoded, index, time in zip(
             images, self.schedule.frames.tolist(), self.schedule.times.tolist(), strict=True
         ):
+            with self.stopwatch("upload"):
+                image = self._raster.upload(decoded)
             faces = [
                 FaceJob(
                     frame=image,
@@ -163,23 +176,29 @@ class Renderer:
         self, stream: Iterable[list[FrameJob]], pool: ThreadPoolExecutor
     ) -> Iterator[list[tuple[FrameJob, Future[AnyImage]]]]:
         for chunk in stream:
+            self._raster.receive([job.frame for job in chunk])
             faces = [face for job in chunk for face in job.faces]
             if faces:
                 self._run_networks(faces)
-            yield [(job, pool.submit(self._finish, job)) for job in chunk]
+            if self._raster.in_batches:
+                finished = [self._raster.download(image, self.layout) for image in self._finish(chunk)]
+                yield [(job, pool.submit(fetch)) for job, fetch in zip(chunk, finished, strict=True)]
+            else:
+                yield [(job, pool.submit(self._finish_alone, job)) for job in chunk]
 
     def _run_networks(self, faces: Sequence[FaceJob]) -> None:
         """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
+        raster = self._raster
         with self.stopwatch("crop"):
-            crops = [extract(face.frame, face.crop) for face in faces]
-            original = to_tensor(crops, self._engine.device)
+            crops = raster.cut([face.frame for face in faces], [face.crop for face in faces])
+            original = raster.tensor(crops)
         if self._edit_upper_face:
             with self.stopwatch("upper face"):
                 original = self._edit_upper_face(original)
         reference = original
         if self._neutralize:
             with self.stopwatch("neutralize"):
-                reference = to_tensor(self._neutralize(faces, crops), self._engine.device)
+                reference = raster.tensor(self._neutralize(faces, crops))
         with self.stopwatch("lipsync"):
             audio = self.speech.windows([face.time for face in faces])
             painting = self._lipsync(audio, original, reference)
@@ -190,27 +209,33 @@ class Renderer:
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
             enhanced = replace(painting, image=self._enhance(faces, painting.image, original))
-            patches = to_images(enhanced.over(original, reference))
+            patches = raster.pixels(enhanced.over(original, reference))
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)
         if self._restore:
             with self.stopwatch("restore"):
-                patches = self._restore(faces, patches, [mask.mouth for mask in masks])
-        for face, patch, mask in zip(faces, patches, masks, strict=True):
-            face.patch, face.mask = patch, mask.face
+                patches = self._restore(faces, patches, masks.mouth)
+        for face, patch, mask in zip(faces, patches, masks.face, strict=True):
+            face.patch, face.mask = patch, mask
 
-    def _finish(self, job: FrameJob) -> AnyImage:
-        """The frame with its new faces and, where wanted, its mark."""
+    def _finish_alone(self, job: FrameJob) -> AnyImage:
+        (image,) = self._finish([job])
+        with self.stopwatch("download"):
+            return self._raster.download(image, self.layout)()
+
+    def _finish(self, jobs: Sequence[FrameJob]) -> list[Pixels]:
+        """The frames with their new faces and, where wanted, their marks."""
         painted = None
-        if self._marks is not None and self._marks.marks_painted_only and job.faces:
-            painted = np.zeros(job.frame.shape[:2], dtype=np.float32)
+        if self._marks is not None and self._marks.marks_painted_only:
+            painted = [self._raster.zeros(*job.frame.shape[:2]) if job.faces else None for job in jobs]
         with self.stopwatch("composite"):
-            image = self._composite(job.frame, job.faces, painted)
+            images = self._composite([job.frame for job in jobs], [job.faces for job in jobs], painted)
         if self._marks is None:
-            return image
+            return images
         with self.stopwatch("watermark"):
-            return self._marks.mark_frame(image, painted)
+            weights = painted or [None] * len(jobs)
+            return [self._marks.mark_frame(*item) for item in zip(images, weights, strict=True)]
 
     def _report(self, place: int, job: FrameJob) -> FrameReport:
         return FrameReport(
@@ -229,7 +254,7 @@ class Renderer:
             face=self._numbers[face.track],
             score=round(score, 3),
             pose=(pitch, yaw, roll),
-            sync=None if face.sync is None else round(face.sync, 4),
+            sync=None if face.sync is None else round(float(face.sync), 4),
             fallback="interpolated landmarks" if score == 0.0 else "",
         )
 

@@ -158,9 +158,12 @@ class Retalker:
             **({"audio_span": (0.0, duration)} if cut else {}),
         )
 
+        renderer.layout = writer.layout
+        write = writer.write if writer.layout is None else writer.write_planes
+
         def encode(frame: RenderedFrame) -> None:
             with renderer.stopwatch("encode"):
-                writer.write(frame.image, frame.time, frame.duration)
+                write(frame.image, frame.time, frame.duration)
 
         with writer, in_background(encode) as hand_over:
             for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):

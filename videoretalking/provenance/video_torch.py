@@ -1,8 +1,8 @@
 """The mark of the picture on frames that are tensors already, without leaving their device.
 
 The same mark as that of :class:`~videoretalking.provenance.video.VideoMark`, but for the rounding of its tables:
-bytes differ by a level here and there, which the detector does not see. The main job composites on the CPU and has
-bytes by then; this is for who renders into tensors.
+bytes differ by a level here and there, which the detector does not see. The main job
+uses it where frames stay on a GPU.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ class TensorMark:
         if masks is not None:
             strength = strength * masks
         change = strength * self._pattern_for(frames)
-        shares = change.new_tensor(_SHARES).view(1, 3, 1, 1)
-        return (images + change * (shares / 255.0)).clamp_(0.0, 1.0).to(frames.dtype)
+        # numbers and not a tensor of them: making one on a GPU would wait for it
+        colors = [
+            color + change * (share / 255.0) for color, share in zip(images.split(1, 1), _SHARES, strict=True)
+        ]
+        return torch.cat(colors, dim=1).clamp_(0.0, 1.0).to(frames.dtype)
 
     def _pattern_for(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
@@ -65,8 +68,8 @@ class TensorMark:
     def _strength(levels: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, H, W] gray levels that the eye does not see here."""
         height, width = levels.shape[-2:]
-        weights = levels.new_tensor(_GRAY).view(1, 3, 1, 1)
-        gray = (levels * weights).sum(dim=1, keepdim=True)
+        red, green, blue = (color * weight for color, weight in zip(levels.split(1, 1), _GRAY, strict=True))
+        gray = red + green + blue
         small = functional.interpolate(gray, (-(-height // 2), -(-width // 2)), mode="area")
         size = (-(-height // 8), -(-width // 8))
         busy = functional.interpolate((small - _blur(small, 7)).abs(), size, mode="area")

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from videoretalking.core.arrays import AnyImage, Image8
-from videoretalking.pipeline.stages.blend import collapse, gaussian_pyramid
 
 _SIZE = 512  # the published program squeezes every frame through this square
 
@@ -28,13 +27,16 @@ def blend(inside: AnyImage, outside: AnyImage, mask: AnyImage, levels: int) -> A
         [S, S, 3] float32 in byte units; neither rounded nor clipped, and it overshoots.
     """
     bands = levels - 1
-    weights = gaussian_pyramid(mask, bands)
+    weights = _pyramid(mask, bands)
     high, low = (_bands_of_bytes(image, bands) for image in (inside, outside))
     mixed = [
         weight[..., None] * a + (1.0 - weight[..., None]) * b
         for weight, a, b in zip(weights, high, low, strict=True)
     ]
-    return collapse(mixed)
+    image = mixed[-1]
+    for band in reversed(mixed[:-1]):
+        image = cv2.pyrUp(image, dstsize=band.shape[1::-1]) + band
+    return image
 
 
 def paste(inside: AnyImage, outside: AnyImage, mask: AnyImage, levels: int) -> AnyImage:
@@ -57,6 +59,13 @@ def paste(inside: AnyImage, outside: AnyImage, mask: AnyImage, levels: int) -> A
 
 
 def _bands_of_bytes(image: Image8, bands: int) -> list[AnyImage]:
-    levels = [level.astype(np.float32) for level in gaussian_pyramid(image, bands)]
+    levels = [level.astype(np.float32) for level in _pyramid(image, bands)]
     expanded = [cv2.pyrUp(coarse, dstsize=fine.shape[1::-1]) for fine, coarse in itertools.pairwise(levels)]
     return [*(fine - coarse for fine, coarse in zip(levels, expanded, strict=False)), levels[-1]]
+
+
+def _pyramid(image: AnyImage, bands: int) -> list[AnyImage]:
+    levels = [image]
+    for _ in range(bands):
+        levels.append(cv2.pyrDown(levels[-1]))
+    return levels

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.faces.align import extract, lipsync_box
 from videoretalking.faces.masks import face_polygon_mask
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import ArrayRaster
 from videoretalking.pipeline.stages.composite import Compositor
+
+
+def _composite(whole_face: bool = False, color_match: float = 1.0) -> Callable[..., np.ndarray]:
+    """A compositor of single frames."""
+    compositor = Compositor(whole_face, ArrayRaster(torch.device("cpu")), color_match)
+
+    def run(frame: np.ndarray, faces: list[FaceJob], painted: np.ndarray | None = None) -> np.ndarray:
+        (result,) = compositor([frame], [faces], None if painted is None else [painted])
+        return np.asarray(result) if faces else result
+
+    return run
 
 
 def _edited(color_shift: float = 0.0, **where: float):  # type: ignore[no-untyped-def]
@@ -23,7 +39,7 @@ def _edited(color_shift: float = 0.0, **where: float):  # type: ignore[no-untype
 def test_the_mouth_changes_and_everything_else_keeps_its_bytes() -> None:
     frame, face = _edited()
     before = frame.copy()
-    result = Compositor(whole_face=False)(frame, [face])
+    result = _composite()(frame, [face])
     assert np.array_equal(frame, before)
     x, y = np.round(face.landmarks[62]).astype(int)
     assert result[y, x, 1] > 200
@@ -39,14 +55,14 @@ def test_the_mouth_changes_and_everything_else_keeps_its_bytes() -> None:
 def test_the_whole_face_is_replaced_on_demand() -> None:
     frame, face = _edited(color_shift=0.2)
     eyes = np.s_[int(face.landmarks[39, 1]), int(face.landmarks[39, 0]) + 4]
-    assert not np.array_equal(Compositor(whole_face=True, color_match=0.0)(frame, [face])[eyes], frame[eyes])
+    assert not np.array_equal(_composite(whole_face=True, color_match=0.0)(frame, [face])[eyes], frame[eyes])
 
 
 def test_a_color_cast_of_the_networks_is_removed() -> None:
     frame, face = _edited(color_shift=0.1)
     chin = np.s_[int(face.landmarks[8, 1]) - 6, int(face.landmarks[8, 0])]
-    matched = Compositor(whole_face=False, color_match=1.0)(frame, [face])
-    unmatched = Compositor(whole_face=False, color_match=0.0)(frame, [face])
+    matched = _composite(color_match=1.0)(frame, [face])
+    unmatched = _composite(color_match=0.0)(frame, [face])
     original = frame[chin].astype(int)
     assert np.abs(matched[chin] - original).max() < 8
     assert np.abs(unmatched[chin] - original).max() > 15
@@ -56,8 +72,7 @@ def test_a_difference_too_large_for_a_color_cast_is_removed_in_part_only() -> No
     frame, face = _edited(color_shift=-0.3)
     chin = np.s_[int(face.landmarks[8, 1]) - 6, int(face.landmarks[8, 0])]
     matched, unmatched = (
-        Compositor(whole_face=False, color_match=strength)(frame, [face])[chin].astype(int)
-        for strength in (1.0, 0.0)
+        _composite(color_match=strength)(frame, [face])[chin].astype(int) for strength in (1.0, 0.0)
     )
     np.testing.assert_allclose(matched - unmatched, 0.12 * 255, atol=3)
 
@@ -65,7 +80,7 @@ def test_a_difference_too_large_for_a_color_cast_is_removed_in_part_only() -> No
 @pytest.mark.parametrize("where", [{"x": -60}, {"x": 190}, {"y": -70}, {"y": 150}, {"x": -300}])
 def test_faces_that_leave_the_frame(where: dict[str, float]) -> None:
     frame, face = _edited(**where)
-    result = Compositor(whole_face=False)(frame, [face])
+    result = _composite()(frame, [face])
     assert result.shape == frame.shape
     if where == {"x": -300}:
         assert np.array_equal(result, frame)
@@ -79,7 +94,7 @@ def test_two_faces_do_not_disturb_each_other() -> None:
     for job, level in zip(jobs, (0.0, 1.0), strict=True):
         job.patch = np.full((96, 96, 3), level, np.float32)
         job.mask = face_polygon_mask(job.crop.to_crop(job.landmarks), job.crop.size)
-    compositor = Compositor(whole_face=False, color_match=0.0)
+    compositor = _composite(color_match=0.0)
     result = compositor(frame, jobs)
     assert np.array_equal(result[:, :120], compositor(frame, jobs[:1])[:, :120])
     assert np.array_equal(result[:, 120:], compositor(frame, jobs[1:])[:, 120:])
@@ -88,7 +103,7 @@ def test_two_faces_do_not_disturb_each_other() -> None:
 def test_painted_pixels_are_told_and_all_others_kept_their_bytes() -> None:
     frame, face = _edited(color_shift=0.1)
     painted = np.zeros(frame.shape[:2], np.float32)
-    result = Compositor(whole_face=False, color_match=0.0)(frame, [face], painted)
+    result = _composite(color_match=0.0)(frame, [face], painted)
     assert 0.02 < (painted > 0).mean() < 0.5 and painted.max() == 1.0
     assert np.array_equal(result[painted == 0], frame[painted == 0])
     x, y = np.round(face.landmarks[62]).astype(int)
@@ -97,4 +112,4 @@ def test_painted_pixels_are_told_and_all_others_kept_their_bytes() -> None:
 
 def test_frames_without_faces_pass_through() -> None:
     frame = face_frame(face_landmarks())
-    assert Compositor(whole_face=False)(frame, []) is frame
+    assert _composite()(frame, []) is frame

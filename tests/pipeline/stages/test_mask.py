@@ -12,9 +12,11 @@ from videoretalking.models import bisenet, parsenet
 from videoretalking.models.bisenet import CLASSES, BiSeNetOutput
 from videoretalking.models.catalog import build_network
 from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.raster import ArrayRaster
 from videoretalking.pipeline.stages.mask import FACE_CLASSES, MOUTH_CLASSES, FaceMasker, scene
 
 CPU = Engine(torch.device("cpu"), torch.float32, batch_size=2)
+ARRAYS = ArrayRaster(CPU.device)
 
 
 class _SeesGreen(torch.nn.Module):
@@ -45,26 +47,26 @@ def _produced() -> tuple:  # type: ignore[type-arg]
 
 
 def _masker(network: torch.nn.Module) -> FaceMasker:
-    return FaceMasker(CPU.prepare(network))  # type: ignore[arg-type]
+    return FaceMasker(CPU.prepare(network), ARRAYS)  # type: ignore[arg-type]
 
 
 def test_the_produced_face_is_segmented_not_the_original() -> None:
     face, patch = _produced()
     network = _SeesGreen()
     masker = _masker(network)
-    mask = masker([face], [patch])[0].mouth
+    mask = masker([face], patch[None]).mouth[0]
     assert mask.shape == (128, 128)
     assert mask[80, 50] > 0.9
     assert mask[80, 90] < 0.2 and mask[30, 50] < 0.2
-    masker([face] * 3, [patch] * 3)
+    masker([face] * 3, np.stack([patch] * 3))
     assert network.batches == [1, 2, 1]  # both masks from one look
 
 
 def test_without_a_network_masks_follow_the_landmarks() -> None:
     face, patch = _produced()
-    masker = FaceMasker(None)
-    (masks,) = masker([face], [patch])
-    mouth, whole = masks.mouth, masks.face
+    masker = FaceMasker(None, ARRAYS)
+    masks = masker([face], patch[None])
+    (mouth,), (whole,) = masks.mouth, masks.face
     x, y = face.crop.to_crop(face.landmarks[62]).astype(int)
     assert mouth[y, x] > 0.9 and whole[y, x] > 0.9
     x, y = face.crop.to_crop(face.landmarks[30]).astype(int)
@@ -74,14 +76,14 @@ def test_without_a_network_masks_follow_the_landmarks() -> None:
 def test_a_real_parser_runs() -> None:
     face, patch = _produced()
     network = build_network("bisenet").eval().requires_grad_(False)
-    mask = _masker(network)([face], [patch])[0].face
+    mask = _masker(network)([face], patch[None]).face[0]
     assert mask.shape == (128, 128)
     assert mask.min() >= 0.0 and mask.max() <= 1.0
 
 
 def test_a_scene_shows_the_new_face_within_the_frame() -> None:
     face, patch = _produced()
-    view = scene(face, patch, face.crop)
+    (view,) = scene([face], patch[None], [face.crop], ARRAYS)
     np.testing.assert_allclose(view[80, 50], [0, 1, 0], atol=0.02)
     np.testing.assert_allclose(view[0], extract(face.frame, face.crop)[0] / 255.0, atol=0.02)
 
@@ -106,6 +108,6 @@ def test_the_masks_add_up_the_classes_in_the_network_s_own_order(module: ModuleT
     middle = np.s_[50:80, 50:80]
     for name in module.CLASSES:
         masker = _masker(Sees(name))
-        (masks,) = masker([face], [patch])
-        assert masks.mouth[middle].mean() == pytest.approx(float(name in MOUTH_CLASSES), abs=1e-3), name
-        assert masks.face[middle].mean() == pytest.approx(float(name in FACE_CLASSES), abs=1e-3), name
+        masks = masker([face], patch[None])
+        assert masks.mouth[0][middle].mean() == pytest.approx(float(name in MOUTH_CLASSES), abs=1e-3), name
+        assert masks.face[0][middle].mean() == pytest.approx(float(name in FACE_CLASSES), abs=1e-3), name

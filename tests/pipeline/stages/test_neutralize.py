@@ -15,10 +15,13 @@ from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, 
 from videoretalking.faces.types import FaceTrack
 from videoretalking.models.dnet import DNetOutput
 from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import ArrayRaster
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
 
 COUNT = 40
 CPU = Engine(torch.device("cpu"), torch.float32, batch_size=4)
+ARRAYS = ArrayRaster(CPU.device)
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +92,18 @@ class _Painter(torch.nn.Module):
 def _neutralizer(track: FaceTrack, one_shot: bool = False) -> tuple[Neutralizer, _Painter]:
     painter = _Painter()
     windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot)
-    return Neutralizer(CPU.prepare(painter), [windows]), painter
+    return Neutralizer(CPU.prepare(painter), [windows], ARRAYS), painter
+
+
+def _crops(jobs: list[FaceJob]) -> np.ndarray:
+    return np.asarray(ARRAYS.cut([job.frame for job in jobs], [job.crop for job in jobs]))
 
 
 def test_the_reference_is_the_edited_face_within_the_original_crop(track: FaceTrack) -> None:
     neutralizer, _ = _neutralizer(track)
     frame = face_frame(track.landmarks[3])
     job = face_job(frame, track.landmarks[3], size=128, index=3)
-    (reference,) = neutralizer([job], [extract(frame, job.crop)])
+    (reference,) = neutralizer([job], _crops([job]))
     assert reference.shape == (128, 128, 3)
     x, y = job.crop.to_crop(track.landmarks[3][33]).astype(int)
     row = np.s_[y - 8, x - 16 : x + 16, 1]  # below the eyes, where the frame is smooth
@@ -107,7 +114,7 @@ def test_the_edited_face_has_the_colors_of_the_frame(track: FaceTrack) -> None:
     neutralizer, _ = _neutralizer(track)
     frame = face_frame(track.landmarks[3])
     job = face_job(frame, track.landmarks[3], size=128, index=3)
-    (reference,) = neutralizer([job], [extract(frame, job.crop)])
+    (reference,) = neutralizer([job], _crops([job]))
     x, y = job.crop.to_crop(track.landmarks[3][30]).astype(int)
     area = np.s_[y - 12 : y + 12, x - 12 : x + 12]
     skin = extract(frame, job.crop)[area].mean(axis=(0, 1)) / 255
@@ -120,9 +127,10 @@ def test_the_colors_of_the_mouth_do_not_leak(track: FaceTrack) -> None:
     job = face_job(frame, track.landmarks[3], size=128, index=3)
     painted = frame.copy()
     cv2.fillPoly(painted, [track.landmarks[3][LIPS].round().astype(np.int32)], (0, 0, 0))
-    (reference,) = neutralizer([job], [extract(frame, job.crop)])
+    (reference,) = neutralizer([job], _crops([job]))
     other, _ = _neutralizer(track)
-    (leaked,) = other([replace(job, frame=painted)], [extract(painted, job.crop)])
+    leaking = replace(job, frame=painted)
+    (leaked,) = other([leaking], _crops([leaking]))
     x, y = job.crop.to_crop(track.landmarks[3][62]).astype(int)
     assert np.abs(leaked[y, x] - reference[y, x]).max() < 0.03
 
@@ -131,7 +139,7 @@ def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:
     neutralizer, painter = _neutralizer(track)
     frame = face_frame(track.landmarks[3])
     jobs = [face_job(frame, track.landmarks[3], index=3) for _ in range(3)]
-    originals = [extract(frame, job.crop) for job in jobs]
+    originals = _crops(jobs)
     first = neutralizer(jobs, originals)
     second = neutralizer(jobs[:1], originals[:1])
     assert len(painter.sources) == 1
@@ -143,7 +151,7 @@ def test_one_shot_warps_the_first_frame_of_the_stretch(track: FaceTrack) -> None
     for index, start in ((0, 0), (1, 0), (18, 18), (19, 18)):
         frame = face_frame(track.landmarks[index], seed=index)
         job = replace(face_job(frame, track.landmarks[index], index=index), stretch=start)
-        neutralizer([job], [extract(frame, job.crop)])
+        neutralizer([job], _crops([job]))
     same = [torch.equal(painter.sources[0], source) for source in painter.sources]
     assert same == [True, True, False, False]
     assert torch.equal(painter.sources[2], painter.sources[3])

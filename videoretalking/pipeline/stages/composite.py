@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
-from videoretalking.core.arrays import AnyImage, Mask
-from videoretalking.faces.align import Placed, place
+from videoretalking.core.arrays import AnyImage
+from videoretalking.faces.align import matrix_into, placed_box
 from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import Pixels, Raster
 from videoretalking.pipeline.stages.blend import blend_into
 
 # Rows of the face crop, as shares of its height, over which the new face takes over from the original. L-Net
@@ -25,56 +25,93 @@ class Compositor:
     Args:
         whole_face: replace the upper face too (needed when it was edited); otherwise its pixels stay original.
         color_match: 0 leaves the colors of the new face .. 1 moves them to those of the frame.
+        raster: for the pixel work.
     """
 
-    def __init__(self, whole_face: bool, color_match: float = 1.0) -> None:
+    def __init__(self, whole_face: bool, raster: Raster, color_match: float = 1.0) -> None:
         self.whole_face = whole_face
+        self.raster = raster
         self.color_match = color_match
 
-    def __call__(self, frame: AnyImage, faces: Sequence[FaceJob], painted: Mask | None = None) -> AnyImage:
-        """A copy of ``frame`` with every face's patch in it.
+    def __call__(
+        self,
+        frames: Sequence[Pixels],
+        faces: Sequence[Sequence[FaceJob]],
+        painted: Sequence[Pixels] | None = None,
+    ) -> list[Pixels]:
+        """Copies of frames with the patches of their faces in them.
 
         Args:
-            frame: [H, W, 3] uint8.
-            faces: with patch and mask.
-            painted: [H, W] zeros, which receive the weights of the edit; pixels left at 0 kept their bytes.
+            frames: [H, W, 3] uint8 each; arrays one at a time, tensors as many as there are.
+            faces: those of each frame, with patch and mask.
+            painted: [H, W] zeros for each frame, which receive the weights of the edit; pixels left at 0 kept
+                their bytes.
 
         Returns:
-            [H, W, 3] uint8; ``frame`` itself without faces.
+            [H, W, 3] uint8 each; a frame without faces as it is.
         """
-        if not faces:
-            return frame
-        result = frame.copy()
-        for face in faces:
-            self._paste(result, face, painted)
-        return result
+        results = [
+            self.raster.copy(frame) if inside else frame for frame, inside in zip(frames, faces, strict=True)
+        ]
+        for number in range(max((len(inside) for inside in faces), default=0)):
+            places = [place for place, inside in enumerate(faces) if number < len(inside)]
+            self._paste(
+                [results[place] for place in places],
+                [faces[place][number] for place in places],
+                None if painted is None else [painted[place] for place in places],
+            )
+        return results
 
-    def _paste(self, frame: AnyImage, face: FaceJob, painted: Mask | None) -> None:
-        assert face.patch is not None and face.mask is not None
-        mask, height = face.mask, len(face.mask)
-        weights = mask if self.whole_face else mask * _rise(height, _TAKEOVER)
-        alike = mask * _rise(height, _ALIKE) * (1.0 - _rise(height, _TAKEOVER))
-        frame_size = (frame.shape[1], frame.shape[0])
-        placed = place(np.dstack([weights, alike]), face.crop, frame_size)
-        if placed is None:
+    def _paste(
+        self, frames: Sequence[Pixels], faces: Sequence[FaceJob], painted: Sequence[Pixels] | None
+    ) -> None:
+        """Put one face into each frame, in place."""
+        raster, frame_size = self.raster, (frames[0].shape[1], frames[0].shape[0])
+        targets = [
+            (box, face, place)
+            for place, face in enumerate(faces)
+            if (box := placed_box(face.crop, frame_size)) is not None
+        ]
+        if not targets:
             return
-        region = frame[placed.rows, placed.columns]
-        patch = cast(Placed, place(face.patch, face.crop, frame_size)).pixels
-        weights, alike = np.split(np.asarray(placed.pixels), 2, axis=2)
-        patch = patch + self.color_match * _color_shift(region, patch, alike)
-        reach = blend_into(region, patch, np.ascontiguousarray(weights[..., 0]), placed.coverage)
-        if painted is not None:
-            place_in = painted[placed.rows, placed.columns]
-            np.maximum(place_in, reach, out=place_in)
+        boxes, faces, places = zip(*targets, strict=True)
+        sizes = [(right - left, bottom - top) for left, top, right, bottom in boxes]
+        matrices = [matrix_into(box, face.crop) for box, face in zip(boxes, faces, strict=True)]
+        regions = raster.regions([frames[place] for place in places], boxes)
+        shape = (regions.shape[2], regions.shape[1])
+        weights = raster.warp(self._weights(faces), matrices, shape)
+        patches = raster.warp(raster.stack([face.patch for face in faces]), matrices, shape)
+        coverage = raster.coverage(faces[0].crop.size, matrices, shape)
+        alike = raster.filled(weights[..., 1], sizes, 0.0)
+        shift = _color_shift(raster.to_floats(regions), patches, alike[..., None])
+        edited, reach = blend_into(
+            regions,
+            patches + self.color_match * shift,
+            raster.contiguous(weights[..., 0]),
+            coverage,
+            sizes,
+            raster,
+        )
+        for number, ((left, top, right, bottom), place) in enumerate(zip(boxes, places, strict=True)):
+            window, own = np.s_[top:bottom, left:right], np.s_[: bottom - top, : right - left]
+            frames[place][window] = edited[number][own]
+            if painted is not None:
+                painted[place][window] = raster.maximum(painted[place][window], reach[number][own])
+
+    def _weights(self, faces: Sequence[FaceJob]) -> Pixels:
+        """[N, S, S, 2] in the crops: how far the new face counts, and where it shows what the frame shows."""
+        masks = self.raster.stack([face.mask for face in faces])
+        height = masks.shape[1]
+        takeover, alike = (self.raster.constant(_rise(height, rows)) for rows in (_TAKEOVER, _ALIKE))
+        weights = masks if self.whole_face else masks * takeover
+        return self.raster.stack([weights, masks * alike * (1.0 - takeover)], axis=3)
 
 
-def _color_shift(region: AnyImage, patch: AnyImage, weights: AnyImage) -> AnyImage:
-    """[3] weighted mean of region - patch, bounded."""
-    total = float(weights.sum())
-    if total < 1.0:
-        return np.zeros(3, np.float32)
-    difference = region.astype(np.float32) / 255.0 - patch
-    return np.clip((difference * weights).sum(axis=(0, 1)) / total, -_MAX_SHIFT, _MAX_SHIFT)
+def _color_shift(regions: Pixels, patches: Pixels, weights: Pixels) -> Pixels:
+    """[N, 1, 1, 3] weighted mean of region - patch, bounded; 0 where hardly anything can be compared."""
+    total = weights.sum(axis=(1, 2, 3))[:, None]
+    shift = ((regions - patches) * weights).sum(axis=(1, 2)) / total.clip(1.0, None)
+    return ((total >= 1.0) * shift.clip(-_MAX_SHIFT, _MAX_SHIFT))[:, None, None]
 
 
 def _rise(height: int, rows: tuple[float, float]) -> AnyImage:

@@ -58,7 +58,9 @@ class Enhancer:
     def _shared_codes(self, faces: Sequence[FaceJob], identity: torch.Tensor) -> list[torch.Tensor]:
         """The mean code of each face's person when the frame comes, [style_size] each."""
         due = [place for place, face in enumerate(faces) if self._person(face).wants(face.index, self.every)]
-        fresh = dict(zip(due, self.encode(identity[due]) if due else (), strict=True))
+        fresh = dict(
+            zip(due, self.encode(torch.stack([identity[place] for place in due])) if due else (), strict=True)
+        )
         codes = []
         for place, face in enumerate(faces):
             person = self._person(face)

@@ -10,18 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
-from videoretalking.core.arrays import AnyImage
+from videoretalking.core.arrays import Floats64
 from videoretalking.core.constants import RESTORER_SIZE
-from videoretalking.faces.align import enhancer_crop, extract
-from videoretalking.faces.masks import eye_distance, face_polygon_mask, mouth_polygon_mask, soften
+from videoretalking.faces.align import enhancer_crop
+from videoretalking.faces.masks import (
+    FACE_SOFTNESS,
+    MOUTH_SOFTNESS,
+    eye_distance,
+    face_outline,
+    mouth_outline,
+)
 from videoretalking.faces.types import Crop
 from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.engine import Runner
-from videoretalking.pipeline.jobs import FaceJob, to_tensor
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import Pixels, Raster
 from videoretalking.pipeline.stages.blend import fade_window
 
 # What the published code pastes back, and what it hands to the restorer of the teeth.
@@ -36,15 +42,15 @@ _SOFTNESS = 0.05  # blur of a parsed mask's edge in eye distances
 
 @dataclass(frozen=True)
 class FaceMasks:
-    """Weights of one produced face's pixels, in its crop.
+    """Weights of the pixels of produced faces, in their crops.
 
     Attributes:
-        face: [S, S] float32 in [0, 1], the face with its chin, without hair, ears and neck.
-        mouth: [S, S] likewise, the mouth with its lips.
+        face: [N, S, S] float32 in [0, 1], the faces with their chins, without hair, ears and neck.
+        mouth: [N, S, S] likewise, the mouths with their lips.
     """
 
-    face: AnyImage
-    mouth: AnyImage
+    face: Pixels
+    mouth: Pixels
 
 
 class FaceMasker:
@@ -52,29 +58,45 @@ class FaceMasker:
 
     Args:
         parser: a parsing network; None draws polygons around the tracked landmarks.
+        raster: for the pixel work.
     """
 
-    def __init__(self, parser: Runner[BiSeNet | ParseNet] | None) -> None:
+    def __init__(self, parser: Runner[BiSeNet | ParseNet] | None, raster: Raster) -> None:
+        self.raster = raster
         self.parser = parser.using(partial(class_shares, parser.network)) if parser else None
 
-    def __call__(self, faces: Sequence[FaceJob], patches: Sequence[AnyImage]) -> list[FaceMasks]:
+    def __call__(self, faces: Sequence[FaceJob], patches: Pixels) -> FaceMasks:
         """Segment.
 
         Args:
             faces: where the patches belong.
-            patches: the new faces, [S, S, 3] float32 RGB in [0, 1].
+            patches: [N, S, S, 3] float32 RGB in [0, 1], the new faces.
         """
+        points = [face.crop.to_crop(face.landmarks) for face in faces]
         if self.parser is None:
-            return [_polygons(face) for face in faces]
+            return self._polygons(points, faces[0].crop.size)
         crops = [enhancer_crop(face.landmarks, RESTORER_SIZE) for face in faces]
-        scenes = [
-            np.rint(scene(*item) * 255.0).astype(np.uint8) for item in zip(faces, patches, crops, strict=True)
-        ]
-        shares = self.parser(to_tensor(scenes, self.parser.device)).cpu().numpy()
-        return [
-            FaceMasks(*(_to_face_crop(face, crop, share) for share in pair))
-            for face, crop, pair in zip(faces, crops, shares, strict=True)
-        ]
+        scenes = (scene(faces, patches, crops, self.raster) * 255.0).round() / 255.0
+        shares = self.parser(self.raster.tensor(scenes))
+        views = [face.crop.after(crop) for face, crop in zip(faces, crops, strict=True)]
+        softness = [_SOFTNESS * eye_distance(corners) for corners in points]
+        return FaceMasks(
+            *(
+                self.raster.soften(self.raster.view(self.raster.pixels(share), views, edge=False), softness)
+                for share in shares.unbind(1)
+            )
+        )
+
+    def _polygons(self, points: Sequence[Floats64], size: tuple[int, int]) -> FaceMasks:
+        units = [eye_distance(corners) for corners in points]
+        return FaceMasks(
+            *(
+                self.raster.polygons(
+                    [outline(corners) for corners in points], size, [softness * unit for unit in units]
+                )
+                for outline, softness in ((face_outline, FACE_SOFTNESS), (mouth_outline, MOUTH_SOFTNESS))
+            )
+        )
 
 
 def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor) -> torch.Tensor:
@@ -92,23 +114,10 @@ def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor) -> torch.Ten
     return torch.stack([shares[:, numbers].sum(dim=1) for numbers in chosen], dim=1)
 
 
-def scene(face: FaceJob, patch: AnyImage, crop: Crop) -> AnyImage:
-    """A view of the frame with the new face in it: [S, S, 3] float32 RGB in [0, 1] of the size of ``crop``."""
-    view = crop.after(face.crop)
-    weight = extract(fade_window(*face.crop.size, _FADE), view, edge=False)[..., None]
-    around = extract(face.frame, crop).astype(np.float32) / 255.0
-    return np.asarray(around + weight * (extract(patch, view) - around))
-
-
-def _polygons(face: FaceJob) -> FaceMasks:
-    points, size = _points(face), face.crop.size
-    return FaceMasks(face_polygon_mask(points, size), mouth_polygon_mask(points, size))
-
-
-def _to_face_crop(face: FaceJob, crop: Crop, mask: AnyImage) -> AnyImage:
-    in_crop = extract(mask, face.crop.after(crop), edge=False)
-    return soften(in_crop, _SOFTNESS * eye_distance(_points(face)))
-
-
-def _points(face: FaceJob) -> AnyImage:
-    return face.crop.to_crop(face.landmarks)
+def scene(faces: Sequence[FaceJob], patches: Pixels, crops: Sequence[Crop], raster: Raster) -> Pixels:
+    """Views of frames with new faces in them: [N, S, S, 3] float32 RGB in [0, 1] of the size of the crops."""
+    views = [crop.after(face.crop) for face, crop in zip(faces, crops, strict=True)]
+    window = raster.constant(fade_window(*faces[0].crop.size, _FADE))
+    weights = raster.view([window] * len(faces), views, edge=False)[..., None]
+    around = raster.cut([face.frame for face in faces], crops)
+    return around + weights * (raster.view(patches, views) - around)

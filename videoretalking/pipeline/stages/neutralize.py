@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from videoretalking.core.arrays import AnyImage, Floats32
+from videoretalking.core.arrays import Floats32
 from videoretalking.core.coefficients import (
     MOTION_EXPRESSION,
     MOTION_SCALE,
@@ -20,12 +20,13 @@ from videoretalking.core.coefficients import (
     motion_window,
 )
 from videoretalking.core.constants import DNET_SIZE
-from videoretalking.faces.align import anchor_crop, extract
-from videoretalking.faces.masks import mouth_polygon_mask, soften
+from videoretalking.faces.align import anchor_crop
+from videoretalking.faces.masks import MOUTH_SOFTNESS, eye_distance, mouth_outline
 from videoretalking.faces.reconstruct import rows_in_view
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.pipeline.engine import Runner
-from videoretalking.pipeline.jobs import FaceJob, to_images, to_tensor
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import Pixels, Raster
 from videoretalking.pipeline.stages.blend import fade_window
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
@@ -89,25 +90,26 @@ class Neutralizer:
     Args:
         dnet: D-Net.
         windows: coefficient windows of each face track.
+        raster: for the pixel work.
     """
 
-    def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows]) -> None:
+    def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster) -> None:
         self.dnet = dnet
         self.windows = windows
-        self._sources: dict[
-            tuple[int, int], AnyImage
-        ] = {}  # (track, first frame) -> D-Net's source in one-shot mode
-        self._last: dict[tuple[int, int], AnyImage] = {}  # (track, frame) -> reference, of the call before
+        self.raster = raster
+        # (track, first frame) -> D-Net's source in one-shot mode
+        self._sources: dict[tuple[int, int], Pixels] = {}
+        self._last: dict[tuple[int, int], Pixels] = {}  # (track, frame) -> reference, of the call before
 
-    def __call__(self, faces: Sequence[FaceJob], originals: Sequence[AnyImage]) -> list[AnyImage]:
+    def __call__(self, faces: Sequence[FaceJob], originals: Pixels) -> Pixels:
         """Reference crops.
 
         Args:
             faces: the faces.
-            originals: their crops, [S, S, 3] uint8.
+            originals: [N, S, S, 3] float32 in [0, 1], their crops.
 
         Returns:
-            [S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
+            [N, S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
         """
         new = {(face.track, face.index): place for place, face in enumerate(faces)}
         for key in new.keys() & self._last.keys():
@@ -120,49 +122,52 @@ class Neutralizer:
         }
         references = [known[face.track, face.index] for face in faces]
         self._last = {(face.track, face.index): image for face, image in zip(faces, references, strict=True)}
-        return references
+        return self.raster.stack(references)
 
-    def _references(self, faces: Sequence[FaceJob], originals: Sequence[AnyImage]) -> list[AnyImage]:
+    def _references(self, faces: Sequence[FaceJob], originals: Sequence[Pixels]) -> Sequence[Pixels]:
         if not faces:
             return []
         crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
-        sources = [self._source(face, crop) for face, crop in zip(faces, crops, strict=True)]
         windows = np.stack(
             [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
         )
-        edited = self.dnet(to_tensor(sources, self.dnet.device), torch.from_numpy(windows))
-        images = to_images(edited.clamp(0.0, 1.0))
-        return [
-            _insert(image, crop, face, original)
-            for image, crop, face, original in zip(images, crops, faces, originals, strict=True)
-        ]
+        sources = self.raster.tensor(self._cut_sources(faces, crops))
+        edited = self.dnet(sources, torch.from_numpy(windows)).clamp(0.0, 1.0)
+        return self._insert(self.raster.pixels(edited), crops, faces, self.raster.stack(originals))
 
-    def _source(self, face: FaceJob, crop: Crop) -> AnyImage:
-        """The image to warp: the frame's own face, or in one-shot mode the first of its stretch."""
-        if not self.windows[face.track].one_shot:
-            return extract(face.frame, crop)
-        key = (face.track, face.stretch)
-        if key not in self._sources:
-            self._sources[key] = extract(face.frame, crop)
-        return self._sources[key]
+    def _cut_sources(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> Pixels:
+        """The images to warp: each frame's own face, or in one-shot mode the first of its stretch."""
+        if not any(windows.one_shot for windows in self.windows):
+            return self.raster.cut([face.frame for face in faces], crops)
+        for face, crop in zip(faces, crops, strict=True):
+            key = (face.track, face.stretch)
+            if key not in self._sources:
+                self._sources[key] = self.raster.cut([face.frame], [crop])[0]
+        return self.raster.stack([self._sources[face.track, face.stretch] for face in faces])
 
+    def _insert(
+        self, images: Pixels, sources: Sequence[Crop], faces: Sequence[FaceJob], originals: Pixels
+    ) -> Pixels:
+        """Put D-Net's images into L-Net's crops of the same frames, in the frames' colors, faded at the border.
 
-def _insert(image: AnyImage, source: Crop, face: FaceJob, original: AnyImage) -> AnyImage:
-    """Put D-Net's image into L-Net's crop of the same frame, in the frame's colors, faded at its border.
-
-    Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the
-    border of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth, which
-    must not leak.
-    """
-    target = face.crop
-    view = target.after(source)
-    weight = extract(fade_window(*source.size, _FADE), view, edge=False)
-    frame = original.astype(np.float32) / 255.0
-    inserted = extract(image, view)
-    blur = _COLOR_BLUR * max(target.size)
-    seen = weight * (
-        1.0 - mouth_polygon_mask(target.to_crop(face.landmarks), target.size, grow=_MOUTH_MARGIN)
-    )
-    drift = soften(seen[..., None] * (frame - inserted), blur) / (soften(seen, blur)[..., None] + _LEAST_SEEN)
-    inserted = np.clip(inserted + drift, 0.0, 1.0)
-    return weight[..., None] * inserted + (1.0 - weight[..., None]) * frame
+        Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the
+        border of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth,
+        which must not leak.
+        """
+        raster, size, count = self.raster, faces[0].crop.size, len(faces)
+        views = [face.crop.after(source) for face, source in zip(faces, sources, strict=True)]
+        window = raster.constant(fade_window(*sources[0].size, _FADE))
+        weights = raster.view([window] * count, views, edge=False)
+        inserted = raster.view(images, views)
+        points = [face.crop.to_crop(face.landmarks) for face in faces]
+        mouths = raster.polygons(
+            [mouth_outline(lips, _MOUTH_MARGIN) for lips in points],
+            size,
+            [MOUTH_SOFTNESS * eye_distance(lips) for lips in points],
+        )
+        blurs = [_COLOR_BLUR * max(size)] * count
+        seen = weights * (1.0 - mouths)
+        drift = raster.soften(seen[..., None] * (originals - inserted), blurs)
+        drift = drift / (raster.soften(seen, blurs)[..., None] + _LEAST_SEEN)
+        inserted = (inserted + drift).clip(0.0, 1.0)
+        return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals

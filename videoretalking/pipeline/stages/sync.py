@@ -9,7 +9,7 @@ from torch import nn
 
 from videoretalking.core.constants import SYNC_FRAMES, TRAIN_FPS
 from videoretalking.models.lipsync_expert import stack_lower_half
-from videoretalking.pipeline.engine import Runner
+from videoretalking.pipeline.engine import Runner, fetch
 from videoretalking.pipeline.jobs import FaceJob
 
 _STEP_TOLERANCE = 0.25  # of a frame at 25 a second, the rate that the expert was trained at
@@ -50,7 +50,7 @@ class SyncScorer:
             return
         lips = stack_lower_half(torch.stack(clips))
         cosines = self.cosine(torch.stack(windows)[:, None], lips)
-        for face, cosine in zip(scored, cosines.tolist(), strict=True):
+        for face, cosine in zip(scored, fetch(cosines), strict=True):
             face.sync = cosine
 
     def _cosine(self, audio: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:

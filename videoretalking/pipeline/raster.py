@@ -1,0 +1,247 @@
+"""Pixel work of pass 2, so that the stages say what is done and not with which library.
+
+A stage handles a batch of images at once, [N, H, W, C] or [N, H, W], as NumPy arrays or as tensors: indexing,
+arithmetic, ``clip``, ``round`` and ``sum(axis=...)`` are spelled alike for both, and what is not stands here.
+:class:`ArrayRaster` works with OpenCV on the CPU. :class:`~videoretalking.pipeline.raster_torch.TensorRaster` does
+the same on the device of the networks, where a frame then stays from the decoder to the encoder.
+"""
+
+# ruff: noqa: D102 - the base class says what each operation does
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import torch
+
+from videoretalking.core.arrays import AnyImage, Floats64, Image8
+from videoretalking.faces.align import coverage_of, warp
+from videoretalking.faces.masks import polygon_mask, soften
+from videoretalking.faces.types import Crop
+from videoretalking.media.color import Layout, rgb_to_planes
+
+Pixels: TypeAlias = Any  # a NumPy array or a tensor
+Size: TypeAlias = tuple[int, int]  # width, height
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+class Raster(ABC):
+    """Operations on batches of images; see the module.
+
+    Attributes:
+        device: where the networks run.
+        in_batches: whether frames of a chunk are composited together, in the thread of the networks.
+    """
+
+    in_batches = False
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    # ------------------------------------------------------------------------- to and from frames and networks
+
+    @abstractmethod
+    def upload(self, frame: Image8) -> Pixels:
+        """A decoded frame, [H, W, 3] uint8, where the pixel work is done; from any thread."""
+
+    @abstractmethod
+    def receive(self, frames: Sequence[Pixels]) -> None:
+        """Make sure that uploaded frames are there before what follows in this thread reads them."""
+
+    @abstractmethod
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        """Begin to bring a finished frame back; the function waits for it, in any thread.
+
+        Args:
+            frame: [H, W, 3] uint8.
+            layout: of the planes that are wanted instead (:func:`media.color.rgb_to_planes`).
+        """
+
+    @abstractmethod
+    def pixels(self, batch: torch.Tensor) -> Pixels:
+        """[N, C, H, W] or [N, H, W] of a network -> [N, H, W, C] or [N, H, W], float32."""
+
+    @abstractmethod
+    def tensor(self, images: Pixels) -> torch.Tensor:
+        """[N, H, W, C] float32 -> [N, C, H, W] on the device of the networks."""
+
+    # ----------------------------------------------------------------------------------------------- making
+
+    @abstractmethod
+    def stack(self, images: Sequence[Pixels], axis: int = 0) -> Pixels:
+        """Join images along a new axis."""
+
+    @abstractmethod
+    def copy(self, image: Pixels) -> Pixels:
+        """An image that may be changed."""
+
+    @abstractmethod
+    def contiguous(self, images: Pixels) -> Pixels:
+        """The same in one piece of memory."""
+
+    @abstractmethod
+    def constant(self, values: AnyImage) -> Pixels:
+        """Numbers as they are."""
+
+    @abstractmethod
+    def zeros(self, height: int, width: int) -> Pixels:
+        """[height, width] float32."""
+
+    @abstractmethod
+    def polygons(self, outlines: Sequence[Floats64], size: Size, softness: Sequence[float]) -> Pixels:
+        """One :func:`faces.masks.polygon_mask` for each outline, [N, height, width]."""
+
+    # -------------------------------------------------------------------------------------------- operations
+
+    @abstractmethod
+    def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
+        """The crops of uint8 frames, which may be of one size only: [N, h, w, 3] float32 in [0, 1]."""
+
+    @abstractmethod
+    def warp(self, images: Pixels, matrices: Sequence[Floats64], size: Size, edge: bool = True) -> Pixels:
+        """:func:`faces.align.warp` of float32 images, each under a map of its own."""
+
+    def view(self, images: Pixels, crops: Sequence[Crop], edge: bool = True) -> Pixels:
+        """:func:`faces.align.extract` of float32 images, each through a crop of its own, all of one size."""
+        return self.warp(images, [crop.matrix for crop in crops], crops[0].size, edge)
+
+    @abstractmethod
+    def coverage(self, patch_size: Size, matrices: Sequence[Floats64], size: Size) -> Pixels:
+        """:func:`faces.align.coverage_of` for each map: [N, height, width]."""
+
+    @abstractmethod
+    def regions(self, frames: Sequence[Pixels], boxes: Sequence[Box]) -> Pixels:
+        """Parts of uint8 frames, [N, H, W, 3]; where they differ in size, the smaller ones are filled up.
+
+        Each stands at the upper left; what follows knows by ``sizes``, (width, height) each, how far it reaches.
+        Arrays take one at a time, or several of one size.
+        """
+
+    @abstractmethod
+    def filled(self, images: Pixels, sizes: Sequence[Size], value: float) -> Pixels:
+        """[N, H, W] with ``value`` where an image was filled up."""
+
+    @abstractmethod
+    def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
+        """:func:`faces.masks.soften` of each image."""
+
+    @abstractmethod
+    def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
+        """The next level of a Gaussian pyramid, half the size rounded up (``cv2.pyrDown``)."""
+
+    @abstractmethod
+    def expand(self, images: Pixels, shape: tuple[int, int], sizes: Sequence[Size]) -> Pixels:
+        """The way back to a level of (height, width), whose images reach as far as ``sizes`` (``cv2.pyrUp``)."""
+
+    @abstractmethod
+    def distance(self, inside: Pixels, limit: float) -> Pixels:
+        """[N, H, W] pixels from each place where ``inside`` holds to the nearest where it does not.
+
+        Values beyond ``limit`` need not be exact, but lie beyond it too.
+        """
+
+    @abstractmethod
+    def maximum(self, images: Pixels, others: Pixels) -> Pixels:
+        """The larger of two numbers each."""
+
+    @abstractmethod
+    def cos(self, angles: Pixels) -> Pixels:
+        """The cosine of each number."""
+
+    @abstractmethod
+    def to_floats(self, images: Pixels) -> Pixels:
+        """uint8 -> float32 in [0, 1]."""
+
+    @abstractmethod
+    def to_bytes(self, images: Pixels) -> Pixels:
+        """float32 in [0, 1] and beyond -> uint8, rounded."""
+
+
+class ArrayRaster(Raster):
+    """On the CPU by OpenCV, image for image."""
+
+    def upload(self, frame: Image8) -> Pixels:
+        return frame
+
+    def receive(self, frames: Sequence[Pixels]) -> None:
+        pass
+
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        return lambda: frame if layout is None else rgb_to_planes(frame, *layout)
+
+    def pixels(self, batch: torch.Tensor) -> Pixels:
+        channels_last = batch.permute(0, 2, 3, 1) if batch.dim() == 4 else batch
+        return channels_last.contiguous().cpu().float().numpy()
+
+    def tensor(self, images: Pixels) -> torch.Tensor:
+        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+
+    def stack(self, images: Sequence[Pixels], axis: int = 0) -> Pixels:
+        return np.stack(images, axis)
+
+    def copy(self, image: Pixels) -> Pixels:
+        return image.copy()
+
+    def contiguous(self, images: Pixels) -> Pixels:
+        return np.ascontiguousarray(images)
+
+    def constant(self, values: AnyImage) -> Pixels:
+        return values
+
+    def zeros(self, height: int, width: int) -> Pixels:
+        return np.zeros((height, width), dtype=np.float32)
+
+    def polygons(self, outlines: Sequence[Floats64], size: Size, softness: Sequence[float]) -> Pixels:
+        return np.stack(
+            [polygon_mask(outline, size, blur) for outline, blur in zip(outlines, softness, strict=True)]
+        )
+
+    def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
+        return self.to_floats(self.view(frames, crops))
+
+    def warp(self, images: Pixels, matrices: Sequence[Floats64], size: Size, edge: bool = True) -> Pixels:
+        return np.stack(
+            [warp(image, matrix, size, edge) for image, matrix in zip(images, matrices, strict=True)]
+        )
+
+    def coverage(self, patch_size: Size, matrices: Sequence[Floats64], size: Size) -> Pixels:
+        return np.stack([coverage_of(patch_size, matrix, size) for matrix in matrices])
+
+    def regions(self, frames: Sequence[Pixels], boxes: Sequence[Box]) -> Pixels:
+        return np.stack(
+            [
+                frame[top:bottom, left:right]
+                for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)
+            ]
+        )
+
+    def filled(self, images: Pixels, sizes: Sequence[Size], value: float) -> Pixels:
+        return images
+
+    def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
+        return np.stack([soften(*item).reshape(item[0].shape) for item in zip(images, softness, strict=True)])
+
+    def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
+        return np.stack([cv2.pyrDown(image) for image in images])
+
+    def expand(self, images: Pixels, shape: tuple[int, int], sizes: Sequence[Size]) -> Pixels:
+        return np.stack([cv2.pyrUp(image, dstsize=shape[::-1]) for image in images])
+
+    def distance(self, inside: Pixels, limit: float) -> Pixels:
+        return np.stack([cv2.distanceTransform(item.astype(np.uint8), cv2.DIST_L2, 5) for item in inside])
+
+    def maximum(self, images: Pixels, others: Pixels) -> Pixels:
+        return np.maximum(images, others)
+
+    def cos(self, angles: Pixels) -> Pixels:
+        return np.cos(angles)
+
+    def to_floats(self, images: Pixels) -> Pixels:
+        return images.astype(np.float32) / 255.0
+
+    def to_bytes(self, images: Pixels) -> Pixels:
+        return np.clip(np.rint(images * 255.0), 0.0, 255.0).astype(np.uint8)

@@ -1,0 +1,360 @@
+"""Pixel work of pass 2 as tensor operations, for frames that stay on the device of the networks.
+
+Same geometry as OpenCV: pixel centers at integers, positions rounded to 1/32 pixel, pixel areas where an image
+shrinks, the same kernels and borders. What is separable (reduction, blur, pyramids) is two matrix products, whose
+matrices hold the border too. ``tests/pipeline/test_raster.py`` holds both against each other.
+
+Nothing here waits for the device: what comes from the CPU goes through page-locked memory, and no value is read
+back.
+"""
+
+# ruff: noqa: D102 - the base class says what each operation does
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Ints64
+from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
+from videoretalking.faces.masks import draw_polygon
+from videoretalking.faces.types import Crop
+from videoretalking.media.color import Layout
+from videoretalking.media.color_torch import tensor_to_planes
+from videoretalking.pipeline.engine import to_device
+from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
+
+_Matrix = Callable[[int], Floats32]
+
+FORCE_VARIABLE = "VIDEORETALKING_RASTER"  # "torch" takes these operations on the CPU too, for tests
+
+# cv2.warpAffine: steps of a source position in its integer arithmetic, and those that it interpolates between.
+_POSITION_BITS, _FRACTION_BITS = 10, 5
+_HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
+_LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
+_BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
+_PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
+_GRID = 32  # sizes of batches of regions are multiples, so that a moving face brings few of them
+
+
+class TensorRaster(Raster):
+    """On the device of the networks, a batch at a time.
+
+    On CUDA a frame goes up and comes down on streams of their own, beside the networks.
+
+    Args:
+        device: where.
+    """
+
+    in_batches = True
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._up = self._down = None
+        if device.type == "cuda":
+            self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
+
+    def upload(self, frame: Image8) -> Pixels:
+        if self._up is None:
+            return torch.from_numpy(frame).to(self.device)
+        with torch.cuda.stream(self._up):
+            return to_device(torch.from_numpy(frame), self.device)
+
+    def receive(self, frames: Sequence[Pixels]) -> None:
+        if self._up is None:
+            return
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._up)
+        for frame in frames:
+            frame.record_stream(current)
+
+    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
+        frame = frame.contiguous() if layout is None else tensor_to_planes(frame, *layout)
+        if self._down is None:
+            return lambda: frame.cpu().numpy()
+        self._down.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._down):
+            host = torch.empty(frame.shape, dtype=frame.dtype, pin_memory=True)
+            host.copy_(frame, non_blocking=True)
+            frame.record_stream(self._down)
+            # threads that wait for it leave their core to the encoder
+            arrived = self._down.record_event(torch.cuda.Event(blocking=True))
+
+        def wait() -> Image8:
+            arrived.synchronize()
+            return host.numpy().copy()  # page-locked memory is scarce, and the caller may keep its frames
+
+        return wait
+
+    def pixels(self, batch: torch.Tensor) -> Pixels:
+        return batch.permute(0, 2, 3, 1) if batch.dim() == 4 else batch
+
+    def tensor(self, images: Pixels) -> torch.Tensor:
+        return images.permute(0, 3, 1, 2)
+
+    def stack(self, images: Sequence[Pixels], axis: int = 0) -> Pixels:
+        return torch.stack(list(images), axis)
+
+    def copy(self, image: Pixels) -> Pixels:
+        return image.clone()
+
+    def contiguous(self, images: Pixels) -> Pixels:
+        return images.contiguous()
+
+    def constant(self, values: AnyImage) -> Pixels:
+        return to_device(torch.from_numpy(np.ascontiguousarray(values)), self.device)
+
+    def zeros(self, height: int, width: int) -> Pixels:
+        return torch.zeros(height, width, device=self.device)
+
+    def polygons(self, outlines: Sequence[Floats64], size: Size, softness: Sequence[float]) -> Pixels:
+        hard = np.stack([draw_polygon(outline, size) for outline in outlines])
+        return self.soften(self.constant(hard).float() / 255.0, softness)
+
+    def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
+        return self.warp(frames, [crop.matrix for crop in crops], crops[0].size) / 255.0
+
+    def warp(
+        self,
+        images: Pixels | Sequence[Pixels],
+        matrices: Sequence[Floats64],
+        size: Size,
+        edge: bool = True,
+        shrinks: bool = True,
+    ) -> Pixels:
+        height, width = images[0].shape[:2]
+        parts = [_part(matrix, size, (width, height), shrinks) for matrix in matrices]
+        boxes = _one_size([part.box for part in parts], (width, height))
+        cut = torch.stack([image[t:b, x:r] for image, (x, t, r, b) in zip(images, boxes, strict=True)])
+        flat = cut.dim() == 3
+        batch = (cut[..., None] if flat else cut).permute(0, 3, 1, 2).float()
+        offsets = np.array([part.box[:2] for part in parts]) - np.array([box[:2] for box in boxes])
+        spans = np.array([part.box[2:] for part in parts]) - np.array([part.box[:2] for part in parts])
+        sizes = np.array([part.size for part in parts])
+        if (sizes != spans).any():
+            across, down = (
+                self._areas(spans[:, k], sizes[:, k], offsets[:, k], batch.shape[3 - k]) for k in (0, 1)
+            )
+            batch = _separable(batch, down, across)
+            offsets = np.zeros_like(offsets)
+        grid = self._grid(parts, size, offsets, edge, (batch.shape[3], batch.shape[2]))
+        sampled = F.grid_sample(
+            batch, grid, padding_mode="border" if edge else "zeros", align_corners=False
+        ).permute(0, 2, 3, 1)
+        return sampled[..., 0] if flat else sampled
+
+    def coverage(self, patch_size: Size, matrices: Sequence[Floats64], size: Size) -> Pixels:
+        ones = torch.ones(patch_size[::-1], device=self.device).expand(len(matrices), -1, -1)
+        return self.warp(ones, matrices, size, edge=False, shrinks=False)
+
+    def regions(self, frames: Sequence[Pixels], boxes: Sequence[Box]) -> Pixels:
+        width, height = (_GRID * max(-(-(box[k + 2] - box[k]) // _GRID) for box in boxes) for k in (0, 1))
+        parts = [
+            F.pad(frame[top:bottom, left:right], (0, 0, 0, width - right + left, 0, height - bottom + top))
+            for frame, (left, top, right, bottom) in zip(frames, boxes, strict=True)
+        ]
+        return torch.stack(parts)
+
+    def filled(self, images: Pixels, sizes: Sequence[Size], value: float) -> Pixels:
+        width, height = self.constant(np.array(sizes, dtype=np.int32).T)[:, :, None]
+        rows, columns = (torch.arange(length, device=self.device) for length in images.shape[1:3])
+        inside = (rows < height)[:, :, None] & (columns < width)[:, None, :]
+        return torch.where(inside, images, value)
+
+    def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
+        flat = images.dim() == 3
+        batch = (images[..., None] if flat else images).permute(0, 3, 1, 2)
+        down, across = (self._blurs(softness, length) for length in batch.shape[2:])
+        soft = _separable(batch, down, across).permute(0, 2, 3, 1)
+        return soft[..., 0] if flat else soft
+
+    def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
+        height, width = ((length + 1) // 2 for length in images.shape[1:3])
+        return self._resample(images, _reduction, (height, width), sizes)
+
+    def expand(self, images: Pixels, shape: tuple[int, int], sizes: Sequence[Size]) -> Pixels:
+        return self._resample(images, _expansion, shape, sizes)
+
+    def distance(self, inside: Pixels, limit: float) -> Pixels:
+        # Euclidean, where OpenCV's mask of 5 x 5 pixels is up to 2 % off: along the rows first, then across
+        reach = int(np.ceil(limit)) + 1
+        along = torch.minimum(_since_hole(inside), _since_hole(inside.flip(2)).flip(2))
+        square = along.clamp(max=reach).square()
+        padded = F.pad(square, (0, 0, reach, reach), value=float(reach**2))
+        height = inside.shape[1]
+        nearest = square
+        for step in range(-reach, reach + 1):
+            nearest = torch.minimum(nearest, padded[:, reach + step : reach + step + height] + float(step**2))
+        return nearest.sqrt()
+
+    def maximum(self, images: Pixels, others: Pixels) -> Pixels:
+        return torch.maximum(images, others)
+
+    def cos(self, angles: Pixels) -> Pixels:
+        return torch.cos(angles)
+
+    def to_floats(self, images: Pixels) -> Pixels:
+        return images.float() / 255.0
+
+    def to_bytes(self, images: Pixels) -> Pixels:
+        return (images * 255.0).round().clamp(0.0, 255.0).to(torch.uint8)
+
+    def _areas(self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int) -> torch.Tensor:
+        """[N, max(counts), length] means over pixel areas, as ``cv2.INTER_AREA`` takes them along one axis.
+
+        Args:
+            spans: [N] pixels that are reduced.
+            counts: [N] pixels that they become; rows beyond stay 0.
+            offsets: [N] where they begin among the ``length``.
+            length: of the axis.
+        """
+        numbers = self.constant(np.stack([spans, spans / counts, offsets], axis=1).astype(np.float32))
+        span, step, offset = numbers[:, :, None, None].unbind(1)
+        first = torch.arange(int(counts.max()), device=self.device)[:, None] * step
+        last = torch.minimum(first + step, span)
+        pixel = torch.arange(length, device=self.device) - offset
+        overlap = torch.minimum(pixel + 1.0, last) - torch.maximum(pixel, first)
+        return overlap.clamp(min=0.0) / (last - first).clamp(min=_LEAST_AREA)
+
+    def _grid(
+        self,
+        parts: Sequence[ReducedPart],
+        size: Size,
+        offsets: Ints64,
+        edge: bool,
+        source_size: Size,
+    ) -> torch.Tensor:
+        """[N, h, w, 2] where ``grid_sample`` looks, rounded as ``cv2.warpAffine`` rounds."""
+        inverses = np.stack([Crop(part.matrix, size).inverse for part in parts]) * 2.0**_POSITION_BITS
+        across = np.rint(inverses[:, :, :1] * np.arange(size[0]))
+        down = np.rint(inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:])
+        steps = self.constant(np.concatenate([across, down + _HALF_STEP], axis=2).astype(np.int32))
+        across_steps, down_steps = steps.split(size, dim=2)
+        places = (across_steps[:, :, None, :] + down_steps[:, :, :, None]) >> (
+            _POSITION_BITS - _FRACTION_BITS
+        )
+        positions = places.float() / 2.0**_FRACTION_BITS
+        limits = np.array([part.size for part in parts]) - 1
+        numbers = self.constant(np.stack([limits, offsets], axis=1).astype(np.float32))[..., None, None]
+        if edge:
+            positions = torch.minimum(positions.clamp(min=0.0), numbers[:, 0])
+        extent = self.constant(np.array(source_size, dtype=np.float32))
+        return ((positions + numbers[:, 1]).permute(0, 2, 3, 1) * 2.0 + 1.0) / extent - 1.0
+
+    def _blurs(self, softness: Sequence[float], length: int) -> torch.Tensor:
+        """[N, length, length] Gaussian blurs along one axis that repeats its border."""
+        kernels = self.constant(_gaussians(softness))
+        reach = kernels.shape[1] // 2
+        taps = (
+            torch.arange(-reach, reach + 1, device=self.device)
+            + torch.arange(length, device=self.device)[:, None]
+        )
+        blurs = torch.zeros(len(kernels), length, length, device=self.device)
+        taps = taps.clamp(0, length - 1).expand(len(kernels), -1, -1)
+        return blurs.scatter_add_(2, taps, kernels[:, None].expand(-1, length, -1))
+
+    def _resample(
+        self, images: Pixels, matrix: _Matrix, shape: tuple[int, int], sizes: Sequence[Size]
+    ) -> Pixels:
+        flat = images.dim() == 3
+        batch = (images[..., None] if flat else images).permute(0, 3, 1, 2)
+        down, across = (
+            torch.stack(
+                [_on_device(matrix, size[1 - k], shape[k], batch.shape[2 + k], self.device) for size in sizes]
+            )
+            for k in (0, 1)
+        )
+        result = _separable(batch, down, across).permute(0, 2, 3, 1)
+        return result[..., 0] if flat else result
+
+
+def choose_raster(device: torch.device) -> Raster:
+    """Tensors where the networks run on CUDA, arrays elsewhere."""
+    forced = os.environ.get(FORCE_VARIABLE) == "torch"
+    return TensorRaster(device) if device.type == "cuda" or forced else ArrayRaster(device)
+
+
+def _part(matrix: Floats64, size: Size, image_size: Size, shrinks: bool) -> ReducedPart:
+    """The part of an image that an output shows, reduced where the map shrinks."""
+    view = Crop(matrix, size)
+    if shrinks and view.scale < MIN_SCALE:
+        return reduced_part(matrix, size, image_size)
+    right, bottom = size[0] - 1, size[1] - 1
+    corners = view.to_image([[0, 0], [right, 0], [0, bottom], [right, bottom]])
+    last = np.array(image_size) - 1
+    low = np.clip(np.floor(corners.min(axis=0)) - 1, 0, last).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 2, low + 1, image_size).astype(int)
+    moved = np.concatenate([matrix[:, :2], matrix[:, 2:] + matrix[:, :2] @ low[:, None]], axis=1)
+    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    return ReducedPart(box, (box[2] - box[0], box[3] - box[1]), moved)
+
+
+def _one_size(boxes: Sequence[Box], image_size: Size) -> list[Box]:
+    """Boxes of one size within the image that hold the given ones."""
+    edges = np.array(boxes)
+    size = (edges[:, 2:] - edges[:, :2]).max(axis=0)
+    first = np.minimum(edges[:, :2], np.array(image_size) - size)
+    return [(x, y, x + int(size[0]), y + int(size[1])) for x, y in first.tolist()]
+
+
+def _separable(batch: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    """Matrices [N or none, to, from] along the rows and columns of [N, C, H, W]."""
+    down, across = (matrix[:, None] if matrix.dim() == 3 else matrix for matrix in (down, across))
+    return down @ batch @ across.mT
+
+
+def _since_hole(inside: torch.Tensor) -> torch.Tensor:
+    """[N, H, W] how far to the left the last place lies where ``inside`` does not hold."""
+    places = torch.arange(inside.shape[2], device=inside.device, dtype=torch.float32)
+    holes = torch.where(inside, -2.0 * inside.shape[2], places)
+    return places - holes.cummax(dim=2).values
+
+
+def _gaussians(softness: Sequence[float]) -> Floats32:
+    """[N, taps] kernels of ``cv2.GaussianBlur`` on float32, zeros around the shorter ones."""
+    reach = max(_reach(deviation) for deviation in softness)
+    kernels = np.zeros((len(softness), 2 * reach + 1), dtype=np.float32)
+    for row, deviation in zip(kernels, softness, strict=True):
+        own = _reach(deviation)
+        values = np.exp(-0.5 * (np.arange(-own, own + 1) / max(deviation, _LEAST_AREA)) ** 2)
+        row[reach - own : reach + own + 1] = values / values.sum()
+    return kernels
+
+
+def _reach(deviation: float) -> int:
+    return (round(max(deviation, 0.0) * _BLUR_TAPS + 1.0) | 1) // 2
+
+
+@lru_cache(maxsize=1024)
+def _on_device(matrix: _Matrix, length: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    result = np.zeros((rows, columns), dtype=np.float32)
+    own = matrix(length)
+    result[: own.shape[0], : own.shape[1]] = own
+    return to_device(torch.from_numpy(result), device)
+
+
+def _reduction(length: int) -> Floats32:
+    """[half, length] ``cv2.pyrDown`` along one axis: the border is mirrored without its last pixel."""
+    targets = np.arange((length + 1) // 2)
+    result = np.zeros((len(targets), length), dtype=np.float32)
+    for tap, weight in enumerate(_PYRAMID, start=-2):
+        places = np.abs(2 * targets + tap)
+        places = np.minimum(places, np.abs(2 * (length - 1) - places))
+        np.add.at(result, (targets, np.minimum(places, length - 1)), weight)
+    return result
+
+
+def _expansion(length: int) -> Floats32:
+    """[length, half] ``cv2.pyrUp`` along one axis: mirrored before the first pixel, repeated after the last."""
+    source, targets = (length + 1) // 2, np.arange(length)
+    result = np.zeros((length, source), dtype=np.float32)
+    for tap, weight in enumerate(2.0 * _PYRAMID, start=-2):
+        rows = targets[(targets + tap) % 2 == 0]
+        columns = np.minimum(np.abs((rows + tap) // 2), source - 1)
+        np.add.at(result, (rows, columns), weight)
+    return result
