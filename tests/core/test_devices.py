@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,14 +41,19 @@ def test_kept_memory_is_not_touched_for_the_first_time_again() -> None:
 
 
 def test_float32_on_cuda_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    for switch in switches:
-        monkeypatch.setattr(switch, "allow_tf32", True)
-    choose_device("cpu")
-    assert all(switch.allow_tf32 for switch in switches)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto").type == "cuda"
-    assert not any(switch.allow_tf32 for switch in switches)
+    switches: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        choose_device("cpu")
+        assert all(switch.allow_tf32 for switch in switches)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert choose_device("auto").type == "cuda"
+        assert not any(switch.allow_tf32 for switch in switches)
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 def test_formats_by_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
