@@ -27,9 +27,10 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _all_cores() -> Iterator[None]:
-    """These tests run one at a time: the CPU's half of them shall not take longer than it must."""
+    """The CPU's half of these tests shall not take longer than it must."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(16, os.cpu_count() or 1))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, min(16, os.cpu_count() or 1) // processes))
     yield
     torch.set_num_threads(threads)
 

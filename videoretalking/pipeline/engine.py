@@ -221,9 +221,9 @@ class Int8Trial:
 class FormatTrial:
     """Chooses the number format of a network on CUDA by its first real batch; the verdict holds.
 
-    bfloat16 has three digits, which dozens of residual blocks in a row use up: L-Net of the released size, with random
-    weights, is 29 dB from float32. float16 costs the same on a GPU and has 18 dB more, but overflows, so that it is
-    measured too before it is taken.
+    bfloat16 has three digits, which dozens of residual blocks in a row use up: L-Net of the released size, with
+    random weights, is 29 dB from float32. float16 costs a GPU the same and is 18 dB better, but it overflows, so it
+    is measured too before it is taken.
 
     Args:
         network: for the log.
