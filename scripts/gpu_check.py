@@ -246,16 +246,8 @@ def _test_lines(part: Mapping[str, Any]) -> list[str]:
 
 def _benchmark_lines(part: Mapping[str, Any]) -> list[str]:
     figures = part.get("figures", {})
-    columns = (
-        "name",
-        "dtype",
-        "batch_size",
-        "size",
-        "frames",
-        "frames_per_second",
-        "pass_2_frames_per_second",
-    )
-    columns += ("first_frame_seconds",)
+    rates = ("frames_per_second", "pass_2_frames_per_second", "first_frame_seconds")
+    columns = ("name", "dtype", "batch_size", "size", "frames", *rates)
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     lines += [f"| {' | '.join(_cell(run.get(key)) for key in columns)} |" for run in figures.get("runs", ())]
     if figures.get("skipped"):
