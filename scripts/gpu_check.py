@@ -136,7 +136,7 @@ def _tests_command(options: Any, limit: float, into: Path) -> list[str]:
     command += ["--durations=15", "tests/gpu/test_gpu_data.py" if options.quick else "tests/gpu"]
     cores = os.cpu_count() or 1
     if cores >= _LEAST_CORES and importlib.util.find_spec("xdist") is not None and not options.quick:
-        command += ["-n", "4", "--dist", "worksteal"]
+        command += ["-n", str(min(6, cores // 2)), "--dist", "worksteal"]
     return command
 
 

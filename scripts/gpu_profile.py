@@ -30,7 +30,7 @@ from videoretalking.media.audio import load_waveform
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.pipeline import InferenceConfig, Retalker
-from videoretalking.pipeline.config import RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.config import AnalysisConfig, RuntimeConfig, WeightsConfig
 
 _FPS = 25
 _NETWORKS = ("dnet", "lnet", "enet", "reconnet", "gfpgan", "bisenet")
@@ -77,7 +77,11 @@ def profile_job(device: torch.device, quick: bool) -> dict[str, Any]:
         video, audio = make_clip(folder, size)
         weights = "demo" if size.bundled else str(released_size_weights(folder / "weights"))
         runtime = RuntimeConfig(device=str(device), cache_dir=str(folder / "cache"))
-        retalker = Retalker.from_pretrained(InferenceConfig(WeightsConfig(weights), runtime=runtime))
+        # the other detector would ask a server for its weights, which may not be reached from here
+        analysis_config = AnalysisConfig(backend="bundled")
+        retalker = Retalker.from_pretrained(
+            InferenceConfig(WeightsConfig(weights), analysis_config, runtime=runtime)
+        )
         analysis = retalker.analyze(video)
         warm = retalker.networks.engine.batch_size + 1
         for _ in islice(retalker.frames(analysis, audio), warm):

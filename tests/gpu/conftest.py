@@ -29,8 +29,8 @@ def device() -> torch.device:
 def _all_cores() -> Iterator[None]:
     """The CPU's half of these tests shall not take longer than it must."""
     threads = torch.get_num_threads()
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    torch.set_num_threads(max(1, min(16, os.cpu_count() or 1) // processes))
+    cores = int(os.environ.get("OMP_NUM_THREADS") or min(16, os.cpu_count() or 1))
+    torch.set_num_threads(max(1, cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
     yield
     torch.set_num_threads(threads)
 

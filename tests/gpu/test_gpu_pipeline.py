@@ -17,7 +17,7 @@ from videoretalking.core.quality import MAX_PSNR
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.models.catalog import load_network
 from videoretalking.pipeline import InferenceConfig, Retalker
-from videoretalking.pipeline.config import RenderConfig, RuntimeConfig, WeightsConfig
+from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
 from videoretalking.pipeline.engine import MIN_PSNR, Engine
 from videoretalking.train.compile import has_compiler
 
@@ -47,7 +47,9 @@ def dub(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch
     @cache
     def run(device: torch.device, dtype: str) -> Image8:
         runtime = RuntimeConfig(str(device), dtype, batch_size=5, cache_dir=str(folder / device.type))
-        config = InferenceConfig(WeightsConfig("demo"), render=RenderConfig(pad="cut"), runtime=runtime)
+        config = InferenceConfig(
+            WeightsConfig("demo"), AnalysisConfig("bundled"), RenderConfig(pad="cut"), runtime=runtime
+        )
         retalker = Retalker.from_pretrained(config)
         assert retalker.networks.lnet.device.type == device.type
         frames = [frame.image for frame in retalker.frames(clip, EXAMPLES / "speech.wav")]
