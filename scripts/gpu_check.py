@@ -246,32 +246,38 @@ def _test_lines(part: Mapping[str, Any]) -> list[str]:
 
 def _benchmark_lines(part: Mapping[str, Any]) -> list[str]:
     figures = part.get("figures", {})
-    rates = ("frames_per_second", "pass_2_frames_per_second", "first_frame_seconds")
-    columns = ("name", "dtype", "batch_size", "size", "frames", *rates)
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    lines += [f"| {' | '.join(_cell(run.get(key)) for key in columns)} |" for run in figures.get("runs", ())]
-    if figures.get("skipped"):
-        lines += ["", "No time for: " + ", ".join(map(str, figures["skipped"]))]
+    rates = (
+        "frames_per_second",
+        "pass_2_frames_per_second",
+        "steady_frames_per_second",
+        "first_frame_seconds",
+    )
+    runs = ("name", "dtype", "batch_size", "size", "frames", *rates)
+    lines = _table(figures.get("runs", ()), runs)
+    networks = [row for row in (figures.get("chain"), *figures.get("networks", ())) if row]
+    lines += _table(networks, ("name", "parameters", "eager", "shipped", "speedup", "psnr", "floor_share"))
+    for word in ("skipped", "failed"):
+        if figures.get(word):
+            lines += [f"{word}: {', '.join(map(str, figures[word]))}", ""]
     return lines
 
 
 def _profile_lines(part: Mapping[str, Any]) -> list[str]:
     figures = part.get("figures", {})
-    lines = [
-        f"- {name}: {_cell(value)}" for name, value in figures.items() if not isinstance(value, (list, dict))
-    ]
+    plain = {name: value for name, value in figures.items() if not isinstance(value, (list, dict))}
+    lines = [f"- {name}: {_cell(value)}" for name, value in plain.items()]
     for title in ("copies", "waits", "kernels", "operators", "stages"):
-        rows = figures.get(title)
-        if rows:
-            lines += [
-                "",
-                f"### {title.capitalize()}",
-                "",
-                f"| {' | '.join(rows[0])} |",
-                f"|{' --- |' * len(rows[0])}",
-            ]
-            lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
+        if figures.get(title):
+            lines += ["", f"### {title.capitalize()}", "", *_table(figures[title], list(figures[title][0]))]
     return lines
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Lines of a Markdown table and an empty one; none without rows."""
+    if not rows:
+        return []
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return [*lines, *(f"| {' | '.join(_cell(row.get(key)) for key in columns)} |" for row in rows), ""]
 
 
 def _cell(value: Any) -> str:
