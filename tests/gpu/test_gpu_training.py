@@ -15,7 +15,6 @@ from tiny_configs import tiny_config
 from videoretalking.models.enet import ENet
 from videoretalking.train import loop
 from videoretalking.train.catalog import STEPS, read_training_config
-from videoretalking.train.compile import has_compiler
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.small_data import expert
 
@@ -28,6 +27,7 @@ COMMON = (
     "loop.image_every=2",
     "loop.validate_every=2",
     "loop.score_clips=1",
+    "data.resident=off",  # the samples of both are those of files
 )
 # The aids of a step that its debug config switches on later than in the first of two steps.
 EARLY = {
@@ -138,7 +138,8 @@ def test_reduced_precision_trains(
     found = train(name, device, f"loop.precision={precision}", "loop.channels_last=true")
     exact = train(name, device)
     for key, value in found.items():
-        assert math.isfinite(value), key
+        # float16 skips the step where a gradient overflows
+        assert math.isfinite(value) or (precision == "float16" and key.endswith("norm")), key
     total = "1 train total"
     assert found[total] == pytest.approx(exact[total], rel=0.1)
 
@@ -148,17 +149,3 @@ def test_frames_in_memory_train_alike(device: torch.device, train: Callable[...,
     files, memory = (train("lnet", device, f"data.resident={way}") for way in ("off", "on"))
     for key in (key for key in files if key.startswith("1 train") and not key.endswith(("second", "norm"))):
         assert memory[key] == pytest.approx(files[key], rel=0.05), key
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler, which torch.compile needs")
-def test_compiled_losses_are_those_of_the_eager_network(
-    device: torch.device, train: Callable[..., dict[str, float]]
-) -> None:
-    settings = ("loop.validate_every=0", "loop.image_every=0", "model.width_multiplier=0.125")
-    plain, compiled = (
-        train("landmarks", device, *settings),
-        train("landmarks", device, *settings, "loop.compile=true"),
-    )
-    assert compiled["1 train total"] == pytest.approx(plain["1 train total"], rel=FIRST)
-    assert compiled["2 train total"] == pytest.approx(plain["2 train total"], rel=LATER)
