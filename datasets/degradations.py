@@ -50,7 +50,10 @@ def degrade(image: torch.Tensor, quality: torch.Tensor, size: int, antialias: bo
     Returns:
         [B, 3, size, size] in [0, 1].
     """
-    compressed = torch.where((quality > 0)[:, None, None, None], jpeg(image, quality), image)
+    with torch.autocast(
+        image.device.type, enabled=False
+    ):  # matrix products in bfloat16 would spoil whole levels
+        compressed = torch.where((quality > 0)[:, None, None, None], jpeg(image, quality), image)
     if antialias:
         return F.interpolate(compressed, size=size, mode="area").clamp(0.0, 1.0)
     return _resize(compressed, (size, size)).clamp(0.0, 1.0)
@@ -72,14 +75,16 @@ def blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     batch, channels = image.shape[:2]
     kernel = weights.repeat_interleave(channels, dim=0)[:, None, :, None]  # [B * C, 1, taps, 1]
     flat = F.pad(image.float().flatten(0, 1)[None], [_BLUR_RADIUS] * 4, mode="replicate")
-    flat = F.conv2d(flat, kernel, groups=batch * channels)
-    flat = F.conv2d(flat, kernel.transpose(2, 3), groups=batch * channels)
+    with torch.autocast(image.device.type, enabled=False):
+        flat = F.conv2d(flat, kernel, groups=batch * channels)
+        flat = F.conv2d(flat, kernel.transpose(2, 3), groups=batch * channels)
     return flat[0].unflatten(0, (batch, channels))
 
 
 def recolor(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """[B, 3, H, W] in [0, 1] under one [3, 4] matrix an image: the same shape, in [0, 1]."""
-    mixed = torch.einsum("bij,bjhw->bihw", matrix[:, :, :3], image)
+    with torch.autocast(image.device.type, enabled=False):
+        mixed = torch.einsum("bij,bjhw->bihw", matrix[:, :, :3].float(), image.float())
     return (mixed + matrix[:, :, 3, None, None]).clamp(0.0, 1.0)
 
 

@@ -83,8 +83,10 @@ def cut_mouths(images: torch.Tensor, lips: torch.Tensor) -> torch.Tensor:
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 2.0 * half
     theta[:, :, 2] = 2.0 * center - 1.0
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    # autocast would round the places to a tenth of a pixel
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
 def movement_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -91,7 +91,8 @@ def contrastive_sync_loss(audio: torch.Tensor, video: torch.Tensor, temperature:
     Returns:
         Scalar >= 0, ln W for an undecided expert, lower is better.
     """
-    cosines = torch.einsum("bwd,bxd->bwx", audio.float(), video.float()) / temperature
+    with torch.autocast(audio.device.type, enabled=False):  # divided by the temperature, rounding would count
+        cosines = torch.einsum("bwd,bxd->bwx", audio.float(), video.float()) / temperature
     target = torch.arange(audio.shape[1], device=audio.device).expand(cosines.shape[:2])
     lips = F.cross_entropy(cosines.flatten(0, 1), target.flatten())
     speech = F.cross_entropy(cosines.transpose(1, 2).flatten(0, 1), target.flatten())

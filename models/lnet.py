@@ -331,8 +331,10 @@ def _constant(conv: nn.Conv2d, value: float) -> nn.Conv2d:
 
 def _move(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size."""
-    identity = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
-    grid = F.affine_grid(identity, list(image.shape), align_corners=False)
+    # autocast would round the places to a tenth of a pixel
+    with torch.autocast(image.device.type, enabled=False):
+        identity = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
+        grid = F.affine_grid(identity, list(image.shape), align_corners=False)
     offset = resize(flow, image.shape[-1]) * (2.0 / flow.shape[-1])
     return F.grid_sample(
         image.float(), grid + offset.permute(0, 2, 3, 1), padding_mode="border", align_corners=False

@@ -6,12 +6,13 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from videoretalking.core import devices
-from videoretalking.core.devices import autocast, choose_dtype
+from videoretalking.core.devices import autocast, choose_device, choose_dtype
 from videoretalking.core.errors import UserError
 
 CPU = torch.device("cpu")
@@ -37,6 +38,22 @@ def _page_faults(mode: str) -> int:
 def test_kept_memory_is_not_touched_for_the_first_time_again() -> None:
     pages = 64 * 2**20 // 4096
     assert _page_faults("return") - _page_faults("keep") > 3 * pages  # of 11 repetitions
+
+
+def test_float32_on_cuda_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    switches: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = True
+        choose_device("cpu")
+        assert all(switch.allow_tf32 for switch in switches)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert choose_device("auto").type == "cuda"
+        assert not any(switch.allow_tf32 for switch in switches)
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 def test_formats_by_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline.config import RuntimeConfig
-from videoretalking.pipeline.engine import MIN_PSNR, Engine, main_output
+from videoretalking.pipeline.engine import MIN_PSNR, Engine, FormatTrial, main_output
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -239,3 +239,29 @@ def test_small_networks_are_not_tried() -> None:
     network = Net(gain=1.0)
     INT8.prepare(network)(torch.rand(1, 3, 16, 16))
     assert type(network.layers[0]) is nn.Conv2d
+
+
+def rounds(steps: int) -> Any:
+    """A function whose result is coarser in bfloat16 the more steps it has."""
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        reduced = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+        if reduced == torch.bfloat16:
+            return image + steps * 2.0**-9
+        if reduced == torch.float16:
+            return image + (steps * 2.0**-12 if steps <= 40 else torch.inf)
+        return image
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("steps", "chosen"), [(1, torch.bfloat16), (20, torch.float16), (60, torch.float32)], ids=str
+)
+def test_bfloat16_on_cuda_is_tried_and_float16_after_it(steps: int, chosen: torch.dtype) -> None:
+    image = 0.5 * torch.rand(1, 3, 8, 8)
+    trial = FormatTrial(nn.Identity(), CPU, torch.bfloat16)
+    assert trial(rounds(steps), image) == torch.bfloat16  # on a CPU nothing is tried
+    trial._decided = False
+    assert trial(rounds(steps), image) == chosen
+    assert trial(rounds(1), image) == chosen  # the verdict holds

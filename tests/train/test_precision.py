@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from videoretalking.datasets.degradations import blur, degrade, recolor
+from videoretalking.losses.landmarks import cut_mouths
+from videoretalking.losses.sync import contrastive_sync_loss
+from videoretalking.models.lnet import Painting
 from videoretalking.scripts import check_precision
 from videoretalking.scripts.check_precision import compare_gradients, cosines_by_group
 from videoretalking.train.catalog import read_training_config
@@ -24,6 +28,26 @@ def test_gradients_keep_their_direction(debug_config: DebugConfig, network: str)
     cosines = compare_gradients(debug_config(network, "loop.accumulation=1"))
     assert cosines["all"] > LEAST and len(cosines) > 2
     assert cosines["all"] < 1.0  # the formats do differ
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda image: degrade(image, torch.tensor([70.0, 20.0]), 32, antialias=True),
+        lambda image: blur(image, torch.tensor([0.5, 2.0])),
+        lambda image: recolor(image, torch.eye(3, 4).expand(2, 3, 4) * 0.9),
+        lambda image: cut_mouths(image, torch.linspace(0.3, 0.8, 80).view(2, 20, 2)),
+        lambda image: Painting(image, image[:, :1], 3.0 * image[:, :2]).over(image, image.flip(3)),
+        lambda image: contrastive_sync_loss(image.flatten(2), image.flatten(2).flip(1)),
+    ],
+    ids=["jpeg", "blur", "color", "mouths", "flow", "cosines"],
+)
+def test_autocast_rounds_neither_places_nor_levels(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    image = torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = function(image)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, function(image))
 
 
 def test_cosines_are_those_of_the_groups() -> None:

@@ -104,7 +104,8 @@ def show_windows(faces: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def compare_windows(heard: torch.Tensor, seen: torch.Tensor) -> dict[str, torch.Tensor]:
     """How much nearer the windows of a clip [B, W, D] are to their own speech than to the others'."""
-    cosines = torch.einsum("bwd,bxd->bwx", seen, heard).detach()
+    with torch.autocast(seen.device.type, enabled=False):  # rounded cosines would often be equal
+        cosines = torch.einsum("bwd,bxd->bwx", seen.float(), heard.float()).detach()
     in_sync = cosines.diagonal(dim1=1, dim2=2)[..., None]
     out_of_sync = cosines[:, _off_diagonal(seen.shape[1])]
     return {

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from videoretalking.core.cluster import run_on_ray
+from videoretalking.core.devices import exact_float32
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_folder
 from videoretalking.core.locations import user_folder
@@ -52,8 +52,7 @@ class Plan:
         """
         check_folder(self.folder, "the output folder")
         check_folder(self.cache, "the cache folder")
-        # cards since Ampere would otherwise round the inputs of convolutions to 10 bits and still call it float32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        exact_float32()
         settings = {"runtime.cache_dir": str(self.cache / "analysis"), **self.settings}
         method = make_method(self.method, settings, self.name)
         measures = build_measures(self.config, self.cache / "faces")

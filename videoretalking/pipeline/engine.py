@@ -28,7 +28,7 @@ from videoretalking.pipeline.config import RuntimeConfig
 
 logger = logging.getLogger(__name__)
 
-MIN_PSNR = 40.0  # dB between the first batch in int8 and in float32, below which a network stays in float32
+MIN_PSNR = 40.0  # dB between the first batch in a reduced format and in float32, below which it is not taken
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
 # Their maps have 256 pixels a side and more. On a CPU a batch of four gains them nothing and takes gigabytes, while
 # L-Net, whose weights outweigh its maps, needs a fifth less time a face.
@@ -43,7 +43,8 @@ class Engine:
 
     Attributes:
         device: where.
-        dtype: number format; reduced ones under autocast, int8 where a network's first batch looks the same.
+        dtype: number format; reduced ones under autocast. int8, and bfloat16 on CUDA, only where a network's first
+            batch looks the same.
         batch_size: items in one call to begin with.
         compiled: torch.compile the networks; does not go with int8.
         one_large_map: large networks with large maps get one item in a call.
@@ -111,6 +112,7 @@ class Runner(Generic[Network]):
         network: what :meth:`Engine.prepare` prepared.
         function: what to call; None calls the network.
         trial: of int8, shared by all functions of a network; None makes a new one.
+        format_trial: of bfloat16 on CUDA, likewise.
     """
 
     def __init__(
@@ -119,15 +121,18 @@ class Runner(Generic[Network]):
         network: Network,
         function: Callable[..., Any] | None = None,
         trial: Int8Trial | None = None,
+        format_trial: FormatTrial | None = None,
     ) -> None:
         self.network = network
         self.device = engine.device
         self.batch_size = engine.batch_size
         self._engine = engine
         self._function: Callable[..., Any] = network if function is None else function
+        self._plain = self._function
         if engine.compiled:
             self._function = torch.compile(self._function)
         self._trial = trial or Int8Trial(network, enabled=engine.dtype == torch.int8)
+        self._format_trial = format_trial or FormatTrial(network, engine.device, engine.dtype)
 
     def using(self, function: Callable[..., torch.Tensor]) -> Runner[Network]:
         """A runner of another function of the same network.
@@ -135,7 +140,7 @@ class Runner(Generic[Network]):
         Args:
             function: takes tensors [B, ...] and returns one tensor [B, ...].
         """
-        return Runner(self._engine, self.network, function, self._trial)
+        return Runner(self._engine, self.network, function, self._trial, self._format_trial)
 
     def settle(self, *inputs: torch.Tensor) -> None:
         """Choose the number format by a sample, for stages that never call the network as a whole.
@@ -143,7 +148,9 @@ class Runner(Generic[Network]):
         Args:
             inputs: [B, ...] arguments of the network.
         """
-        self._trial(self._function, *(tensor.to(self.device) for tensor in inputs))
+        batch = [tensor.to(self.device) for tensor in inputs]
+        self._trial(self._function, *batch)
+        self._format_trial(self._plain, *batch)
 
     def __call__(self, *inputs: torch.Tensor, **shared: Any) -> torch.Tensor:
         """Run.
@@ -186,7 +193,8 @@ class Runner(Generic[Network]):
         padding = self._padding(count)
         batch = [_repeat_last(to_device(tensor, self.device), padding) for tensor in inputs]
         self._trial(self._function, *batch, **shared)
-        with torch.inference_mode(), autocast(self.device, self._engine.dtype):
+        dtype = self._format_trial(self._plain, *batch, **shared)
+        with torch.inference_mode(), autocast(self.device, dtype):
             output = self._function(*batch, **shared)
         return main_output(output)[:count].float()
 
@@ -265,6 +273,55 @@ def fetch(values: torch.Tensor) -> Sequence[SupportsFloat]:
     host.copy_(values, non_blocking=True)
     arrived = torch.cuda.current_stream(values.device).record_event()
     return [_Fetched(host, place, arrived) for place in range(len(values))]
+
+
+class FormatTrial:
+    """Chooses the number format of a network on CUDA by its first real batch; the verdict holds.
+
+    bfloat16 has three digits, which dozens of residual blocks in a row use up: L-Net of the released size, with
+    random weights, is 29 dB from float32. float16 costs a GPU the same and is 18 dB better, but it overflows, so it
+    is measured too before it is taken.
+
+    Args:
+        network: for the log.
+        device: where it runs; anything but CUDA keeps the format.
+        dtype: the wanted one; anything but bfloat16 is kept.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        self._name = type(network).__name__
+        self._device = device
+        self._dtype = dtype
+        self._decided = device.type != "cuda" or dtype != torch.bfloat16
+
+    @torch.inference_mode()
+    def __call__(self, function: Callable[..., Any], *inputs: torch.Tensor, **shared: Any) -> torch.dtype:
+        """The format to compute in; the first call runs ``function`` in several.
+
+        Args:
+            function: of the network, as in :class:`Int8Trial`.
+            inputs: its arguments.
+            shared: its arguments by name.
+        """
+        if self._decided:
+            return self._dtype
+        self._decided = True
+
+        def image(dtype: torch.dtype) -> torch.Tensor:
+            with autocast(self._device, dtype):
+                return main_output(function(*inputs, **shared)).float().clamp(0.0, 1.0)
+
+        expected, tried = image(torch.float32), []
+        self._dtype = torch.float32
+        for dtype in (torch.bfloat16, torch.float16):
+            quality = float(psnr(image(dtype)[None], expected[None]))  # of the batch as a whole
+            tried.append(f"{quality:.1f} dB in {dtype}".replace("torch.", ""))
+            if quality >= MIN_PSNR:  # not so for NaN
+                self._dtype = dtype
+                break
+        chosen = str(self._dtype).removeprefix("torch.")
+        logger.info("%s in %s: %s on the first batch", self._name, chosen, ", ".join(tried))
+        return self._dtype
 
 
 def main_output(result: Any) -> torch.Tensor:
