@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from videoretalking.scripts.benchmark.dub import Job, measure
 from videoretalking.scripts.benchmark.material import FPS, released_size_weights
 from videoretalking.scripts.benchmark.networks import CHAIN, NETWORKS, measure_networks
 from videoretalking.scripts.benchmark.operators import measure_peaks
-from videoretalking.scripts.benchmark.processes import in_own_process
+from videoretalking.scripts.benchmark.processes import ProcessDied, in_own_process
 from videoretalking.scripts.benchmark.tables import draw, print_network, print_run
 
 PARTS = ("released", "bundled", "networks")
@@ -43,8 +44,12 @@ _FRAMES = {"cuda": {"released": 240, "bundled": 480, "baseline": 16}}
 _FRAMES_ON_CPU = {"released": 12, "bundled": 150, "baseline": 4}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line.
+
+    Returns:
+        1 if a part failed, which has said why; what the others gave is written all the same.
+    """
     options = _options(arguments)
     if options.json:
         check_output(options.json, "--json", {})
@@ -53,30 +58,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     deadline = time.monotonic() + 60.0 * options.minutes if options.minutes else math.inf
     runtime = RuntimeConfig(options.device, options.dtype, options.batch_size, options.compile)
     engine = Engine.from_config(runtime)
-    device = engine.device
-    peaks = in_own_process(measure_peaks, device, engine.dtype)
     results: dict[str, Any] = {
         "version": __version__,
-        "machine": _machine(device),
+        "machine": _machine(engine.device),
         "engine": str(engine),
-        "peaks": peaks,
+        "peaks": in_own_process(measure_peaks, engine.device, engine.dtype),
         "runs": [],
         "skipped": [],
+        "failed": [],
     }
     print(f"{results['machine']['device']}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
     print(f"as shipped: {engine}")
-    print(
-        "at best: " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()),
-        flush=True,
-    )
-    for job in _jobs(options, device):
-        _run(job, results, peaks, deadline)
+    best = ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in results["peaks"].items())
+    print(f"at best: {best}", flush=True)
+    parts = {job.name: partial(_run, job, results) for job in _jobs(options, engine.device)}
     if "networks" in options.parts:
-        _run_networks(options, runtime, results, deadline)
+        parts["networks"] = partial(_run_networks, options, runtime, results)
     if options.growth is not None:
-        _run_growth(options, results, deadline)
+        for seconds in sorted(options.growth or GROWTH_SECONDS):
+            parts[f"growth {seconds} s"] = partial(_run_growth, seconds, options, results)
+    for name, run in parts.items():
+        if time.monotonic() > deadline:
+            results["skipped"].append(name)
+            continue
+        try:
+            run(deadline)
+        except ProcessDied as error:
+            print(f"{name}: {error}", flush=True)
+            results["failed"].append(name)
+        _save(options, results)
+    _save(options, results)
     if results["skipped"]:
         print("no time left for: " + ", ".join(results["skipped"]))
+    return 1 if results["failed"] else 0
+
+
+def _save(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """What there is so far, so that nothing is lost if the program is ended."""
     if options.json:
         with atomic_path(options.json) as temporary:
             temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -142,11 +160,8 @@ def _jobs(options: argparse.Namespace, device: torch.device) -> list[Job]:
     return jobs
 
 
-def _run(job: Job, results: dict[str, Any], peaks: dict[str, float], deadline: float) -> None:
-    if time.monotonic() > deadline:
-        results["skipped"].append(job.name)
-        return
-    outcome = in_own_process(measure, job, peaks, deadline)
+def _run(job: Job, results: dict[str, Any], deadline: float) -> None:
+    outcome = in_own_process(measure, job, results["peaks"], deadline)
     facts = {key: value for key, value in asdict(outcome).items() if key != "runs"}
     for run in outcome.runs:
         if run.get("skipped"):
@@ -160,9 +175,6 @@ def _run(job: Job, results: dict[str, Any], peaks: dict[str, float], deadline: f
 def _run_networks(
     options: argparse.Namespace, runtime: RuntimeConfig, results: dict[str, Any], deadline: float
 ) -> None:
-    if time.monotonic() > deadline:
-        results["skipped"].append("networks")
-        return
     arguments = (runtime, tuple(options.networks), options.repeats, results["peaks"], deadline)
     rows = in_own_process(measure_networks, *arguments)
     results["skipped"] += [row["name"] for row in rows if row.get("skipped")]
@@ -174,20 +186,14 @@ def _run_networks(
         print_network(row)
 
 
-def _run_growth(options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:
-    """Memory of the bundled weights over the length; each length in a process of its own."""
-    results["growth"] = []
+def _run_growth(seconds: int, options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:
+    """Memory of the bundled weights; each length in a process of its own."""
     flags = ("--preset", "fast", "--device", options.device, "--dtype", options.dtype)
-    for seconds in sorted(options.growth or GROWTH_SECONDS):
-        name = f"growth {seconds} s"
-        if time.monotonic() > deadline:
-            results["skipped"].append(name)
-            continue
-        job = Job(name, "demo", [BUNDLED_SIZE], [seconds * FPS], flags, stages=False)
-        run = in_own_process(measure, job, {}, deadline).runs[0]
-        results["growth"].append({"seconds": seconds, **run})
-        memory = ", ".join(f"{key} {value:.2f}" for key, value in run["peak_memory"].items())
-        print(f"{seconds:>5} s of video: {memory}, {run['frames_per_second']:.1f} frames/s", flush=True)
+    job = Job(f"growth {seconds} s", "demo", [BUNDLED_SIZE], [seconds * FPS], flags, stages=False)
+    run = in_own_process(measure, job, {}, deadline).runs[0]
+    results.setdefault("growth", []).append({"seconds": seconds, **run})
+    memory = ", ".join(f"{key} {value:.2f}" for key, value in run["peak_memory"].items())
+    print(f"{seconds:>5} s of video: {memory}, {run['frames_per_second']:.1f} frames/s", flush=True)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -129,7 +129,8 @@ class Account(Stopwatch):
         self._last = now
         for codec, seconds in self._codecs.news(stage).items():
             if codec != stage:
-                behind = Usage(user=min(seconds, used.user))
+                share = min(1.0, seconds / used.cpu) if used.cpu else 0.0
+                behind = Usage(user=share * used.user, system=share * used.system)
                 used -= behind
                 self.spent[codec] = self.spent.get(codec, Usage()) + behind
         self.spent[stage] = self.spent.get(stage, Usage()) + used

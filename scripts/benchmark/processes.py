@@ -9,11 +9,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
+class ProcessDied(Exception):  # noqa: N818 - what happened
+    """A process ended without a result."""
+
+
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a call in a fresh process, which ends with this one.
 
     Raises:
-        RuntimeError: the process died; it has said why.
+        ProcessDied: no result came; the process has said why.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -23,7 +27,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return ours.recv()
     except EOFError:
-        raise RuntimeError(f"the process of {function.__name__} died") from None
+        raise ProcessDied(f"the process of {function.__name__} died") from None
     finally:
         process.terminate()
         process.join()
