@@ -28,7 +28,7 @@ from videoretalking.core.errors import run_command
 from videoretalking.core.files import atomic_path, check_output
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.engine import Engine
-from videoretalking.scripts.benchmark.dub import Job, measure
+from videoretalking.scripts.benchmark.dub import Case, Job, measure
 from videoretalking.scripts.benchmark.material import FPS, released_size_weights
 from videoretalking.scripts.benchmark.networks import CHAIN, NETWORKS, measure_networks
 from videoretalking.scripts.benchmark.operators import measure_peaks
@@ -36,11 +36,11 @@ from videoretalking.scripts.benchmark.processes import ProcessDied, in_own_proce
 from videoretalking.scripts.benchmark.tables import draw, print_network, print_run
 
 PARTS = ("released", "bundled", "networks")
-SIZES = ((256, 256), (1280, 720), (1920, 1080))
+SIZES = ((256, 256), (1280, 720), (1920, 1080))  # on a GPU the largest comes first, since time may end there
 BUNDLED_SIZE = (640, 360)
 GROWTH_SECONDS = (30, 120, 600)
 # Frames of a run: on a GPU what lasts some seconds, on a CPU what a patient user waits for.
-_FRAMES = {"cuda": {"released": 240, "bundled": 480, "baseline": 16}}
+_FRAMES = {"cuda": {"released": 160, "bundled": 480, "baseline": 16}}
 _FRAMES_ON_CPU = {"released": 12, "bundled": 150, "baseline": 4}
 
 
@@ -112,8 +112,9 @@ def _options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
-        "--sizes", nargs="+", type=_size, default=SIZES, metavar="WIDTHxHEIGHT", help="of the part released"
-    )
+        "--sizes", nargs="+", type=_size, metavar="WIDTHxHEIGHT",
+        help=f"of the part released (default: {' '.join(f'{width}x{height}' for width, height in SIZES)})",
+    )  # fmt: skip
     parser.add_argument("--frames", type=positive, help="of each end-to-end run (default: by device)")
     parser.add_argument(
         "--weights", metavar="FOLDER", help="for the part released, instead of random ones of those sizes"
@@ -143,20 +144,24 @@ def _jobs(options: argparse.Namespace, device: torch.device) -> list[Job]:
     own = ["--dtype", options.dtype]
     jobs = []
     if "released" in options.parts:
-        sizes = sorted(options.sizes, key=math.prod)
+        sizes = options.sizes or (SIZES[::-1] if device.type == "cuda" else SIZES)
         weights = options.weights or str(released_size_weights())
-        jobs.append(Job("released", weights, sizes, [frames["released"]] * len(sizes), (*flags, *own)))
+        cases = [Case("released", size, frames["released"]) for size in sizes]
         if options.no_restore:
-            without = (*flags, *own, "--restore", "0")
-            jobs.append(Job("released, no restorer", weights, sizes[-1:], [frames["released"]], without))
+            largest = max(range(len(sizes)), key=lambda place: math.prod(sizes[place]))
+            without = Case("released, no restorer", sizes[largest], frames["released"], restore=False)
+            cases.insert(largest + 1, without)
+        jobs.append(Job("released", weights, cases, (*flags, *own)))
         if options.baseline:
             plain = ("--device", str(device), "--dtype", "float32", "--batch-size", "1")
-            count = [min(frames["baseline"], frames["released"])] * len(sizes)
-            jobs.append(Job("released, plain", weights, sizes, count, plain, plain=True))
+            count = min(frames["baseline"], frames["released"])
+            cases = [Case("released, plain", size, count) for size in sizes]
+            jobs.append(Job("released, plain", weights, cases, plain, plain=True, stages=False))
     if "bundled" in options.parts:
         fast = ("--preset", "fast", *flags)
         for name, dtype in (("bundled, fast", own), ("bundled, fast, float32", ["--dtype", "float32"])):
-            jobs.append(Job(name, "demo", [BUNDLED_SIZE], [frames["bundled"]], (*fast, *dtype)))
+            case = Case(name, BUNDLED_SIZE, frames["bundled"])
+            jobs.append(Job(name, "demo", [case], (*fast, *dtype)))
     return jobs
 
 
@@ -165,9 +170,9 @@ def _run(job: Job, results: dict[str, Any], deadline: float) -> None:
     facts = {key: value for key, value in asdict(outcome).items() if key != "runs"}
     for run in outcome.runs:
         if run.get("skipped"):
-            results["skipped"].append(f"{job.name} {'x'.join(map(str, run['size']))}")
+            results["skipped"].append(f"{run['name']} {'x'.join(map(str, run['size']))}")
             continue
-        run = {"name": job.name, "weights": job.weights, "flags": list(job.flags), **facts, **run}
+        run = {"weights": job.weights, "flags": list(job.flags), **facts, **run}
         results["runs"].append(run)
         print_run(run)
 
@@ -189,7 +194,8 @@ def _run_networks(
 def _run_growth(seconds: int, options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:
     """Memory of the bundled weights; each length in a process of its own."""
     flags = ("--preset", "fast", "--device", options.device, "--dtype", options.dtype)
-    job = Job(f"growth {seconds} s", "demo", [BUNDLED_SIZE], [seconds * FPS], flags, stages=False)
+    case = Case(f"growth {seconds} s", BUNDLED_SIZE, seconds * FPS)
+    job = Job(case.name, "demo", [case], flags, stages=False)
     run = in_own_process(measure, job, {}, deadline).runs[0]
     results.setdefault("growth", []).append({"seconds": seconds, **run})
     memory = ", ".join(f"{key} {value:.2f}" for key, value in run["peak_memory"].items())

@@ -206,9 +206,9 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     """Peak of the resident memory since :func:`reset_peak` (else of the process), and of the GPU, in GiB."""
     memory: dict[str, float] = {}
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                memory["process_gib"] = int(line.split()[1]) / 2**20
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        facts = dict(line.split(":", 1) for line in lines)
+        memory["process_gib"] = int(facts["VmHWM"].split()[0]) / 2**20
     if device.type == "cuda":
         memory["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return memory

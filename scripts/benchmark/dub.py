@@ -10,11 +10,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from videoretalking.core.devices import keep_freed_memory
 from videoretalking.pipeline.engine import Engine
@@ -32,7 +30,7 @@ from videoretalking.scripts.benchmark.accounting import (
     usage,
 )
 from videoretalking.scripts.benchmark.material import Clip, make_clip
-from videoretalking.scripts.benchmark.operators import Probe, Work
+from videoretalking.scripts.benchmark.operators import Probe, Work, threads_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,23 +39,38 @@ _PROBED = 8  # frames at least, a multiple of those between two encodings of the
 
 
 @dataclass(frozen=True)
-class Job:
-    """One way of running the main job, at several sizes with the networks loaded once.
+class Case:
+    """One video.
 
     Attributes:
         name: of the row in the results.
+        size: width and height.
+        frames: of the video.
+        restore: run the mouth restorer if its weights are there.
+    """
+
+    name: str
+    size: tuple[int, int]
+    frames: int
+    restore: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One way of running the main job, for several videos with the networks loaded once.
+
+    Attributes:
+        name: in messages.
         weights: what ``--weights`` takes.
-        sizes: width and height of each picture, ascending, so that the peak of memory is that of each.
-        frames: of each picture.
+        cases: the videos; memory that is kept from one counts for the next.
         flags: further flags of ``inference.py``.
         plain: keep to the C library's own ways with memory, as any other program would.
-        stages: run once more for the account of the stages.
+        stages: run once more for the account of the stages, and look at the operators unless they are compiled.
     """
 
     name: str
     weights: str
-    sizes: Sequence[tuple[int, int]]
-    frames: Sequence[int]
+    cases: Sequence[Case]
     flags: Sequence[str] = ()
     plain: bool = False
     stages: bool = True
@@ -72,26 +85,30 @@ class Outcome:
         batch_size: of the engine.
         dtype: of the engine.
         load_seconds: from nothing to a loaded program, Python's own start left out.
-        cold_first_frame_seconds: of the first job, with all that happens once: the choice of int8, kernels.
-        runs: one for each size.
+        cold_first_frame_seconds: of the first job, with all that happens once: the choice of formats, kernels.
+        loaded_memory: peak of memory up to there.
+        cold_memory: peak of memory up to the end of the first job.
+        runs: one for each video.
     """
 
     engine: str
     batch_size: int
     dtype: str
     load_seconds: float
+    loaded_memory: dict[str, float]
     cold_first_frame_seconds: float = 0.0
+    cold_memory: dict[str, float] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def measure(job: Job, peaks: dict[str, float], deadline: float = float("inf")) -> Outcome:
-    """Run a job at all its sizes.
+    """Run all videos of a job.
 
     Args:
         job: what to run.
         peaks: FLOP a second by format, for the floor; empty leaves it out.
-        deadline: reading of ``time.monotonic`` after which no further size begins, nor one that took too long at
-            the size before.
+        deadline: reading of ``time.monotonic``; no video begins that would not be done by then if it took as long
+            as the one before.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -102,24 +119,32 @@ def measure(job: Job, peaks: dict[str, float], deadline: float = float("inf")) -
             stack.callback(keep_freed_memory, retalker.networks.engine.device.type == "cpu")
         engine = retalker.networks.engine
         dtype = str(engine.dtype).removeprefix("torch.")
-        outcome = Outcome(str(engine), engine.batch_size, dtype, time.perf_counter() - start)
+        loaded = time.perf_counter() - start
+        outcome = Outcome(str(engine), engine.batch_size, dtype, loaded, peak_memory(engine.device))
         warm = make_clip(folder, *_WARM_SIZE, engine.batch_size)  # decides about int8
         arrivals = Arrivals()
         begin = time.perf_counter()
         _dub(retalker, warm, folder, arrivals)
         outcome.cold_first_frame_seconds = arrivals.times[0] - begin
+        outcome.cold_memory = peak_memory(engine.device)
         last = 0.0
-        for (width, height), frames in zip(job.sizes, job.frames, strict=True):
+        render = retalker.config.render
+        for case in job.cases:
+            facts: dict[str, Any] = {"name": case.name, "size": list(case.size)}
+            outcome.runs.append(facts)
             if time.monotonic() + last > deadline:
-                outcome.runs.append({"size": [width, height], "skipped": True})
+                facts["skipped"] = True
                 continue
             begin = time.monotonic()
-            clip = make_clip(folder, width, height, frames)
-            outcome.runs.append(run_once(retalker, clip, folder))
+            restore = render.restore if case.restore else 0.0
+            retalker.config = replace(retalker.config, render=replace(render, restore=restore))
+            clip = make_clip(folder, *case.size, case.frames)
+            facts |= run_once(retalker, clip, folder)
             if job.stages:
-                outcome.runs[-1] |= account_for(retalker, clip, folder)
+                facts |= account_for(retalker, clip, folder)
             last = time.monotonic() - begin
-        if job.stages:  # last, since looking on changes what memory is needed
+        if job.stages and not engine.compiled:  # last, since looking on changes what memory is needed
+            retalker.config = replace(retalker.config, render=render)
             probed = make_clip(folder, *_WARM_SIZE, max(_PROBED, engine.batch_size))
             add_work(outcome.runs, _probe(retalker, probed, folder), probed.frames, engine, peaks)
     return outcome
@@ -137,7 +162,6 @@ def run_once(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:
     frames, times = len(report.frames), arrivals.times
     steady = frames > chunk and (frames - chunk) / (times[frames] - times[chunk])
     return {
-        "size": [clip.width, clip.height],
         "frames": frames,
         "frames_per_second": frames / used.wall,
         "pass_2_frames_per_second": frames / report.seconds["render"],
@@ -187,7 +211,7 @@ def add_work(
     for row in (row for run in runs for row in run.get("stages", ()) if row["stage"] in work):
         done = work[row["stage"]]
         # CPU-seconds of a stage are its own also where other programs compete for the machine
-        taken = row["cpu"] / torch.get_num_threads() if engine.device.type == "cpu" else row["wall"]
+        taken = row["cpu"] / threads_of(engine.device) if engine.device.type == "cpu" else row["wall"]
         floor = done.floor(peaks) / frames
         row |= {"gflop": done.total / frames / 1e9, "floor": floor, "floor_share": floor / taken}
         row["runs_in"] = done.describe()

@@ -64,7 +64,7 @@ def make_clip(folder: Path, width: int, height: int, frames: int) -> Clip:
     video, audio = folder / f"{width}x{height}_{frames}.mp4", folder / f"{frames}.wav"
     info = VideoInfo(width, height, fps=Fraction(FPS), time_base=Fraction(1, 12_800), num_frames=frames)
     with VideoWriter(video, info, preset="ultrafast") as writer:
-        for index, image in enumerate(islice(_speaker(width, height), frames)):
+        for index, image in enumerate(islice(speaker(width, height), frames)):
             writer.write(image, index / FPS, 1 / FPS)
     samples = load_waveform(bundled("examples/speech.wav"))
     samples = np.resize(samples, round(frames / FPS * SAMPLE_RATE))  # again and again where it is short
@@ -76,7 +76,7 @@ def make_clip(folder: Path, width: int, height: int, frames: int) -> Clip:
     return Clip(video, audio, width, height, frames)
 
 
-def _speaker(width: int, height: int) -> Iterator[Image8]:
+def speaker(width: int, height: int) -> Iterator[Image8]:
     """Endless frames; what lies beside the speaker's picture continues its border."""
     with VideoReader(bundled("examples/speaker.mp4")) as reader:
         images = [frame.image for frame in reader]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -38,7 +39,8 @@ from videoretalking.pipeline.networks import EXACT, PARSERS
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import class_shares
-from videoretalking.scripts.benchmark.operators import Work, work_of
+from videoretalking.scripts.benchmark.material import speaker
+from videoretalking.scripts.benchmark.operators import Work, busy_time, threads_of, work_of
 
 CHAIN = "chain D+L+E"
 _CHAIN_BATCHES = 2
@@ -53,12 +55,12 @@ class Timing:
     Attributes:
         name: network or chain.
         parameters: millions.
-        eager: seconds a frame in float32, eager, batch 1.
-        shipped: seconds a frame as shipped.
+        eager: seconds a frame in float32, eager, batch 1; CPU-seconds of all threads on the CPU.
+        shipped: likewise as shipped.
         speedup: eager over shipped.
         psnr: of the shipped output against the eager one in dB, for images in [0, 1].
         gflop: a frame, as shipped.
-        floor: seconds a frame at the best that the machine reaches in the same formats.
+        floor: likewise at the best that the machine reaches in the same formats.
         floor_share: floor over shipped.
         runs_in: shares of the work by format, layout and batch, see :meth:`operators.Work.describe`.
     """
@@ -117,11 +119,9 @@ def random_network(name: str, device: torch.device) -> nn.Module:
 
 
 def frames(count: int, size: int, device: torch.device) -> torch.Tensor:
-    """[count, 3, size, size] of a smooth picture that drifts, like the crops of a talking head."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, 12, 12, generator=generator)
-    picture = resize(coarse, size + count)[0]
-    return torch.stack([picture[:, k : k + size, k : k + size] for k in range(count)]).to(device)
+    """[count, 3, size, size] in [0, 1] of the bundled speaker: what int8 loses depends on the picture."""
+    images = np.stack(list(islice(speaker(size, size), count)))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255.0).contiguous().to(device)
 
 
 def network_inputs(name: str, count: int, device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -147,15 +147,13 @@ _PASS_1 = ("reconnet", "landmarks")
 
 
 def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """Best wall time of a call after one to warm up."""
+    """Least :func:`operators.busy_time` of a call after one to warm up."""
     function()
     best = math.inf
     for _ in range(repeats):
-        _synchronize(device)
-        start = time.perf_counter()
+        start = busy_time(device)
         function()
-        _synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, busy_time(device) - start)
     return best
 
 
@@ -168,9 +166,10 @@ def time_network(name: str, engine: Engine, repeats: int, peaks: Mapping[str, fl
         repeats: calls, of which the best counts.
         peaks: FLOP a second by format.
     """
-    network = random_network(name, engine.device)
+    device = engine.device
+    network = random_network(name, device)
     parameters = sum(weight.numel() for weight in network.parameters()) / 1e6
-    batch = network_inputs(name, engine.batch_size, engine.device)
+    batch = network_inputs(name, engine.batch_size, device)
     parses = name in PARSERS
     plain: Callable[..., Any] = network
     if parses:
@@ -178,19 +177,19 @@ def time_network(name: str, engine: Engine, repeats: int, peaks: Mapping[str, fl
     keep_freed_memory(False)  # the network before this one may have changed it
     with torch.inference_mode():
         singles = [tuple(tensor[k : k + 1] for tensor in batch) for k in range(engine.batch_size)]
-        eager = seconds(lambda: plain(*singles[0]), repeats, engine.device)
+        eager = seconds(lambda: plain(*singles[0]), repeats, device)
         expected = torch.cat([main_output(plain(*single)) for single in singles])
         if name in _PASS_1:
             work = work_of(lambda: plain(*singles[0]))
-            return _timing(name, parameters, (eager, eager), MAX_PSNR, (work, 1), peaks)
+            return _timing(name, parameters, (eager, eager), MAX_PSNR, (work, 1, device), peaks)
         runner = engine.prepare(network, exact=name in EXACT)
         if parses:
             runner = runner.using(plain)
         batch = tuple(_channels_last(tensor) for tensor in batch)
-        shipped = seconds(lambda: runner(*batch), repeats, engine.device) / engine.batch_size
+        shipped = seconds(lambda: runner(*batch), repeats, device) / engine.batch_size
         quality = _closeness(runner(*batch), expected)
         work = work_of(lambda: runner(*batch))
-    return _timing(name, parameters, (eager, shipped), quality, (work, engine.batch_size), peaks)
+    return _timing(name, parameters, (eager, shipped), quality, (work, engine.batch_size, device), peaks)
 
 
 def time_chain(engine: Engine, repeats: int, num_frames: int, peaks: Mapping[str, float]) -> Timing:
@@ -243,7 +242,7 @@ def time_chain(engine: Engine, repeats: int, num_frames: int, peaks: Mapping[str
         quality = _closeness(shipped(), expected)
         fast = seconds(shipped, repeats, device) / num_frames
         work = work_of(shipped)
-    return _timing(CHAIN, parameters, (eager, fast), quality, (work, num_frames), peaks)
+    return _timing(CHAIN, parameters, (eager, fast), quality, (work, num_frames, device), peaks)
 
 
 def _timing(
@@ -251,11 +250,11 @@ def _timing(
     parameters: float,
     times: tuple[float, float],
     quality: float,
-    work: tuple[Work, int],
+    work: tuple[Work, int, torch.device],
     peaks: Mapping[str, float],
 ) -> Timing:
-    (eager, shipped), (done, count) = times, work
-    floor = done.floor(peaks) / count
+    (eager, shipped), (done, count, device) = times, work
+    floor = done.floor(peaks) / count * threads_of(device)
     gflop = done.total / count / 1e9
     facts = done.describe()
     return Timing(
@@ -277,8 +276,3 @@ def _closeness(values: torch.Tensor, expected: torch.Tensor) -> float:
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -150,13 +150,33 @@ class _Recorder(TorchDispatchMode):
         self.flops[kind] += flops
 
 
+def busy_time(device: torch.device) -> float:
+    """A clock of the work: CPU-seconds of all threads, which other programs do not change; seconds of a GPU."""
+    if device.type == "cpu":
+        return time.process_time()
+    _wait(device)
+    return time.perf_counter()
+
+
+def threads_of(device: torch.device) -> int:
+    """How many seconds :func:`busy_time` can advance in one."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What the machine reaches at best, FLOP a second, in float32 and in the engine's format.
+    """What the machine reaches at best, FLOP a second, in float32 and in the formats that the engine may take.
 
     The better of a large matrix product and of a convolution with many channels, in the layout of the engine. On
     CUDA float32 has the precision that PyTorch gives it by default: TF32 in convolutions, not in matrix products.
     """
     names = {torch.float32, dtype if dtype != torch.int8 else torch.float32}
+    if device.type == "cuda":
+        names |= {torch.float16, torch.bfloat16}
     peaks = {_format(name): _peak(device, name) for name in names}
     if dtype == torch.int8 and has_fast_int8(device):
         peaks["int8"] = _int8_peak()
@@ -188,20 +208,14 @@ def _conv_flops(images: int) -> int:
 
 
 def _best(function: Callable[[], Any], device: torch.device) -> float:
+    """Least seconds of a call on all threads."""
     best = math.inf
     end = time.monotonic() + _TRIAL_SECONDS
     while time.monotonic() < end or best == math.inf:
-        _wait(device)
-        start = time.perf_counter()
+        start = busy_time(device)
         function()
-        _wait(device)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        best = min(best, busy_time(device) - start)
+    return best / threads_of(device)
 
 
 def _quantized_flops(weight: torch.Tensor, result: torch.Tensor) -> int:

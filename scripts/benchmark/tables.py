@@ -28,14 +28,14 @@ _LABEL, _BAR, _LINE, _MARGIN = 250, 520, 34, 20
 def print_run(run: Row) -> None:
     """A run end to end: the whole in two lines, then its stages."""
     width, height = run["size"]
-    memory = ", ".join(
-        f"{key.removesuffix('_gib')} {value:.2f} GiB" for key, value in run["peak_memory"].items()
-    )
+    moments = {"loaded": "loaded_memory", "first job": "cold_memory", "this one": "peak_memory"}
+    memory = "; ".join(f"{name} {_memory(run[key])}" for name, key in moments.items())
     print(
         f"\n{run['name']}, {width}x{height}, {run['frames']} frames: {run['frames_per_second']:.2f} frames/s, "
         f"{run['cpu_seconds_a_frame']:.3f} CPU-seconds a frame, system {run['system_share']:.1%}\n"
         f"  first frame after {run['first_frame_seconds']:.2f} s (cold {run['cold_first_frame_seconds']:.2f}, "
-        f"loading {run['load_seconds']:.2f}), {run['page_faults_a_frame']:.0f} page faults a frame, peak {memory}"
+        f"loading {run['load_seconds']:.2f}), {run['page_faults_a_frame']:.0f} page faults a frame\n"
+        f"  peak of memory: {memory}"
     )
     if not run.get("stages"):
         return
@@ -116,6 +116,10 @@ def _ways(runs_in: Mapping[str, Mapping[str, float]]) -> str:
         next((name for name in runs_in[key] if name != "-"), "-") for key in ("layouts", "batches")
     )
     return f"{formats}; {layout}; batch {batch}"
+
+
+def _memory(peaks: Mapping[str, float]) -> str:
+    return ", ".join(f"{key.removesuffix('_gib')} {value:.2f} GiB" for key, value in peaks.items())
 
 
 def _text(pen: ImageDraw.ImageDraw, x: float, y: float, text: str) -> None:

@@ -26,7 +26,7 @@ from videoretalking.pipeline.weights import missing
 from videoretalking.scripts.benchmark import __main__ as program
 from videoretalking.scripts.benchmark import material, networks
 from videoretalking.scripts.benchmark.accounting import REST, Account, Arrivals
-from videoretalking.scripts.benchmark.dub import Job, measure
+from videoretalking.scripts.benchmark.dub import Case, Job, measure
 from videoretalking.scripts.benchmark.operators import Kind, Probe, Work, measure_peaks, work_of
 from videoretalking.scripts.benchmark.processes import ProcessDied, in_own_process
 
@@ -143,7 +143,7 @@ def test_the_clip_is_the_speaker_at_any_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_stages_of_a_real_dub_add_up_to_the_whole(dtype: str) -> None:
     flags = ("--preset", "fast", "--device", "cpu", "--dtype", dtype, "--batch-size", "4")
-    outcome = measure(Job("bundled", "demo", [(320, 180)], [16], flags), PEAKS)
+    outcome = measure(Job("bundled", "demo", [Case("bundled", (320, 180), 16)], flags), PEAKS)
     (run,) = outcome.runs
     rows = {row["stage"]: row for row in run["stages"]}
     assert run["frames"] == 16 and run["frames_per_second"] > 0.0
