@@ -160,12 +160,13 @@ def run_once(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:
     used = usage() - before
     chunk = retalker.networks.engine.batch_size
     frames, times = len(report.frames), arrivals.times
-    steady = frames > chunk and (frames - chunk) / (times[frames] - times[chunk])
+    # from the end of the first chunk to that of the last, as frames come in chunks
+    steady = (frames - chunk) / (times[frames - 1] - times[chunk - 1]) if frames > chunk else None
     return {
         "frames": frames,
         "frames_per_second": frames / used.wall,
         "pass_2_frames_per_second": frames / report.seconds["render"],
-        "steady_frames_per_second": steady or None,
+        "steady_frames_per_second": steady,
         "first_frame_seconds": times[0] - before.wall,
         "wall_seconds_a_frame": used.wall / frames,
         "cpu_seconds_a_frame": used.cpu / frames,

@@ -104,7 +104,7 @@ class Probe(Stopwatch):
     @property
     def work(self) -> dict[str, Work]:
         """Of the stages that compute at all."""
-        return {stage: Work(flops) for stage, flops in self._flops.items() if flops}
+        return {stage: Work(flops) for stage, flops in self._flops.items() if flops.total() > 0}
 
 
 def work_of(function: Callable[[], Any]) -> Work:
