@@ -78,6 +78,7 @@ class Renderer:
         still_fps: frames a second if the input is a still image.
         window: frames of D-Net's coefficient window.
         marks: mark the finished frames; None leaves them unmarked.
+        stopwatch: what counts the time of the stages; None for a fresh one.
 
     Raises:
         UserError: the wanted face does not exist.
@@ -93,12 +94,13 @@ class Renderer:
         still_fps: float,
         window: int,
         marks: Marks | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.analysis = analysis
         self.layout: Layout | None = None
         self.speech = speech
         self.tracks = _select(analysis, options.face)
-        self.stopwatch = Stopwatch()
+        self.stopwatch = stopwatch or Stopwatch()
         self.schedule = _schedule(analysis, speech, options, still_fps)
         self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
         self._stretches = [_stretch_starts(track) for track in self.tracks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +28,7 @@ from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
 from videoretalking.pipeline.speech import Speech, load_speech
-from videoretalking.pipeline.stream import in_background
+from videoretalking.pipeline.stream import Stopwatch, in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ class Retalker:
         weights: the checkpoints.
         networks: of pass 2.
         tools: of pass 1.
+
+    Attributes:
+        stopwatch: what counts the time of all stages of :meth:`dub` (the benchmark's); None gives each rendering
+            one of its own.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Retalker:
         self.weights = weights
         self.networks = networks
         self.tools = tools
+        self.stopwatch: Stopwatch | None = None
 
     @classmethod
     def from_pretrained(
@@ -138,7 +143,8 @@ class Retalker:
         output = self.config.output
         check_provenance(output, outfile)
         marks = Marks.from_config(output)
-        renderer = self._renderer(analysis, speech, marks)
+        with self._timed("prepare"):
+            renderer = self._renderer(analysis, speech, marks)
         report = self._new_report(analysis, speech.path, outfile)
         duration = renderer.schedule.duration
         cut = self.config.render.pad == "cut" and speech.duration > duration
@@ -165,10 +171,13 @@ class Retalker:
             with renderer.stopwatch("encode"):
                 write(frame.image, frame.time, frame.duration)
 
-        with writer, in_background(encode) as hand_over:
-            for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
-                hand_over(frame)
-                report.frames.append(frame.report)
+        with writer:
+            with in_background(encode) as hand_over:
+                for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
+                    hand_over(frame)
+                    report.frames.append(frame.report)
+            with renderer.stopwatch("encode"):  # what the encoder still holds
+                writer.close()
         if output.manifest:
             self._sign(report, None if marks is None else marks.payload.text)
         report.seconds["render"] = round(time.monotonic() - started, 3)
@@ -189,10 +198,12 @@ class Retalker:
         Raises:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
-        speech = self._speech(audio)
-        self._check(video, audio, outfile)
+        with self._timed("prepare"):
+            speech = self._speech(audio)
+            self._check(video, audio, outfile)
         started = time.monotonic()
-        analysis = self.analyze(video)
+        with self._timed("analyze"):
+            analysis = self.analyze(video)
         seconds = time.monotonic() - started
         report = self.render(analysis, speech, outfile)
         report.seconds["analyze"] = round(seconds, 3)
@@ -207,6 +218,9 @@ class Retalker:
             report.seconds["render"],
         )
         return report
+
+    def _timed(self, stage: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.stopwatch is None else self.stopwatch(stage)
 
     def _sign(self, report: Report, mark: str | None) -> None:
         inputs = {"face": report.face, "audio": report.audio}
@@ -226,6 +240,7 @@ class Retalker:
             self.config.analysis.still_fps,
             self.weights.window,
             marks,
+            self.stopwatch,
         )
 
     def _check(self, video: str | Path, audio: str | Path, outfile: str | Path) -> None:
