@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from videoretalking.core.constants import LNET_SIZE
 from videoretalking.datasets.augment import AugmentConfig, ImageAugment
+from videoretalking.datasets.clips import Version
 from videoretalking.datasets.collection import ClipCollection, DataConfig, to_clip, to_image
 from videoretalking.datasets.crops import cut, cut_low
 from videoretalking.datasets.plans import Planner, degrade_plan
@@ -87,7 +88,13 @@ class ClipDataset(Dataset[dict[str, Any]], ABC):
         return bool(self.layouts)
 
     def take(
-        self, index: int, frame: int, view: Crop, changes: ImageAugment, antialias: bool | None = None
+        self,
+        index: int,
+        frame: int,
+        view: Crop,
+        changes: ImageAugment,
+        antialias: bool | None = None,
+        version: Version | None = None,
     ) -> Picture:
         """A frame of a clip as seen in a view, in changed light and color.
 
@@ -97,13 +104,15 @@ class ClipDataset(Dataset[dict[str, Any]], ABC):
             view: the crop.
             changes: of light and color.
             antialias: how the view is reduced to 96 pixels (:func:`cut_low`); None leaves its size.
+            version: of the frame, where it is not the one that :attr:`restored` says; files only.
         """
         if self.planner is not None:
             return self.planner.plan(index, frame, view, changes, antialias, self.restored)
         clip = self.clips.clip(index)
+        version = version or ("restored" if self.restored else "frames")
         if antialias is None:
-            return changes.recolor(cut(clip, frame, view, self.restored))
-        return changes.recolor(cut_low(clip, frame, view, antialias))
+            return changes.recolor(cut(clip, frame, view, version))
+        return changes.recolor(cut_low(clip, frame, view, antialias, version))
 
     def degrade(self, pictures: Sequence[Picture], changes: ImageAugment) -> list[Picture]:
         """Pictures covered, blurred and compressed."""

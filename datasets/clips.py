@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -39,8 +40,18 @@ _DECODE_FLAGS = {
 }
 
 
+# The frames of a clip as stored; as a restorer enhances them (E-Net's targets); as D-Net renders them with a neutral
+# expression (references of L-Net).
+Version = Literal["frames", "restored", "neutral"]
+
 # name -> shape after the leading frame axis
-_PER_FRAME = {"landmarks": (NUM_LANDMARKS, 2), "boxes": (4,), "rows": (ROW_LENGTH,), "restored_windows": (4,)}
+_PER_FRAME = {
+    "landmarks": (NUM_LANDMARKS, 2),
+    "boxes": (4,),
+    "rows": (ROW_LENGTH,),
+    "restored_windows": (4,),
+    "neutral_landmarks": (NUM_LANDMARKS, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -127,13 +138,13 @@ class ClipWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write_frames(
-        self, frames: Iterable[Image8], name: str = "frames", quality: int = JPEG_QUALITY
+        self, frames: Iterable[Image8], name: Version = "frames", quality: int = JPEG_QUALITY
     ) -> int:
         """Pack uint8 HWC RGB frames into ``<name>.bin`` with ``<name>_index.npy``.
 
         Args:
             frames: frames of one size; consumed one by one.
-            name: ``frames``, or ``restored`` for E-Net's restored targets.
+            name: which version of the frames.
             quality: JPEG quality.
 
         Returns:
@@ -147,7 +158,8 @@ class ClipWriter:
         return len(offsets) - 1
 
     def write_per_frame(self, name: str, values: Floats32) -> None:
-        """Write ``landmarks`` [N, 68, 2], ``boxes`` [N, 4], ``rows`` [N, 262] or ``restored_windows`` [N, 4]."""
+        """Write ``landmarks`` or ``neutral_landmarks`` [N, 68, 2], ``boxes`` or ``restored_windows`` [N, 4], ``rows``
+        [N, 262]."""
         shape = _PER_FRAME[name]
         if values.shape[1:] != shape or not np.isfinite(values).all():
             raise ValueError(
@@ -186,6 +198,7 @@ class PreparedClip:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._opened: dict[Version, tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]] = {}
         path = self.folder / META
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -211,13 +224,13 @@ class PreparedClip:
         """Whether the clip holds ``landmarks``, ``boxes``, ``rows``, ``mel``, ``restored_index`` ..."""
         return (self.folder / f"{name}.npy").is_file()
 
-    def frame(self, index: int, max_reduction: float = 1.0, restored: bool = False) -> Image8:
+    def frame(self, index: int, max_reduction: float = 1.0, version: Version = "frames") -> Image8:
         """Decode one frame.
 
         Args:
             index: frame number.
             max_reduction: the frame may come smaller by a factor of 1, 2, 4 or 8, the largest not above this.
-            restored: the restored (enhanced) frame instead; :meth:`view` says what it shows.
+            version: which version of it; :meth:`view` says what a restored one shows.
 
         Returns:
             uint8 HWC RGB.
@@ -226,9 +239,7 @@ class PreparedClip:
             IndexError: no such frame.
             UserError: the data are damaged.
         """
-        name = "restored" if restored else "frames"
-        offsets = self._restored_index if restored else self._frames_index
-        packed = self._restored if restored else self._frames
+        packed, offsets = self._open(version)
         if not 0 <= index < len(offsets) - 1:
             raise IndexError(f"frame {index} of {self.folder}, which has {len(offsets) - 1}")
         try:
@@ -237,21 +248,21 @@ class PreparedClip:
             )
         except (ValueError, cv2.error):
             raise UserError(
-                f"frame {index} in {self.folder / name}.bin is damaged; run preprocessing for this clip again"
+                f"frame {index} in {self.folder / version}.bin is damaged; run preprocessing for this clip again"
             ) from None
 
-    def view(self, index: int, restored: bool = False) -> tuple[Floats32, tuple[int, int]]:
+    def view(self, index: int, version: Version = "frames") -> tuple[Floats32, tuple[int, int]]:
         """What a frame shows.
 
         Args:
             index: frame number.
-            restored: of the restored frame.
+            version: of which version.
 
         Returns:
             [4] x1, y1, x2, y2 in stored pixels, and the (width, height) that it is meant to have. Restored frames
             without windows, as earlier versions wrote them, show the stored view and may be larger.
         """
-        if restored and self._restored_windows is not None:
+        if version == "restored" and self._restored_windows is not None:
             return self._restored_windows[index], (RESTORED_SIZE, RESTORED_SIZE)
         size = (self.meta.width, self.meta.height)
         return np.array([0, 0, *size], np.float32), size
@@ -286,20 +297,15 @@ class PreparedClip:
         return (self._array("wave") / np.float32(32768.0)).astype(np.float32)
 
     @cached_property
-    def _frames_index(self) -> npt.NDArray[np.int64]:
-        return self._array("frames_index")
+    def neutral_landmarks(self) -> Floats32:
+        """[N, 68, 2] as :attr:`landmarks`, in the frames that D-Net rendered."""
+        return self._array("neutral_landmarks")
 
-    @cached_property
-    def _restored_index(self) -> npt.NDArray[np.int64]:
-        return self._array("restored_index")
-
-    @cached_property
-    def _frames(self) -> npt.NDArray[np.uint8]:
-        return self._packed("frames")
-
-    @cached_property
-    def _restored(self) -> npt.NDArray[np.uint8]:
-        return self._packed("restored")
+    def _open(self, version: Version) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The packed frames of a version and where each begins."""
+        if version not in self._opened:
+            self._opened[version] = self._packed(version), self._array(f"{version}_index")
+        return self._opened[version]
 
     def _array(self, name: str) -> npt.NDArray:
         path = self.folder / f"{name}.npy"

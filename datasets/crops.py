@@ -10,7 +10,7 @@ import numpy as np
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.constants import ENET_SIZE, LNET_SIZE
-from videoretalking.datasets.clips import PreparedClip
+from videoretalking.datasets.clips import PreparedClip, Version
 from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.types import Crop
 
@@ -64,7 +64,7 @@ def face_views(
     return [mirror(crop) for crop in crops] if mirrored else crops
 
 
-def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> Image8:
+def cut(clip: PreparedClip, index: int, crop: Crop, version: Version = "frames") -> Image8:
     """Decode one frame of a clip and take a crop from it.
 
     Where the crop shrinks the frame by two or more, the frame is decoded at 1/2, 1/4 or 1/8 of its size,
@@ -74,20 +74,22 @@ def cut(clip: PreparedClip, index: int, crop: Crop, restored: bool = False) -> I
         clip: the clip.
         index: frame number.
         crop: the view, in stored pixels.
-        restored: take the restored frame instead.
+        version: of the frame.
 
     Returns:
         uint8 RGB [height, width, 3]; border pixels are repeated outside the frame.
     """
-    window, size = clip.view(index, restored)
+    window, size = clip.view(index, version)
     inside = crop.after(box_crop(window, size))
-    frame = clip.frame(index, max_reduction=1.0 / inside.scale, restored=restored)
+    frame = clip.frame(index, max_reduction=1.0 / inside.scale, version=version)
     if frame.shape[1::-1] != size:
         inside = crop.after(box_crop(window, (frame.shape[1], frame.shape[0])))
     return extract(frame, inside)
 
 
-def cut_low(clip: PreparedClip, index: int, view: Crop, antialias: bool) -> Image8:
+def cut_low(
+    clip: PreparedClip, index: int, view: Crop, antialias: bool, version: Version = "frames"
+) -> Image8:
     """A face as L-Net, Wav2Lip and the expert see it, cut as the product cuts it: at E-Net's size, then reduced.
 
     Args:
@@ -95,13 +97,14 @@ def cut_low(clip: PreparedClip, index: int, view: Crop, antialias: bool) -> Imag
         index: frame number.
         view: the crop, 384 x 384.
         antialias: the mean of the pixels that each new one covers, or bilinear, as the networks' ``shrink`` does.
+        version: of the frame.
 
     Returns:
         uint8 RGB [96, 96, 3].
     """
     method = cv2.INTER_AREA if antialias else cv2.INTER_LINEAR
     return np.asarray(
-        cv2.resize(cut(clip, index, view), (LNET_SIZE, LNET_SIZE), interpolation=method), np.uint8
+        cv2.resize(cut(clip, index, view, version), (LNET_SIZE, LNET_SIZE), interpolation=method), np.uint8
     )
 
 

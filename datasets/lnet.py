@@ -10,6 +10,7 @@ import numpy as np
 from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.datasets.augment import MIX_LEVELS, ImageAugment, VoiceAugment, mix_speech
 from videoretalking.datasets.base import ClipDataset, Layout, Picture, SampleSource
+from videoretalking.datasets.clips import Version
 from videoretalking.datasets.crops import Jitter, face_views
 from videoretalking.faces.types import Crop
 
@@ -46,16 +47,16 @@ class LNetClips(ClipDataset):
         changes = ImageAugment.draw(self.augment, rng)
         voice = VoiceAugment.draw(self.augment, rng)
         sound = self.draw_sound(index, frames, voice, rng)
-        references = self.draw_references(index, frames, rng)
+        references, version = self.draw_references(index, frames, rng)
         views = face_views(self.clips.clip(index), frames, jitter, changes.flip)
         reference_views = self.reference_views(index, references, frames, views, jitter, changes.flip)
         target = self.cut_target(index, frames, views, changes, sound)
-        reference = self.cut(index, references, reference_views, changes)
+        reference = self.cut(index, references, reference_views, changes, version)
         return sound | {
             "frame": self.lay_out("frame", self.degrade(target, changes)),
             "reference": self.lay_out("reference", self.degrade(reference, changes)),
             "target": self.lay_out("target", target),
-            **self.describe(index, frames, views, references, reference_views, sound),
+            **self.describe(index, frames, views, references, reference_views, sound, version),
         }
 
     def describe(
@@ -66,8 +67,9 @@ class LNetClips(ClipDataset):
         references: Sequence[int],
         reference_views: Sequence[Crop],
         sound: dict[str, Any],
+        version: Version,
     ) -> dict[str, Any]:
-        """Further arrays of a sample whose frames and references are seen in these views."""
+        """Further arrays of a sample whose frames and references (of that version) are seen in these views."""
         return {}
 
     def preview(self, index: int, num_frames: int) -> dict[str, Any]:
@@ -102,9 +104,11 @@ class LNetClips(ClipDataset):
             sync_audio = mix_speech(sync_audio, self.clips.clip_window(other, first), level)
         return {"audio": voice.apply(audio), "sync_audio": voice.apply(sync_audio)}
 
-    def draw_references(self, index: int, frames: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """A reference for each frame: any frame of the clip."""
-        return rng.choice(len(self.clips.clip(index)), len(frames)).tolist()
+    def draw_references(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], Version]:
+        """A reference for each frame, any frame of the clip; and which version of it."""
+        return rng.choice(len(self.clips.clip(index)), len(frames)).tolist(), "frames"
 
     def reference_views(
         self,
@@ -130,10 +134,15 @@ class LNetClips(ClipDataset):
         return self.cut(index, frames, views, changes)
 
     def cut(
-        self, index: int, frames: Sequence[int], views: Sequence[Crop], changes: ImageAugment
+        self,
+        index: int,
+        frames: Sequence[int],
+        views: Sequence[Crop],
+        changes: ImageAugment,
+        version: Version | None = None,
     ) -> list[Picture]:
         """Frames of a clip as seen in ``views``, in other light and color."""
         return [
-            self.take(index, frame, view, changes, self.antialias)
+            self.take(index, frame, view, changes, self.antialias, version)
             for frame, view in zip(frames, views, strict=True)
         ]

@@ -13,6 +13,7 @@ from videoretalking.core.constants import DNET_SIZE, ENET_SIZE, MEL_BANDS, MEL_W
 from videoretalking.datasets import dnet, enet, expert, lnet
 from videoretalking.datasets.augment import AugmentConfig, ImageAugment, VoiceAugment, silent_mel
 from videoretalking.datasets.base import Picture, SampleSource
+from videoretalking.datasets.clips import Version
 from videoretalking.datasets.crops import Jitter
 from videoretalking.datasets.mouths import (
     MOVING,
@@ -48,6 +49,9 @@ class NearLNetClips(lnet.LNetClips):
             from their frames in how far the mouth is open (needs landmarks). Else a network learns first that the
             mouth of the reference is nearly right, and copies it.
         with_points: add the landmarks that speech moves (needs landmarks).
+        neutral_references: share of the training samples whose references are the frames themselves as D-Net renders
+            them (needs ``neutral``, of :mod:`scripts.preprocess.neutral`): what L-Net gets at inference, blur
+            included. From real frames alone it learns to trust that its reference is sharp.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class NearLNetClips(lnet.LNetClips):
         silence: float = 0.0,
         far_references: float = 0.0,
         with_points: bool = False,
+        neutral_references: float = 0.0,
     ) -> None:
+        self.neutral_references = neutral_references if source.training else 0.0
         self.silence = silence if source.training else 0.0
         self.far_references = far_references if source.training else 0.0
         self.reference_gap = reference_gap
@@ -67,11 +73,14 @@ class NearLNetClips(lnet.LNetClips):
         self.with_points = with_points
         needs_landmarks = align_references or with_points or self.silence > 0.0 or self.far_references > 0.0
         needs = (*lnet.NEEDS, "landmarks") if needs_landmarks else lnet.NEEDS
+        if self.neutral_references:
+            needs = (*needs, "neutral_index", "neutral_landmarks")
         super().__init__(source, antialias, needs)
 
     def is_upright(self) -> bool:
-        """Not with references in another pose, nor with mouths pasted under silence."""
-        return super().is_upright() and not self.align_references and self.silence == 0.0
+        """Not with references in another pose or version, nor with mouths pasted under silence."""
+        pasted = self.silence > 0.0 or self.neutral_references > 0.0
+        return super().is_upright() and not self.align_references and not pasted
 
     def draw_sound(
         self, index: int, frames: Sequence[int], voice: VoiceAugment, rng: np.random.Generator
@@ -82,15 +91,22 @@ class NearLNetClips(lnet.LNetClips):
             return {"audio": audio, "sync_audio": audio[0], "speech": np.float32(0.0)}
         return super().draw_sound(index, frames, voice, rng) | {"speech": np.float32(1.0)}
 
-    def draw_references(self, index: int, frames: Sequence[int], rng: np.random.Generator) -> list[int]:
-        """A reference for each frame, as far as ``reference_gap`` says, some with mouths unlike the frames' own."""
+    def draw_references(
+        self, index: int, frames: Sequence[int], rng: np.random.Generator
+    ) -> tuple[list[int], Version]:
+        """A reference for each frame, as far as ``reference_gap`` says, some with mouths unlike the frames' own.
+
+        Or the frames themselves in the version that D-Net rendered.
+        """
+        if self.neutral_references and rng.uniform() < self.neutral_references:
+            return list(frames), "neutral"
         count = len(self.clips.clip(index))
         gap = self.reference_gap or (0, count)
         if self.far_references and rng.uniform() < self.far_references:
-            return draw_near(frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks))
+            return draw_near(frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks)), "frames"
         if self.reference_gap is None:
             return super().draw_references(index, frames, rng)
-        return draw_near(frames, count, gap, rng)
+        return draw_near(frames, count, gap, rng), "frames"
 
     def reference_views(
         self,
@@ -133,6 +149,7 @@ class NearLNetClips(lnet.LNetClips):
         references: Sequence[int],
         reference_views: Sequence[Crop],
         sound: dict[str, Any],
+        version: Version,
     ) -> dict[str, Any]:
         """``target_points`` and ``reference_points`` float32 [T, 34, 2] of :func:`border_points`, where wanted.
 
@@ -140,7 +157,9 @@ class NearLNetClips(lnet.LNetClips):
         """
         if not self.with_points:
             return {}
-        points = self.clips.clip(index).landmarks[:, MOVING]
+        clip = self.clips.clip(index)
+        points = clip.landmarks[:, MOVING]
+        shown_points = clip.neutral_landmarks[:, MOVING] if version == "neutral" else points
         shown = [*zip(frames, views, strict=True)]
         if not sound["speech"]:
             resting = self._resting(index, frames)
@@ -148,7 +167,7 @@ class NearLNetClips(lnet.LNetClips):
         pairs = zip(references, reference_views, strict=True)
         return {
             "target_points": np.stack([border_points(points[frame], view) for frame, view in shown]),
-            "reference_points": np.stack([border_points(points[frame], view) for frame, view in pairs]),
+            "reference_points": np.stack([border_points(shown_points[frame], view) for frame, view in pairs]),
         }
 
     def _resting(self, index: int, frames: Sequence[int]) -> list[int]:

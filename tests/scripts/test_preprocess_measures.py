@@ -113,15 +113,15 @@ def test_training_reads_restored_faces_as_they_are_stored(clip: PreparedClip) ->
     plan = ClipPlan(".", 0.0, list(range(12)))
     restore_clip(clip.folder, _Brighten(), plan)
     restored = PreparedClip(clip.folder)
-    stored = restored.frame(3, restored=True)
+    stored = restored.frame(3, version="restored")
     assert stored.shape == (576, 576, 3)
     # the crop without jitter is the middle of it: no pixel is interpolated
-    assert np.array_equal(cut(restored, 3, face_crop(restored, 3), restored=True), stored[96:480, 96:480])
+    assert np.array_equal(cut(restored, 3, face_crop(restored, 3), version="restored"), stored[96:480, 96:480])
     shift = np.array([[1.0, 0.0, 30.0], [0.0, 1.0, -20.0]])
-    moved = cut(restored, 3, face_crop(restored, 3).then(shift), restored=True)
+    moved = cut(restored, 3, face_crop(restored, 3).then(shift), version="restored")
     assert np.array_equal(moved, stored[116:500, 66:450])
     # small crops are decoded small, and show the same
-    small = cut(restored, 3, face_crop(restored, 3, 96), restored=True).astype(float)
+    small = cut(restored, 3, face_crop(restored, 3, 96), version="restored").astype(float)
     mean = stored[96:480, 96:480].reshape(96, 4, 96, 4, 3).mean(axis=(1, 3))
     assert np.abs(small - mean).mean() < 3.0
     # the same place as in the stored frame, but brighter

@@ -21,6 +21,8 @@ class TalkingAids:
         align_references: show references in the pose of their frames, in the plane.
         silence: probability of silent sound with a mouth that rests closed.
         far_references: share of samples whose references have mouths unlike those of their frames.
+        neutral_references: share of samples whose references are what D-Net makes of the frames; needs the data of
+            :mod:`scripts.preprocess.neutral`.
         gray_judges: show expert and landmark network the output in the colors of the target, so that they push no
             colors (:func:`losses.judges.with_colors_of`).
     """
@@ -30,6 +32,7 @@ class TalkingAids:
     align_references: bool = False
     silence: float = 0.0
     far_references: float = 0.0
+    neutral_references: float = 0.0
     gray_judges: bool = False
 
     def sample_options(self) -> dict[str, Any]:
@@ -39,6 +42,7 @@ class TalkingAids:
             "align_references": self.align_references,
             "silence": self.silence,
             "far_references": self.far_references,
+            "neutral_references": self.neutral_references,
         }
 
 

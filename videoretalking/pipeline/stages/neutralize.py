@@ -33,6 +33,9 @@ _FADE = 0.08  # share of D-Net's crop over which its image runs into the origina
 _COLOR_BLUR = 0.05  # of the crop's side: colors that vary over a longer way are those of the frame
 _LEAST_SEEN = 1e-3  # keeps the mean finite where nothing is seen
 _MOUTH_MARGIN = 0.2  # eye distances around the lips that are not measured
+_CHANGE_BLUR = 0.02  # of the crop's side: finer differences are those of sharpness, not of what is shown
+_SAME = 0.04  # difference of two colors of which the frame's pixels keep a quarter of the weight, white is 1
+_LIPS_MARGIN = 0.3  # eye distances around the lips within which nothing of the frame is kept
 
 
 class DrivingWindows:
@@ -133,7 +136,14 @@ class Neutralizer:
         )
         sources = self.raster.tensor(self._cut_sources(faces, crops))
         edited = self.dnet(sources, torch.from_numpy(windows)).clamp(0.0, 1.0)
-        return self._insert(self.raster.pixels(edited), crops, faces, self.raster.stack(originals))
+        return insert_renderings(
+            self.raster,
+            self.raster.pixels(edited),
+            crops,
+            [face.crop for face in faces],
+            [face.landmarks for face in faces],
+            self.raster.stack(originals),
+        )
 
     def _cut_sources(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> Pixels:
         """The images to warp: each frame's own face, or in one-shot mode the first of its stretch."""
@@ -145,29 +155,54 @@ class Neutralizer:
                 self._sources[key] = self.raster.cut([face.frame], [crop])[0]
         return self.raster.stack([self._sources[face.track, face.stretch] for face in faces])
 
-    def _insert(
-        self, images: Pixels, sources: Sequence[Crop], faces: Sequence[FaceJob], originals: Pixels
-    ) -> Pixels:
-        """Put D-Net's images into L-Net's crops of the same frames, in the frames' colors, faded at the border.
 
-        Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the
-        border of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth,
-        which must not leak.
-        """
-        raster, size, count = self.raster, faces[0].crop.size, len(faces)
-        views = [face.crop.after(source) for face, source in zip(faces, sources, strict=True)]
-        window = raster.constant(fade_window(*sources[0].size, _FADE))
-        weights = raster.view([window] * count, views, edge=False)
-        inserted = raster.view(images, views)
-        points = [face.crop.to_crop(face.landmarks) for face in faces]
-        mouths = raster.polygons(
-            [mouth_outline(lips, _MOUTH_MARGIN) for lips in points],
-            size,
-            [MOUTH_SOFTNESS * eye_distance(lips) for lips in points],
-        )
-        blurs = [_COLOR_BLUR * max(size)] * count
-        seen = weights * (1.0 - mouths)
-        drift = raster.soften(seen[..., None] * (originals - inserted), blurs)
-        drift = drift / (raster.soften(seen, blurs)[..., None] + _LEAST_SEEN)
-        inserted = (inserted + drift).clip(0.0, 1.0)
-        return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals
+def insert_renderings(
+    raster: Raster,
+    images: Pixels,
+    sources: Sequence[Crop],
+    crops: Sequence[Crop],
+    landmarks: Sequence[Floats32],
+    originals: Pixels,
+) -> Pixels:
+    """Put D-Net's images into other crops of the same frames, in the frames' colors, faded at the border.
+
+    Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the border
+    of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth, which must not
+    leak. And D-Net's picture is softer than the frame: outside of the lips, where both show the same, the frame stays.
+
+    Args:
+        raster: for the pixel work.
+        images: [N, S, S, 3] float32 in [0, 1] that D-Net rendered.
+        sources: its N crops.
+        crops: the N other crops, all of one size (width W, height H).
+        landmarks: N times [68, 2] pixels of the frame.
+        originals: [N, H, W, 3] float32 in [0, 1], the frames in the other crops.
+
+    Returns:
+        [N, H, W, 3] float32 RGB in [0, 1].
+    """
+    size, count = crops[0].size, len(crops)
+    views = [crop.after(source) for crop, source in zip(crops, sources, strict=True)]
+    window = raster.constant(fade_window(*sources[0].size, _FADE))
+    weights = raster.view([window] * count, views, edge=False)
+    inserted = raster.view(images, views)
+    points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
+    mouths = raster.polygons(
+        [mouth_outline(lips, _MOUTH_MARGIN) for lips in points],
+        size,
+        [MOUTH_SOFTNESS * eye_distance(lips) for lips in points],
+    )
+    blurs = [_COLOR_BLUR * max(size)] * count
+    seen = weights * (1.0 - mouths)
+    drift = raster.soften(seen[..., None] * (originals - inserted), blurs)
+    drift = drift / (raster.soften(seen, blurs)[..., None] + _LEAST_SEEN)
+    inserted = (inserted + drift).clip(0.0, 1.0)
+    difference = raster.soften(inserted - originals, [_CHANGE_BLUR * max(size)] * count)
+    lips = raster.polygons(
+        [mouth_outline(found, _LIPS_MARGIN) for found in points],
+        size,
+        [MOUTH_SOFTNESS * eye_distance(found) for found in points],
+    )
+    kept = (1.0 - lips) / (1.0 + (difference**2).mean(-1) / _SAME**2) ** 2
+    inserted = inserted + kept[..., None] * (originals - inserted)
+    return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals

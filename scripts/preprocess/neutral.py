@@ -1,0 +1,169 @@
+"""Step 9, for little data: every frame as D-Net renders it with a neutral expression.
+
+In use L-Net's reference is the frame itself through D-Net, whose picture is softer than a frame and whose mouth is at
+rest. An L-Net that saw real frames alone copies that softness. ``neutral_references`` of its small-data step mixes
+these frames in. The step runs on finished prepared data, with the D-Net, the templates and the 3DMM rows that belong
+together::
+
+    python -m scripts.preprocess.neutral --root data/demo/small --weights demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.coefficients import driving_window
+from videoretalking.core.commands import CommandParser
+from videoretalking.core.constants import DNET_SIZE, LANDMARK_SIZE
+from videoretalking.core.devices import choose_device
+from videoretalking.core.errors import UserError, run_command
+from videoretalking.datasets.clips import ClipWriter, PreparedClip
+from videoretalking.datasets.manifest import read_manifest
+from videoretalking.faces.align import box_crop
+from videoretalking.faces.types import Crop
+from videoretalking.losses.landmarks import LandmarkLoss
+from videoretalking.models.dnet import DNet
+from videoretalking.pipeline.config import WeightsConfig
+from videoretalking.pipeline.raster_torch import choose_raster
+from videoretalking.pipeline.stages.neutralize import insert_renderings
+from videoretalking.pipeline.weights import Weights, choose_weights
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 32  # frames rendered at once
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """What renders neutral frames.
+
+    Attributes:
+        dnet: D-Net.
+        expression: [64] the neutral template.
+        landmarks: finds the landmarks of what was rendered.
+        device: of both networks.
+    """
+
+    dnet: DNet
+    expression: Floats32
+    landmarks: LandmarkLoss
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, clip: PreparedClip, frames: range) -> tuple[list[Image8], Floats32]:
+        """Render some frames of a clip.
+
+        Args:
+            clip: with frames, landmarks, boxes and rows.
+            frames: numbers of N frames.
+
+        Returns:
+            N times [H, W, 3] RGB as large as the stored frames, and their landmarks [N, 68, 2] in pixels.
+        """
+        raster = choose_raster(self.device)
+        stored = [raster.upload(clip.frame(index)) for index in frames]
+        view = box_crop(clip.meta.dnet_window, (DNET_SIZE, DNET_SIZE))
+        window = self.dnet.config.window
+        windows = np.stack(
+            [driving_window(clip.rows, index, self.expression, length=window) for index in frames]
+        )
+        sources = raster.tensor(raster.cut(stored, [view] * len(frames)))
+        rendered = self.dnet(sources, torch.from_numpy(windows).to(self.device)).image.clamp(0.0, 1.0)
+        whole = Crop(np.eye(2, 3), (clip.meta.width, clip.meta.height))
+        originals = raster.cut(stored, [whole] * len(frames))
+        points = [clip.landmarks[index] for index in frames]
+        inserted = insert_renderings(
+            raster,
+            raster.pixels(rendered.float()),
+            [view] * len(frames),
+            [whole] * len(frames),
+            points,
+            originals,
+        )
+        faces = [box_crop(clip.boxes[index], (LANDMARK_SIZE, LANDMARK_SIZE)) for index in frames]
+        found = self.landmarks.find(raster.tensor(raster.view(inserted, faces))).cpu().numpy() * LANDMARK_SIZE
+        landmarks = np.stack([face.to_image(lips) for face, lips in zip(faces, found, strict=True)])
+        levels = raster.to_bytes(inserted)
+        finished = [raster.download(levels[number]) for number in range(len(frames))]
+        return [np.ascontiguousarray(ready()) for ready in finished], landmarks.astype(np.float32)
+
+
+def make_renderer(weights: Weights, device: torch.device) -> Renderer:
+    """The networks and the template of a family of weights.
+
+    Raises:
+        UserError: a file is missing or holds something else.
+    """
+    dnet = weights.load("dnet", device)
+    assert isinstance(dnet, DNet)
+    landmarks: nn.Module = weights.load("landmarks", device)
+    return Renderer(dnet, weights.templates()["neutral"], LandmarkLoss(landmarks), device)
+
+
+def render_clip(clip: PreparedClip, renderer: Renderer) -> None:
+    """Write the neutral frames of one clip and their landmarks; the frames' index, which says that they are there,
+    comes last."""
+    landmarks: list[Floats32] = []
+
+    def images() -> Iterator[Image8]:
+        for first in range(0, len(clip), _BATCH):
+            rendered, points = renderer(clip, range(first, min(first + _BATCH, len(clip))))
+            landmarks.append(points)
+            yield from rendered
+
+    writer = ClipWriter(clip.folder)
+    frames = list(images())
+    writer.write_per_frame("neutral_landmarks", np.concatenate(landmarks))
+    writer.write_frames(frames, "neutral")
+
+
+def run(root: Path, renderer: Renderer, renew: bool = False) -> int:
+    """Render the training clips of a prepared data set.
+
+    Args:
+        root: of the data set.
+        renderer: the networks.
+        renew: also clips that have their neutral frames, made by another D-Net perhaps.
+
+    Returns:
+        The number of clips that were rendered.
+
+    Raises:
+        UserError: no clip for training.
+    """
+    clips = [PreparedClip(root / entry.clip) for entry in read_manifest(root) if entry.split == "train"]
+    if not clips:
+        raise UserError(f"{root} has no clips for training")
+    wanted = [clip for clip in clips if clip.has("rows") and (renew or not clip.has("neutral_index"))]
+    for clip in tqdm(wanted, desc="neutral", unit="clip"):
+        render_clip(clip, renderer)
+    logger.info("%s: %d clips rendered, %d were there", root, len(wanted), len(clips) - len(wanted))
+    return len(wanted)
+
+
+def main() -> None:
+    """Command line of step 9."""
+    parser = CommandParser(description="Step 9: every frame through D-Net, references for L-Net's training")
+    parser.add_argument("--root", type=Path, required=True, help="prepared data set")
+    parser.add_argument("--weights", default="demo", help="auto, official, demo, or a folder, as of inference")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--renew", action=argparse.BooleanOptionalAction, default=False, help="render finished clips again"
+    )
+    arguments = parser.parse_args()
+    weights = choose_weights(WeightsConfig(family=arguments.weights))
+    run(arguments.root, make_renderer(weights, choose_device(arguments.device)), arguments.renew)
+
+
+if __name__ == "__main__":
+    run_command(main)
