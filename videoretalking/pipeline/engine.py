@@ -88,8 +88,8 @@ class Engine:
         """
         if is_large(network) and self.device.type == "cpu":
             keep_freed_memory()
-        if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # pays, since batches come in few sizes
+        if self.device.type == "cuda" and self.compiled:
+            torch.backends.cudnn.benchmark = True  # takes seconds at the start and pays on long videos too
         engine = replace(self, dtype=torch.float32) if exact else self
         if self.one_large_map and isinstance(network, _LARGE_MAPS) and is_large(network):
             engine = replace(engine, batch_size=1)

@@ -154,11 +154,13 @@ class Renderer:
 
     def _decode(self, reader: VideoReader) -> Iterator[FrameJob]:
         images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
+        last = image = None
         for decoded, index, time in zip(
             images, self.schedule.frames.tolist(), self.schedule.times.tolist(), strict=True
         ):
-            with self.stopwatch("upload"):
-                image = self._raster.upload(decoded)
+            if decoded is not last:  # a still image, or a frame that is held, goes up once
+                with self.stopwatch("upload"):
+                    last, image = decoded, self._raster.upload(decoded)
             faces = [
                 FaceJob(
                     frame=image,
