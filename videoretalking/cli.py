@@ -55,7 +55,6 @@ COMMANDS: Mapping[str, Command] = {
     "push": Command("scripts.push", "push trained weights to the Hugging Face hub"),
     "parity": Command("scripts.parity.__main__", "check exactness against a kit of golden values"),
     "benchmark": Command("scripts.benchmark", "measure speed and memory"),
-    "gpu-check": Command("scripts.gpu_check", "compare a GPU with the CPU, measure and profile it"),
     "compare": Command("scripts.compare", "source and result side by side, from a report"),
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),
     "train-demo": Command("scripts.train_demo", "train the bundled weights from raw clips"),
@@ -64,6 +63,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
     "measure-marks": Command("scripts.measure_marks", "measure what the marks survive"),
+    "gpu-check": Command("scripts.gpu_check", "compare a GPU with the CPU, measure and profile it"),
     "face-model": Command("scripts.build_face_model", "build the bundled face model from labels"),
     "example": Command("scripts.make_example", "draw the bundled example anew"),
 }
