@@ -130,7 +130,11 @@ def load_resident(dataset: ClipDataset, device: torch.device) -> Resident:
         for number in range(len(dataset)):
             clip = dataset.clips.clip(number)
             for restored in wanted:
-                frames = list(pool.map(partial(clip.frame, version="restored" if restored else "frames"), range(len(clip))))
+                frames = list(
+                    pool.map(
+                        partial(clip.frame, version="restored" if restored else "frames"), range(len(clip))
+                    )
+                )
                 loaded[restored].append(torch.from_numpy(np.stack(frames)).to(device))
             if (number + 1) % 1000 == 0:
                 logger.info("data.resident: %d of %d clips decoded", number + 1, len(dataset))

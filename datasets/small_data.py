@@ -103,7 +103,9 @@ class NearLNetClips(lnet.LNetClips):
         count = len(self.clips.clip(index))
         gap = self.reference_gap or (0, count)
         if self.far_references and rng.uniform() < self.far_references:
-            return draw_near(frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks)), "frames"
+            return draw_near(
+                frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks)
+            ), "frames"
         if self.reference_gap is None:
             return super().draw_references(index, frames, rng)
         return draw_near(frames, count, gap, rng), "frames"

@@ -65,6 +65,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "measure-demo": Command("scripts.measure_demo", "measure the bundled weights"),
     "measure-marks": Command("scripts.measure_marks", "measure what the marks survive"),
+    "gpu-check": Command("scripts.gpu_check", "compare a GPU with the CPU, measure and profile it"),
     "face-model": Command("scripts.build_face_model", "build the bundled face model from labels"),
     "example": Command("scripts.make_example", "draw the bundled example anew"),
 }

@@ -155,7 +155,9 @@ def main() -> None:
     """Command line of step 9."""
     parser = CommandParser(description="Step 9: every frame through D-Net, references for L-Net's training")
     parser.add_argument("--root", type=Path, required=True, help="prepared data set")
-    parser.add_argument("--weights", default="demo", help="auto, official, demo, or a folder, as of inference")
+    parser.add_argument(
+        "--weights", default="demo", help="auto, official, demo, or a folder, as of inference"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
         "--renew", action=argparse.BooleanOptionalAction, default=False, help="render finished clips again"

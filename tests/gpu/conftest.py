@@ -44,8 +44,8 @@ def prepared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compare(record_property: Callable[[str, object], None]) -> Compare:
     """``compare(name, found, wanted, limit)``: the error in standard deviations of what is wanted.
 
-    Its root mean square is within the limit, and no number is off by ten times as much. The figures go into the file
-    of results (``--junitxml``), from which ``scripts.gpu_check`` reads them.
+    Its root mean square is within the limit, and no number is off by ten times as much. The figures go into the
+    file of results (``--junitxml``), from which ``scripts.gpu_check`` reads them.
     """
 
     def check(name: str, found: torch.Tensor, wanted: torch.Tensor, limit: float) -> None:

@@ -29,10 +29,11 @@ COMMON = (
     "loop.score_clips=1",
     "data.resident=off",  # the samples of both are those of files
 )
-# The aids of a step that its debug config switches on later than in the first of two steps.
+# The aids of a step that its debug config lacks, or switches on later than in the first of two steps.
 EARLY = {
     "dnet_small_data": ("warp_steps=1",),
     "lnet_small_data": ("adversarial_from=0",),
+    "enet_small_data": ("loss_weights.sync=0", "blur=1.0", "cast=0.5", "part_size=12", "whole_every=2"),
     "lipsync_expert_small_data": ("mouth_steps=1",),
 }
 

@@ -116,7 +116,9 @@ def test_training_reads_restored_faces_as_they_are_stored(clip: PreparedClip) ->
     stored = restored.frame(3, version="restored")
     assert stored.shape == (576, 576, 3)
     # the crop without jitter is the middle of it: no pixel is interpolated
-    assert np.array_equal(cut(restored, 3, face_crop(restored, 3), version="restored"), stored[96:480, 96:480])
+    assert np.array_equal(
+        cut(restored, 3, face_crop(restored, 3), version="restored"), stored[96:480, 96:480]
+    )
     shift = np.array([[1.0, 0.0, 30.0], [0.0, 1.0, -20.0]])
     moved = cut(restored, 3, face_crop(restored, 3).then(shift), version="restored")
     assert np.array_equal(moved, stored[116:500, 66:450])
