@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "version": __version__,
         "machine": _machine(engine.device),
         "engine": str(engine),
-        "peaks": in_own_process(_peaks, runtime),
+        "peaks": in_own_process(measure_peaks, runtime),
         "runs": [],
         "skipped": [],
         "failed": [],
@@ -200,11 +200,6 @@ def _run_growth(seconds: int, options: argparse.Namespace, results: dict[str, An
     results.setdefault("growth", []).append({"seconds": seconds, **run})
     memory = ", ".join(f"{key} {value:.2f}" for key, value in run["peak_memory"].items())
     print(f"{seconds:>5} s of video: {memory}, {run['frames_per_second']:.1f} frames/s", flush=True)
-
-
-def _peaks(runtime: RuntimeConfig) -> dict[str, float]:
-    engine = Engine.from_config(runtime)  # which may also set how exactly a GPU computes in float32
-    return measure_peaks(engine.device, engine.dtype)
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

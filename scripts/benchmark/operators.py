@@ -24,6 +24,8 @@ from torch.utils.flop_counter import flop_registry
 
 from videoretalking.core.devices import has_fast_int8
 from videoretalking.models.int8 import Int8Conv2d, quantize
+from videoretalking.pipeline.config import RuntimeConfig
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stream import Stopwatch
 
 _INT8_OPERATOR = "onednn::qconv2d_pointwise"
@@ -168,12 +170,14 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def measure_peaks(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+def measure_peaks(runtime: RuntimeConfig) -> dict[str, float]:
     """What the machine reaches at best, FLOP a second, in float32 and in the formats that the engine may take.
 
     The better of a large matrix product and of a convolution with many channels, in the layout of the engine. On
     CUDA float32 has the precision that PyTorch gives it by default: TF32 in convolutions, not in matrix products.
     """
+    engine = Engine.from_config(runtime)  # which may also set how exactly a GPU computes in float32
+    device, dtype = engine.device, engine.dtype
     names = {torch.float32, dtype if dtype != torch.int8 else torch.float32}
     if device.type == "cuda":
         names |= {torch.float16, torch.bfloat16}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+_LAST_WORDS = 10.0  # seconds that a process has to say why it ends
+
 
 class ProcessDied(Exception):  # noqa: N818 - what happened
     """A process ended without a result."""
@@ -15,6 +17,10 @@ class ProcessDied(Exception):  # noqa: N818 - what happened
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a call in a fresh process, which ends with this one.
+
+    Args:
+        function: of a module that can be imported, which the started program's own module cannot.
+        arguments: picklable.
 
     Raises:
         ProcessDied: no result came; the process has said why.
@@ -27,6 +33,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return ours.recv()
     except EOFError:
+        process.join(_LAST_WORDS)
         raise ProcessDied(f"the process of {function.__name__} died") from None
     finally:
         process.terminate()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -121,13 +124,13 @@ def test_operators_see_which_convolutions_became_int8() -> None:
     assert flops == {"int8": 2 * 2 * 36 * 64 * 64 * 9, "float32": 2 * 2 * 16 * 64 * 8 * 9}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_peaks_are_those_of_the_formats_that_run(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_peaks_are_those_of_the_formats_that_run(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("videoretalking.scripts.benchmark.operators._TRIAL_SECONDS", 0.0)
-    if dtype == torch.int8 and not has_fast_int8(CPU):
+    if dtype == "int8" and not has_fast_int8(CPU):
         pytest.skip("no int8 here")
-    peaks = measure_peaks(CPU, dtype)
-    assert set(peaks) == {"float32", str(dtype).removeprefix("torch.")}
+    peaks = measure_peaks(RuntimeConfig(device="cpu", dtype=dtype))
+    assert set(peaks) == {"float32", dtype}
     assert all(1e8 < peak < 1e15 for peak in peaks.values())
 
 
@@ -240,9 +243,33 @@ def test_program_begins_nothing_after_its_time(tmp_path: Path, monkeypatch: pyte
     assert skipped == ["released", "bundled, fast", "bundled, fast, float32", "networks"]
 
 
+def test_program_runs_as_a_command(tmp_path: Path) -> None:
+    figures = tmp_path / "speed.json"
+    command = [
+        sys.executable,
+        "-m",
+        "videoretalking.scripts.benchmark",
+        "--device",
+        "cpu",
+        "--json",
+        str(figures),
+    ]
+    done = subprocess.run(
+        [*command, "--parts", "bundled", "--minutes", "0.000001"],
+        cwd=Path(program.__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(figures.read_text(encoding="utf-8"))["peaks"]["float32"] > 1e8
+    assert "no time left for: bundled, fast, bundled, fast, float32" in done.stdout
+
+
 def test_a_part_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(function: Any, *arguments: Any) -> Any:
-        if function is program._peaks:
+        if function is measure_peaks:
             return PEAKS
         raise ProcessDied("no memory")
 
