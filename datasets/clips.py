@@ -40,8 +40,8 @@ _DECODE_FLAGS = {
 }
 
 
-# The frames of a clip as stored; as a restorer enhances them (E-Net's targets); as D-Net renders them with a neutral
-# expression (references of L-Net).
+# The frames of a clip as stored; as a restorer enhances them (E-Net's targets); as D-Net renders them with a
+# neutral expression (references of L-Net).
 Version = Literal["frames", "restored", "neutral"]
 
 # name -> shape after the leading frame axis
@@ -158,8 +158,13 @@ class ClipWriter:
         return len(offsets) - 1
 
     def write_per_frame(self, name: str, values: Floats32) -> None:
-        """Write ``landmarks`` or ``neutral_landmarks`` [N, 68, 2], ``boxes`` or ``restored_windows`` [N, 4], ``rows``
-        [N, 262]."""
+        """Write what has one entry a frame.
+
+        Args:
+            name: ``landmarks`` or ``neutral_landmarks`` [N, 68, 2], ``boxes`` or ``restored_windows`` [N, 4],
+                ``rows`` [N, 262].
+            values: float32 of that shape.
+        """
         shape = _PER_FRAME[name]
         if values.shape[1:] != shape or not np.isfinite(values).all():
             raise ValueError(

@@ -54,7 +54,6 @@ COMMANDS: Mapping[str, Command] = {
     "convert": Command("scripts.convert_official", "convert the released checkpoints"),
     "push": Command("scripts.push", "push trained weights to the Hugging Face hub"),
     "parity": Command("scripts.parity.__main__", "check exactness against a kit of golden values"),
-    "gpu-check": Command("scripts.gpu_check", "compare a GPU with the CPU, measure and profile it"),
     "benchmark": Command("scripts.benchmark.__main__", "measure speed and memory"),
     "compare": Command("scripts.compare", "source and result side by side, from a report"),
     "contact-sheet": Command("scripts.make_contact_sheet", "lay frames of a video out in one picture"),

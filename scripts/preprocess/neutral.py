@@ -1,9 +1,9 @@
 """Step 9, for little data: every frame as D-Net renders it with a neutral expression.
 
-In use L-Net's reference is the frame itself through D-Net, whose picture is softer than a frame and whose mouth is at
-rest. An L-Net that saw real frames alone copies that softness. ``neutral_references`` of its small-data step mixes
-these frames in. The step runs on finished prepared data, with the D-Net, the templates and the 3DMM rows that belong
-together::
+In use L-Net's reference is the frame itself through D-Net, whose picture is softer than a frame and whose mouth is
+at rest. An L-Net that saw real frames alone copies that softness. ``neutral_references`` of its small-data step mixes
+these frames in. The step runs on finished prepared data, with the D-Net, the templates and the 3DMM rows that
+belong together::
 
     python -m scripts.preprocess.neutral --root data/demo/small --weights demo
 """
@@ -111,8 +111,10 @@ def make_renderer(weights: Weights, device: torch.device) -> Renderer:
 
 
 def render_clip(clip: PreparedClip, renderer: Renderer) -> None:
-    """Write the neutral frames of one clip and their landmarks; the frames' index, which says that they are there,
-    comes last."""
+    """Write the neutral frames of one clip and their landmarks.
+
+    The index of the frames, which says that all is there, comes last.
+    """
     landmarks: list[Floats32] = []
 
     def images() -> Iterator[Image8]:

@@ -166,9 +166,10 @@ def insert_renderings(
 ) -> Pixels:
     """Put D-Net's images into other crops of the same frames, in the frames' colors, faded at the border.
 
-    Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the border
-    of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth, which must not
-    leak. And D-Net's picture is softer than the frame: outside of the lips, where both show the same, the frame stays.
+    Differs from paper: the colors of D-Net's face drift from those of the frame, and the two would meet at the
+    border of what L-Net paints. Colors that vary slowly are those of the frame, measured without the mouth, which
+    must not leak. And D-Net's picture is softer than the frame: outside of the lips, where both show the same, the
+    frame stays.
 
     Args:
         raster: for the pixel work.
