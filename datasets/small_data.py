@@ -50,7 +50,7 @@ class NearLNetClips(lnet.LNetClips):
             mouth of the reference is nearly right, and copies it.
         with_points: add the landmarks that speech moves (needs landmarks).
         neutral_references: share of the training samples whose references are the frames themselves as D-Net
-            renders them (needs ``neutral``, of :mod:`scripts.preprocess.neutral`): what L-Net gets at inference, blur
+            renders them (of :mod:`scripts.preprocess.neutral`): what L-Net gets at inference, blur
             included. From real frames alone it learns to trust that its reference is sharp.
     """
 

@@ -1,8 +1,8 @@
 """Step 9, for little data: every frame as D-Net renders it with a neutral expression.
 
 In use L-Net's reference is the frame itself through D-Net, whose picture is softer than a frame and whose mouth is
-at rest. An L-Net that saw real frames alone copies that softness. ``neutral_references`` of its small-data step mixes
-these frames in. The step runs on finished prepared data, with the D-Net, the templates and the 3DMM rows that
+at rest. An L-Net that saw real frames alone copies that softness. ``neutral_references`` of its small-data step
+mixes these frames in. The step runs on finished prepared data, with the D-Net, the templates and the 3DMM rows that
 belong together::
 
     python -m scripts.preprocess.neutral --root data/demo/small --weights demo
