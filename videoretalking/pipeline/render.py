@@ -110,7 +110,7 @@ class Renderer:
             self._neutralize = Neutralizer(networks.dnet, windows, raster)
         self._lipsync = LipSyncer(networks.lnet)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
-        self._mask = FaceMasker(networks.parser, raster)
+        self._mask = FaceMasker(networks.parser, raster, options.parse_every)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
             self._restore = MouthRestorer(networks.restorer, options.restore, raster)
