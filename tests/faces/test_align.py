@@ -214,3 +214,23 @@ def test_recon_crop_equals_resizing_the_whole_frame(face3d: np.ndarray, scale: f
 def test_recon_crop_outside_the_frame_is_black(frontal: np.ndarray) -> None:
     alignment = align.ReconAlignment((320, 240), 1.5, np.array([5000.0, 100.0]))
     assert not align.recon_crop(noise(320, 240), alignment).any()
+
+
+def test_alignments_of_many_frames_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    template = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]], dtype=np.float64)
+    landmarks = np.repeat(template[[0] * 40 + [1] * 8 + [2] * 8 + [3] * 6 + [4] * 6][None], 9, axis=0)
+    landmarks = landmarks * rng.uniform(0.8, 3.0, (9, 1, 1)) + rng.normal(0, 1.0, landmarks.shape)
+    sizes = [(256 + 10 * k, 240 + 7 * k) for k in range(9)]
+    singles = [align.recon_alignment(points, size) for points, size in zip(landmarks, sizes, strict=True)]
+    many = align.ReconAlignments.fit(landmarks, np.array(sizes, dtype=np.float64))
+    assert np.array_equal(many.params, np.stack([single.params for single in singles]))
+    places = rng.uniform(0, 200, (9, 2))
+    in_crops = many.to_crop_up(places)
+    expected = [single.to_crop_up(place) for single, place in zip(singles, places, strict=True)]
+    np.testing.assert_allclose(in_crops, np.stack(expected), atol=1e-9)
+    np.testing.assert_allclose(many.from_crop_up(in_crops), places, atol=1e-9)
+    stored = align.ReconAlignments.from_params(many.params.astype(np.float64))
+    np.testing.assert_allclose(stored.to_crop_up(places), in_crops, atol=0.6)  # sizes are cut to whole pixels
+    with pytest.raises(ValueError, match="do not span a face"):
+        align.ReconAlignments.fit(np.zeros((2, 68, 2)), np.full((2, 2), 100.0))

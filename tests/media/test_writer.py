@@ -28,7 +28,7 @@ except ImportError:  # Windows
 
 from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info, load_waveform
-from videoretalking.media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags
+from videoretalking.media.color import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED, ColorTags, rgb_to_planes
 from videoretalking.media.formats import CODECS
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 
@@ -107,6 +107,24 @@ def test_every_codec_keeps_colors_times_and_tags(tmp_path: Path, codec: str) -> 
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.04, 0.2])
     assert psnr(frames[1].image, images[0]) > 42
     assert np.abs((frames[1].image - images[0].astype(float)).mean(axis=(0, 1))).max() < 0.4
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])  # half and full chroma
+def test_planes_and_pictures_make_the_same_file(tmp_path: Path, size: tuple[int, int]) -> None:
+    images = [picture(*size, seed, grain=8.0) for seed in range(4)]
+    info = VideoInfo(*size, fps=Fraction(25), time_base=Fraction(1, 12_800))
+    for name in ("pictures", "planes"):
+        with VideoWriter(tmp_path / f"{name}.mp4", info) as writer:
+            for index, image in enumerate(images):
+                assert writer.layout is not None
+                if name == "planes":
+                    writer.write_planes(rgb_to_planes(image, *writer.layout), index / 25)
+                else:
+                    writer.write(image, index / 25)
+    assert (tmp_path / "pictures.mp4").read_bytes() == (tmp_path / "planes.mp4").read_bytes()
+    with VideoWriter(tmp_path / "lossless.mkv", info, codec="ffv1") as writer:
+        assert writer.layout is None
+        writer.write(images[0], 0.0)
 
 
 @pytest.mark.parametrize("tags", [UNTAGGED, ColorTags(1, FULL_RANGE, 1, 1), ColorTags(5, FULL_RANGE, 2, 2)])

@@ -66,6 +66,8 @@ class RenderConfig:
         upper_face: emotion of the upper face through GANimation.
         parse: segment the new face with a parsing network if its weights are there; else, and without them, the
             mask follows the landmarks.
+        parse_every: frames between two parses of a person, whose masks move with the face meanwhile; 1 parses every
+            frame.
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.
         color_match: strength of the color match between new and old face, 0 .. 1.
         pad: length rule, see :func:`pipeline.schedule.make_schedule`.
@@ -81,6 +83,7 @@ class RenderConfig:
     one_shot: bool = False
     upper_face: UpperFace = "original"
     parse: bool = True
+    parse_every: int = 2
     restore: float = 1.0
     color_match: float = 1.0
     pad: Pad = "pingpong"
@@ -155,5 +158,10 @@ class InferenceConfig:
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {"render.parse": False, "render.restore": 0.0, "output.speed": "veryfast", "output.quality": 18},
     "balanced": {},
-    "best": {"render.identity_every": 1, "runtime.dtype": "float32", "output.speed": "slow"},
+    "best": {
+        "render.identity_every": 1,
+        "render.parse_every": 1,
+        "runtime.dtype": "float32",
+        "output.speed": "slow",
+    },
 }

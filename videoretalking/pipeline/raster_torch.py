@@ -39,6 +39,7 @@ _HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
 _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
 _PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
+_STEPS = 16  # rows that the distance looks at in one go
 _GRID = 32  # sizes of batches of regions are multiples, so that a moving face brings few of them
 
 
@@ -186,11 +187,13 @@ class TensorRaster(Raster):
         along = torch.minimum(_since_hole(inside), _since_hole(inside.flip(2)).flip(2))
         square = along.clamp(max=reach).square()
         padded = F.pad(square, (0, 0, reach, reach), value=float(reach**2))
-        height = inside.shape[1]
-        nearest = square
-        for step in range(-reach, reach + 1):
-            nearest = torch.minimum(nearest, padded[:, reach + step : reach + step + height] + float(step**2))
-        return nearest.sqrt()
+        columns = padded.unfold(1, 2 * reach + 1, 1)  # [N, H, W, steps], a view
+        steps = torch.arange(-reach, reach + 1, device=inside.device, dtype=torch.float32).square()
+        nearest = [
+            (columns[..., first : first + _STEPS] + steps[first : first + _STEPS]).amin(dim=3)
+            for first in range(0, len(steps), _STEPS)
+        ]
+        return torch.stack(nearest).amin(dim=0).sqrt()
 
     def maximum(self, images: Pixels, others: Pixels) -> Pixels:
         return torch.maximum(images, others)

@@ -40,8 +40,7 @@ from videoretalking.pipeline.stages.sync import SyncScorer
 from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
 from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
 
-_CHUNK_BYTES = 96 << 20  # decoded frames that travel together
-_DEVICE_CHUNK_BYTES = 512 << 20  # where they travel through a GPU, which needs larger batches
+_CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
 _MAX_WORKERS = 4  # threads that composite
 
 
@@ -112,7 +111,7 @@ class Renderer:
             self._neutralize = Neutralizer(networks.dnet, windows, raster)
         self._lipsync = LipSyncer(networks.lnet)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
-        self._mask = FaceMasker(networks.parser, raster)
+        self._mask = FaceMasker(networks.parser, raster, options.parse_every)
         self._restore = None
         if networks.restorer and options.restore > 0.0:
             self._restore = MouthRestorer(networks.restorer, options.restore, raster)
@@ -136,8 +135,7 @@ class Renderer:
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
         info = self.analysis.info
-        limit = _DEVICE_CHUNK_BYTES if self._raster.in_batches else _CHUNK_BYTES
-        size = max(1, min(self._engine.batch_size, limit // (info.width * info.height * 3)))
+        size = max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
         durations = iter(np.diff(self.schedule.times, append=self.schedule.duration).tolist())
         workers = min(_MAX_WORKERS, os.cpu_count() or 1)
         places = itertools.count()

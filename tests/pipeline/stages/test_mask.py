@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.faces.align import extract
+from videoretalking.faces.types import Crop
 from videoretalking.models import bisenet, parsenet
 from videoretalking.models.bisenet import CLASSES, BiSeNetOutput
 from videoretalking.models.catalog import build_network
@@ -60,6 +62,23 @@ def test_the_produced_face_is_segmented_not_the_original() -> None:
     assert mask[80, 90] < 0.2 and mask[30, 50] < 0.2
     masker([face] * 3, np.stack([patch] * 3))
     assert network.batches == [1, 2, 1]  # both masks from one look
+
+
+def test_between_parses_the_masks_move_with_the_face() -> None:
+    face, patch = _produced()
+    matrix = face.crop.matrix.copy()
+    matrix[:, 2] += [6, -4]
+    moved = replace(face, index=1, crop=Crop(matrix, face.crop.size))
+    stranger = replace(face, track=1)
+    network = _SeesGreen()
+    masker = FaceMasker(CPU.prepare(network), ARRAYS, every=2)  # type: ignore[arg-type]
+    masks = masker([face, moved, stranger], np.stack([patch] * 3))
+    assert network.batches == [2]
+    np.testing.assert_allclose(masks.mouth[1][20:100, 30:110], masks.mouth[0][24:104, 24:104], atol=1e-6)
+    assert np.array_equal(masks.mouth[0], masks.mouth[2])
+    later = masker([moved, moved, stranger], np.stack([np.zeros_like(patch), patch, patch]))
+    assert network.batches == [2, 1]  # the third frame of the first person; the stranger's serve once more
+    assert later.mouth[0].max() < 0.2 and later.mouth[1].max() < 0.2 and later.mouth[2].max() > 0.9
 
 
 def test_without_a_network_masks_follow_the_landmarks() -> None:

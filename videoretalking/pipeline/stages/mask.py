@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 
 from videoretalking.core.arrays import Floats64
 from videoretalking.core.constants import RESTORER_SIZE
-from videoretalking.faces.align import enhancer_crop
+from videoretalking.core.landmarks import STILL
+from videoretalking.faces.align import enhancer_crop, fit_similarity
 from videoretalking.faces.masks import (
     FACE_SOFTNESS,
     MOUTH_SOFTNESS,
@@ -56,30 +58,69 @@ class FaceMasks:
 class FaceMasker:
     """Soft masks of produced faces; one parse of a face gives both.
 
+    Between two parses the masks of the last one move with the face: by the similarity that takes its eyes and its
+    nose from there to here. So the jaw and the mouth in a mask are at most ``every - 1`` frames old, which its soft
+    edge covers.
+
     Args:
         parser: a parsing network; None draws polygons around the tracked landmarks.
         raster: for the pixel work.
+        every: frames between parses of a person; 1 parses every face.
     """
 
-    def __init__(self, parser: Runner[BiSeNet | ParseNet] | None, raster: Raster) -> None:
+    def __init__(self, parser: Runner[BiSeNet | ParseNet] | None, raster: Raster, every: int = 1) -> None:
         self.raster = raster
+        self.every = every
         self.parser = parser.using(partial(class_shares, parser.network)) if parser else None
+        self._people: dict[tuple[int, int], _Parsed] = {}
 
     def __call__(self, faces: Sequence[FaceJob], patches: Pixels) -> FaceMasks:
         """Segment.
 
         Args:
-            faces: where the patches belong.
+            faces: where the patches belong, in the order of their time.
             patches: [N, S, S, 3] float32 RGB in [0, 1], the new faces.
         """
         points = [face.crop.to_crop(face.landmarks) for face in faces]
+        size = faces[0].crop.size
         if self.parser is None:
-            return self._polygons(points, faces[0].crop.size)
+            return self._polygons(points, size)
+        known = [self._known(face, corners) for face, corners in zip(faces, points, strict=True)]
+        due = [place for place, parsed in enumerate(known) if parsed.points is points[place]]
+        if due:
+            fresh = self._parse(
+                [faces[place] for place in due], self.raster.stack([patches[place] for place in due])
+            )
+            for number, place in enumerate(due):
+                known[place].masks = FaceMasks(fresh.face[number], fresh.mouth[number])
+            if len(due) == len(faces):
+                return fresh
+        moves = [
+            fit_similarity(parsed.points[STILL], corners[STILL])
+            for parsed, corners in zip(known, points, strict=True)
+        ]
+        masks = [cast(FaceMasks, parsed.masks) for parsed in known]
+        return FaceMasks(
+            self.raster.warp(self.raster.stack([pair.face for pair in masks]), moves, size),
+            self.raster.warp(self.raster.stack([pair.mouth for pair in masks]), moves, size),
+        )
+
+    def _known(self, face: FaceJob, points: Floats64) -> _Parsed:
+        """The parse whose masks serve a face: an earlier one, or one of these points, which is due."""
+        person = (face.track, face.stretch)
+        parsed = self._people.get(person)
+        if parsed is None or parsed.uses >= self.every:
+            parsed = self._people[person] = _Parsed(points)
+        parsed.uses += 1
+        return parsed
+
+    def _parse(self, faces: Sequence[FaceJob], patches: Pixels) -> FaceMasks:
+        assert self.parser is not None
         crops = [enhancer_crop(face.landmarks, RESTORER_SIZE) for face in faces]
         scenes = (scene(faces, patches, crops, self.raster) * 255.0).round() / 255.0
         shares = self.parser(self.raster.tensor(scenes))
         views = [face.crop.after(crop) for face, crop in zip(faces, crops, strict=True)]
-        softness = [_SOFTNESS * eye_distance(corners) for corners in points]
+        softness = [_SOFTNESS * eye_distance(face.crop.to_crop(face.landmarks)) for face in faces]
         return FaceMasks(
             *(
                 self.raster.soften(self.raster.view(self.raster.pixels(share), views, edge=False), softness)
@@ -97,6 +138,21 @@ class FaceMasker:
                 for outline, softness in ((face_outline, FACE_SOFTNESS), (mouth_outline, MOUTH_SOFTNESS))
             )
         )
+
+
+@dataclass
+class _Parsed:
+    """One parse and how often it was used.
+
+    Attributes:
+        points: [68, 2] landmarks in the crop of the parsed face.
+        uses: faces that it served.
+        masks: [S, S] of the face and of the mouth; None until it was parsed.
+    """
+
+    points: Floats64
+    uses: int = 0
+    masks: FaceMasks | None = None
 
 
 def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor) -> torch.Tensor:
