@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _save(options, results)
     _save(options, results)
     if results["skipped"]:
-        print("no time left for: " + ", ".join(results["skipped"]))
+        print("no time left for: " + "; ".join(results["skipped"]))
     return 1 if results["failed"] else 0
 
 
@@ -110,7 +110,7 @@ def _options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--dtype", default="auto", choices=["auto", *DTYPES])
     parser.add_argument("--batch-size", type=int, default=0, help="0 takes the engine's")
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--sizes", nargs="+", type=_size, metavar="WIDTHxHEIGHT",
         help=f"of the part released (default: {' '.join(f'{width}x{height}' for width, height in SIZES)})",

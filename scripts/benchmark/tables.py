@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from videoretalking.core.files import atomic_path
+from videoretalking.scripts.benchmark.accounting import REST
 
 Row = Mapping[str, Any]
 Color = tuple[int, int, int]
@@ -16,12 +18,15 @@ Color = tuple[int, int, int]
 _SCALE = 2  # everything is drawn so much larger and reduced, which smooths letters
 _FONT = 14
 _INK: Color = (40, 40, 40)
-_FAINT: Color = (222, 222, 222)
 _COLORS: Sequence[Color] = (
     (31, 99, 166), (205, 92, 30), (74, 145, 88), (148, 103, 189), (188, 160, 50), (90, 170, 190), (200, 110, 150),
     (120, 90, 70), (150, 190, 110), (110, 130, 200), (180, 180, 90), (90, 90, 90),
 )  # fmt: skip
-_REST: Color = (200, 200, 200)
+_GRAY: Color = (140, 140, 140)
+_REST: Color = (210, 210, 210)
+_OTHERS = "others"
+_SMALL = 0.01  # share below which a stage has no color of its own
+_COLUMNS = 4  # of the legend
 _LABEL, _BAR, _LINE, _MARGIN = 250, 520, 34, 20
 
 
@@ -77,36 +82,40 @@ def draw(path: Path, results: Row) -> None:
     """The CPU-seconds of the stages of each run as bars, in one PNG; on a GPU the seconds of the clock."""
     runs = [run for run in results["runs"] if run.get("stages")]
     measure = "wall" if "gpu_gib" in runs[0]["peak_memory"] else "cpu"
-    stages = list(
-        dict.fromkeys(row["stage"] for run in runs for row in run["stages"] if row["stage"] != "rest")
-    )
-    colors = {stage: _COLORS[number % len(_COLORS)] for number, stage in enumerate(stages)} | {"rest": _REST}
-    legend = -(-len(colors) // 4)
-    height = 4 * _MARGIN + (len(runs) + legend) * _LINE
+    shares = [_shares(run, measure) for run in runs]
+    stages = [name for name in dict.fromkeys(name for bar in shares for name in bar) if name != REST]
+    large = [name for name in stages if any(bar.get(name, 0.0) >= _SMALL for bar in shares)]
+    colors = dict(zip(large, cycle(_COLORS), strict=False)) | {_OTHERS: _GRAY, REST: _REST}
+    height = 4 * _MARGIN + (len(runs) + -(-len(colors) // _COLUMNS)) * _LINE
     image = Image.new("RGB", ((_LABEL + _BAR + 150) * _SCALE, height * _SCALE), "white")
     pen = ImageDraw.Draw(image)
     unit = "seconds" if measure == "wall" else "CPU-seconds"
     _text(pen, _MARGIN, _MARGIN, f"Share of the stages; {unit} a frame ({results['machine']['device']})")
-    for number, run in enumerate(runs):
+    for number, (run, bar) in enumerate(zip(runs, shares, strict=True)):
         y = 2 * _MARGIN + number * _LINE
         _text(pen, _MARGIN, y + _LINE / 2, f"{run['name']}, {run['size'][0]}x{run['size'][1]}")
+        parts = {name: bar.get(name, 0.0) for name in large} | {REST: bar.get(REST, 0.0)}
         x = float(_LABEL)
-        for row in run["stages"]:
-            right = x + _BAR * row[f"{measure}_share"]
-            corners = [x * _SCALE, (y + 5) * _SCALE, right * _SCALE, (y + _LINE - 5) * _SCALE]
-            pen.rectangle(corners, fill=colors[row["stage"]])
-            x = right
+        for name, share in {**parts, _OTHERS: 1.0 - sum(parts.values())}.items():
+            _box(pen, (x, y + 5, x + _BAR * share, y + _LINE - 5), colors[name])
+            x += _BAR * share
         _text(pen, _LABEL + _BAR + 10, y + _LINE / 2, f"{run['accounted'][measure]:.3f} s")
-    for number, (stage, color) in enumerate(colors.items()):
-        line, column = divmod(number, 4)
+    for number, (name, color) in enumerate(colors.items()):
+        line, column = divmod(number, _COLUMNS)
         x, y = _MARGIN + column * 200, 3 * _MARGIN + (len(runs) + line) * _LINE
-        pen.rectangle(
-            [x * _SCALE, (y - 7) * _SCALE, (x + 14) * _SCALE, (y + 7) * _SCALE], fill=color, outline=_FAINT
-        )
-        _text(pen, x + 22, y, stage)
+        _box(pen, (x, y - 7, x + 14, y + 7), color)
+        _text(pen, x + 22, y, name)
     with atomic_path(path) as temporary:
         small = (image.width // _SCALE, image.height // _SCALE)
         image.resize(small, Image.Resampling.BOX).save(temporary, format="PNG")
+
+
+def _shares(run: Row, measure: str) -> dict[str, float]:
+    return {row["stage"]: row[f"{measure}_share"] for row in run["stages"]}
+
+
+def _box(pen: ImageDraw.ImageDraw, edges: tuple[float, float, float, float], color: Color) -> None:
+    pen.rectangle([edge * _SCALE for edge in edges], fill=color)
 
 
 def _ways(runs_in: Mapping[str, Mapping[str, float]]) -> str:

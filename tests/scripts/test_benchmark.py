@@ -264,7 +264,7 @@ def test_program_runs_as_a_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(figures.read_text(encoding="utf-8"))["peaks"]["float32"] > 1e8
-    assert "no time left for: bundled, fast, bundled, fast, float32" in done.stdout
+    assert "no time left for: bundled, fast; bundled, fast, float32" in done.stdout
 
 
 def test_a_part_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
