@@ -36,7 +36,7 @@ PARTS = ("tests", "benchmark", "profile")
 _PROGRAM = "videoretalking.scripts.gpu_check"
 _DEVICE_VARIABLE = "VIDEORETALKING_GPU_TEST_DEVICE"
 # Parts of the whole time: the tests are cut at theirs, the profile's is kept free while the benchmark runs.
-_TESTS, _PROFILE = 0.42, 0.2
+_TESTS, _PROFILE = 0.38, 0.23
 _KEPT_LINES = 40  # of a part's output, in the JSON file
 _LEAST_CORES = 8  # for several processes of tests on one GPU
 _WORD = "PASSED|FAILED|SKIPPED|ERROR"

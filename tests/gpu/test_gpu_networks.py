@@ -84,7 +84,7 @@ CASES: dict[str, Case] = {
         "enet_discriminator", ((2, 3, 96, 96),), {"widths": (8, 16, 16), "detail_gain": 4.0}
     ),
     "reconnet": Case("reconnet", ((2, 3, 224, 224),), {"depths": (1, 1, 1, 1)}),
-    "lipsync_expert": Case("lipsync_expert", ((2, 1, 80, 16), (2, 15, 48, 96))),
+    "lipsync_expert": Case("lipsync_expert", ((6, 1, 80, 16), (6, 15, 48, 96))),
     "syncnet": Case(
         "syncnet",
         ((2, 1, 13, 20), (2, 3, 5, 224, 224)),
@@ -96,7 +96,7 @@ CASES: dict[str, Case] = {
     ),
     "landmarks": Case("landmarks", ((2, 3, 128, 128),)),
     "parsenet": Case("parsenet", ((2, 3, 256, 256),), {"widths": (8, 16, 16), "num_body_blocks": 2}),
-    "bisenet": Case("bisenet", ((2, 3, 256, 256),), TINY_BISENET),
+    "bisenet": Case("bisenet", ((6, 3, 128, 128),), TINY_BISENET),
     "gpen": Case(
         "gpen", ((2, 3, 64, 64),), {"widths": (8, 16, 16, 16, 16), "style_size": 16, "num_mapping_layers": 2}
     ),
