@@ -56,11 +56,11 @@ FACE_MODEL, MODEL_CARD = "face_model.safetensors", "MODEL_CARD.md"
 NEEDS = {
     "landmarks": (),
     "lipsync_expert": (),
-    "lnet": ("landmarks", "lipsync_expert"),
     "dnet": ("landmarks",),
+    "lnet": ("landmarks", "lipsync_expert", "dnet"),
     "enet": ("landmarks", "lipsync_expert", "lnet"),
     "wav2lip": ("lipsync_expert",),
-    "lnet_no_attention": ("landmarks", "lipsync_expert", "lnet"),
+    "lnet_no_attention": ("landmarks", "lipsync_expert", "dnet", "lnet"),
 }
 NETWORKS = tuple(NEEDS)
 
@@ -205,8 +205,17 @@ def train_network(name: str, plan: Plan) -> None:
     config = read_config(name, plan)
     trained = Path(config.loop.folder) / f"{config.network}.safetensors"
     if not is_finished(trained, config):
+        if getattr(config, "neutral_references", 0.0):
+            render_neutral_frames(Path(config.data.root), config.loop.device)
         train(config)
     export(name, trained)
+
+
+def render_neutral_frames(root: Path, device: str) -> None:
+    """What L-Net's training takes from D-Net; of all trainings the only part that needs PyAV."""
+    from videoretalking.scripts.preprocess import neutral
+
+    neutral.run(root, neutral.choose_renderer(str(CHECKPOINTS), device))
 
 
 def is_finished(trained: Path, config: TrainingConfig) -> bool:

@@ -48,6 +48,9 @@ COMMANDS: Mapping[str, Command] = {
     "preprocess offsets": Command("scripts.preprocess.offsets", "step 6: reject clips out of sync"),
     "preprocess restore": Command("scripts.preprocess.restore", "step 7: restored targets for E-Net"),
     "preprocess splits": Command("scripts.preprocess.splits", "step 8: list clips, split by person"),
+    "preprocess neutral": Command(
+        "scripts.preprocess.neutral", "step 9: frames as D-Net renders them, for L-Net"
+    ),
     "preprocess label": Command("scripts.preprocess.label_landmarks", "label faces by another tool"),
     "synthetic-data": Command("datasets.synthetic", "a tiny prepared data set, for configs/debug"),
     "download": Command("scripts.download_checkpoints", "fetch the released checkpoints"),

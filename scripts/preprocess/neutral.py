@@ -10,7 +10,6 @@ belong together::
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from videoretalking.core.arrays import Floats32, Image8
@@ -27,6 +25,8 @@ from videoretalking.core.commands import CommandParser
 from videoretalking.core.constants import DNET_SIZE, LANDMARK_SIZE
 from videoretalking.core.devices import choose_device
 from videoretalking.core.errors import UserError, run_command
+from videoretalking.core.files import atomic_path
+from videoretalking.core.hashing import file_hash
 from videoretalking.datasets.clips import ClipWriter, PreparedClip
 from videoretalking.datasets.manifest import read_manifest
 from videoretalking.faces.align import box_crop
@@ -36,11 +36,12 @@ from videoretalking.models.dnet import DNet
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.raster_torch import choose_raster
 from videoretalking.pipeline.stages.neutralize import insert_renderings
-from videoretalking.pipeline.weights import Weights, choose_weights
+from videoretalking.pipeline.weights import choose_weights
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 32  # frames rendered at once
+_ORIGIN = "neutral_dnet.txt"  # in a clip's folder: which D-Net rendered it
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Renderer:
     """What renders neutral frames.
 
     Attributes:
+        digest: of D-Net's file.
         dnet: D-Net.
         expression: [64] the neutral template.
         landmarks: finds the landmarks of what was rendered.
         device: of both networks.
     """
 
+    digest: str
     dnet: DNet
     expression: Floats32
     landmarks: LandmarkLoss
@@ -98,16 +101,21 @@ class Renderer:
         return [np.ascontiguousarray(ready()) for ready in finished], landmarks.astype(np.float32)
 
 
-def make_renderer(weights: Weights, device: torch.device) -> Renderer:
+def choose_renderer(family: str, device: str) -> Renderer:
     """The networks and the template of a family of weights.
+
+    Args:
+        family: ``auto``, ``official``, ``demo`` or a folder, as of inference.
+        device: ``auto``, ``cpu``, ``cuda`` ...
 
     Raises:
         UserError: a file is missing or holds something else.
     """
-    dnet = weights.load("dnet", device)
-    assert isinstance(dnet, DNet)
-    landmarks: nn.Module = weights.load("landmarks", device)
-    return Renderer(dnet, weights.templates()["neutral"], LandmarkLoss(landmarks), device)
+    weights, place = choose_weights(WeightsConfig(family=family), networks=("dnet",)), choose_device(device)
+    path, dnet = weights.path("dnet"), weights.load("dnet", place)
+    assert path is not None and isinstance(dnet, DNet)
+    landmarks = LandmarkLoss(weights.load("landmarks", place))
+    return Renderer(file_hash(path), dnet, weights.templates()["neutral"], landmarks, place)
 
 
 def render_clip(clip: PreparedClip, renderer: Renderer) -> None:
@@ -129,13 +137,12 @@ def render_clip(clip: PreparedClip, renderer: Renderer) -> None:
     writer.write_frames(frames, "neutral")
 
 
-def run(root: Path, renderer: Renderer, renew: bool = False) -> int:
-    """Render the training clips of a prepared data set.
+def run(root: Path, renderer: Renderer) -> int:
+    """Render those training clips of a prepared data set that this D-Net has not rendered yet.
 
     Args:
         root: of the data set.
         renderer: the networks.
-        renew: also clips that have their neutral frames, made by another D-Net perhaps.
 
     Returns:
         The number of clips that were rendered.
@@ -146,11 +153,19 @@ def run(root: Path, renderer: Renderer, renew: bool = False) -> int:
     clips = [PreparedClip(root / entry.clip) for entry in read_manifest(root) if entry.split == "train"]
     if not clips:
         raise UserError(f"{root} has no clips for training")
-    wanted = [clip for clip in clips if clip.has("rows") and (renew or not clip.has("neutral_index"))]
+    wanted = [clip for clip in clips if clip.has("rows") and _made_by(clip) != renderer.digest]
     for clip in tqdm(wanted, desc="neutral", unit="clip"):
         render_clip(clip, renderer)
+        with atomic_path(clip.folder / _ORIGIN) as temporary:
+            temporary.write_text(renderer.digest, encoding="utf-8")
     logger.info("%s: %d clips rendered, %d were there", root, len(wanted), len(clips) - len(wanted))
     return len(wanted)
+
+
+def _made_by(clip: PreparedClip) -> str:
+    """Digest of the D-Net that rendered a clip, or an empty string."""
+    path = clip.folder / _ORIGIN
+    return path.read_text(encoding="utf-8") if path.is_file() and clip.has("neutral_index") else ""
 
 
 def main() -> None:
@@ -161,12 +176,8 @@ def main() -> None:
         "--weights", default="demo", help="auto, official, demo, or a folder, as of inference"
     )
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--renew", action=argparse.BooleanOptionalAction, default=False, help="render finished clips again"
-    )
     arguments = parser.parse_args()
-    weights = choose_weights(WeightsConfig(family=arguments.weights))
-    run(arguments.root, make_renderer(weights, choose_device(arguments.device)), arguments.renew)
+    run(arguments.root, choose_renderer(arguments.weights, arguments.device))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def test_crops_show_the_same_place_at_every_size(data: DataConfig, size: int) ->
 def test_restored_frames_show_the_same_view(data: DataConfig) -> None:
     clip = ClipCollection(data, "train", ["boxes"], 2).clip(0)
     crop = face_crop(clip, 5, 64)
-    difference = cut(clip, 5, crop).astype(float) - cut(clip, 5, crop, restored=True)
+    difference = cut(clip, 5, crop).astype(float) - cut(clip, 5, crop, version="restored")
     assert np.abs(difference).mean() < 4.0
     shifted = Crop(crop.matrix + np.array([[0, 0, 3.0], [0, 0, 0]]), crop.size)
-    moved = cut(clip, 5, crop).astype(float) - cut(clip, 5, shifted, restored=True)
+    moved = cut(clip, 5, crop).astype(float) - cut(clip, 5, shifted, version="restored")
     assert np.abs(moved).mean() > 1.5 * np.abs(difference).mean()  # the comparison would notice 3 pixels

@@ -187,7 +187,7 @@ def test_lnet_silence_leaves_the_upper_half_as_it_is(data: DataConfig) -> None:
 def test_lnet_references_keep_their_distance(data: DataConfig) -> None:
     dataset = NearLNetClips(SampleSource(data), reference_gap=(3, 6))
     frames = [4, 5, 20]
-    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i)) for i in range(200)])
+    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i))[0] for i in range(200)])
     distances = np.abs(drawn - np.array(frames))
     assert distances.min() == 3 and distances.max() == 6 and drawn.min() == 0 and drawn.max() == 23
     assert set(draw_near([1, 1, 1, 1, 1, 1], 3, (3, 6), np.random.default_rng(0))) <= {0, 1, 2}
@@ -199,7 +199,7 @@ def mouth_differences(
     """Distances [200, 3] in frames of drawn references, and their mean difference in how far the mouth is open."""
     dataset = NearLNetClips(SampleSource(data, training=training), reference_gap=gap, far_references=far)
     gaps, frames = inner_lip_gap(dataset.clips.clip(0).landmarks), [4, 11, 20]
-    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i)) for i in range(200)])
+    drawn = np.array([dataset.draw_references(0, frames, np.random.default_rng(i))[0] for i in range(200)])
     return np.abs(drawn - frames), float(np.abs(gaps[drawn] - gaps[frames]).mean())
 
 

@@ -169,7 +169,7 @@ def test_references_are_drawn_from_the_whole_clip_one_by_one(prepared_root: Path
     dataset = LNetClips(SampleSource(DataConfig(str(prepared_root))))
     length = len(dataset.clips.clip(0))
     drawn = np.array(
-        [dataset.draw_references(0, range(5), np.random.default_rng(seed)) for seed in range(400)]
+        [dataset.draw_references(0, range(5), np.random.default_rng(seed))[0] for seed in range(400)]
     )
     assert drawn.shape == (400, 5)
     assert all(set(column) == set(range(length)) for column in drawn.T)
