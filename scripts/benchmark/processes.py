@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-_LAST_WORDS = 10.0  # seconds that a process has to say why it ends
+_LAST_WORDS = 10.0  # seconds that a process has to end by itself, and to say why
 
 
 class ProcessDied(Exception):  # noqa: N818 - what happened
@@ -31,13 +31,15 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     process.start()
     theirs.close()
     try:
-        return ours.recv()
+        result = ours.recv()
+        process.join(_LAST_WORDS)
     except EOFError:
         process.join(_LAST_WORDS)
         raise ProcessDied(f"the process of {function.__name__} died") from None
     finally:
         process.terminate()
         process.join()
+    return result
 
 
 def _send(connection: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
