@@ -101,6 +101,8 @@ def measure(
             figures["lipsync_expert"] |= measure_expert(talking, expert)
         if "hearing" in parts:
             figures["lipsync_expert"] |= measure_hearing(root, expert)
+    if "hearing" in parts and isinstance(networks.get("lnet"), LNet):
+        figures["lnet"] |= measure_hearing(root, networks["lnet"])
     for name in PAINTERS:
         painter = networks.get(name)
         if (

@@ -22,6 +22,7 @@ from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.manifest import read_manifest
 from videoretalking.datasets.mouths import inner_lip_gap
 from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.lnet import LNet
 from videoretalking.scripts.demo_figures.sync import num_speech_frames, speech_windows
 
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
@@ -45,12 +46,12 @@ class HeardClip:
     opening: Floats64
 
 
-def measure_hearing(root: Path, expert: LipSyncExpert) -> dict[str, Any]:
+def measure_hearing(root: Path, network: LipSyncExpert | LNet) -> dict[str, Any]:
     """Correlation of the predicted with the real opening, on people whose clips the regression did not see.
 
     Args:
         root: prepared clips; those that train fit the regression.
-        expert: its audio encoder makes the features.
+        network: its audio encoder makes the features.
 
     Returns:
         ``features_r`` over all frames of strangers, ``features_r_in_clips`` as the mean over clips,
@@ -66,7 +67,7 @@ def measure_hearing(root: Path, expert: LipSyncExpert) -> dict[str, Any]:
     for name in ("features", "mel"):
         heard = {
             split: [
-                hear(identity, clip, expert if name == "features" else None)
+                hear(identity, clip, network if name == "features" else None)
                 for identity, clip in tqdm(members, desc=f"{name}, {split}", delay=2.0)
             ]
             for split, members in clips.items()
@@ -76,16 +77,16 @@ def measure_hearing(root: Path, expert: LipSyncExpert) -> dict[str, Any]:
     return figures
 
 
-def hear(identity: str, clip: PreparedClip, expert: LipSyncExpert | None) -> HeardClip:
-    """Frames of a clip with a whole speech window: the encoder's features, without an expert the window itself."""
+def hear(identity: str, clip: PreparedClip, network: LipSyncExpert | LNet | None) -> HeardClip:
+    """Frames of a clip with a whole speech window: the encoder's features, without a network the window itself."""
     count = min(len(clip), num_speech_frames(clip.mel))
     windows = speech_windows(clip.mel, range(count))
     opening = inner_lip_gap(clip.landmarks[:count]).astype(np.float64)
-    if expert is None:
+    if network is None:
         features = windows.reshape(count, -1).astype(np.float64)
     else:
         parts = [
-            expert.audio_encoder(torch.from_numpy(windows[first : first + _BATCH])).flatten(1)
+            network.audio_encoder(torch.from_numpy(windows[first : first + _BATCH])).flatten(1)
             for first in range(0, count, _BATCH)
         ]
         features = torch.cat(parts).double().numpy()
