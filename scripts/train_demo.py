@@ -58,7 +58,7 @@ NEEDS = {
     "lipsync_expert": (),
     "dnet": ("landmarks",),
     "lnet": ("landmarks", "lipsync_expert", "dnet"),
-    "enet": ("landmarks", "lipsync_expert", "lnet"),
+    "enet": ("lipsync_expert", "lnet"),
     "wav2lip": ("lipsync_expert",),
     "lnet_no_attention": ("landmarks", "lipsync_expert", "dnet", "lnet"),
 }
