@@ -58,6 +58,7 @@ class Case:
     sizes: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     gain: float = 1.0
+    error: float = ERROR
 
     def build(self) -> nn.Module:
         network = build_network(self.name, self.sizes)
@@ -77,7 +78,8 @@ CASES: dict[str, Case] = {
     "dnet-released": Case("dnet", ((2, 3, 256, 256), (2, 73, 26))),
     "lnet": Case("lnet", CLIPS, SIZES["lnet"]),
     "lnet-whole": Case("lnet", FACES, SIZES["lnet"] | WHOLE, {"parts": True}),
-    "lnet-released": Case("lnet", FACES),
+    # float32 itself allows no less here: a CPU's two ways of convolving, oneDNN and plain, are 1.1e-4 apart
+    "lnet-released": Case("lnet", FACES, error=2 * ERROR),
     "enet": Case("enet", ENHANCED, SIZES["enet"]),
     "enet-released": Case("enet", ENHANCED),
     "enet_discriminator": Case(
@@ -158,7 +160,7 @@ def both(network: nn.Module, case: Case, device: torch.device) -> tuple[Any, Any
 def test_float32_is_that_of_the_cpu(key: str, device: torch.device, compare: Compare) -> None:
     found, wanted = both(CASES[key].build(), CASES[key], device)
     for (name, here), (_, there) in zip(tensors(found), tensors(wanted), strict=True):
-        compare(name, here, there, ERROR)
+        compare(name, here, there, CASES[key].error)
 
 
 @pytest.mark.gpu
