@@ -51,6 +51,7 @@ class Case:
         sizes: that differ from the released ones.
         options: of the call.
         gain: factor on the kernels of a network without norms, whose output would be constant otherwise.
+        error: largest error of float32 on the device, in standard deviations.
     """
 
     name: str
