@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from videoretalking.core.arrays import AnyImage
+from videoretalking.core.colors import BT601_LUMA
 from videoretalking.faces.align import matrix_into, placed_box
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Pixels, Raster
@@ -16,6 +17,12 @@ from videoretalking.pipeline.stages.blend import blend_into
 # sees everything above 0.5, so down to there both show the same and the passage cannot be seen.
 _TAKEOVER = (0.38, 0.50)
 _ALIKE = (0.20, 0.30)  # from these rows down to the takeover the colors of both are compared
+# Distance of colors from a straight line over the brightness, root mean square, in standard deviations of the
+# brightness: at most the first is one color (a sepia picture has 0.05), from the second on a picture is colored
+# (0.11 to 0.9 in ten films, dark ones among them).
+_ONE_COLOR, _COLORED = 0.06, 0.10
+_STRIDE = 4  # pixels, of the measure of color
+_LEAST_WEIGHT = 1e-6  # keeps means finite where nothing is seen
 _MAX_SHIFT = 0.12  # of the full range; more is no matter of color
 
 
@@ -83,7 +90,9 @@ class Compositor:
         patches = raster.warp(raster.stack([face.patch for face in faces]), matrices, shape)
         coverage = raster.coverage(faces[0].crop.size, matrices, shape)
         alike = raster.filled(weights[..., 1], sizes, 0.0)
-        shift = _color_shift(raster.to_floats(regions), patches, alike[..., None])
+        originals = raster.to_floats(regions)
+        patches = keep_monochrome(originals, patches, raster.filled(coverage, sizes, 0.0))
+        shift = _color_shift(originals, patches, alike[..., None])
         edited, reach = blend_into(
             regions,
             patches + self.color_match * shift,
@@ -105,6 +114,47 @@ class Compositor:
         takeover, alike = (self.raster.constant(_rise(height, rows)) for rows in (_TAKEOVER, _ALIKE))
         weights = masks if self.whole_face else masks * takeover
         return self.raster.stack([weights, masks * alike * (1.0 - takeover)], axis=3)
+
+
+def keep_monochrome(regions: Pixels, patches: Pixels, weights: Pixels) -> Pixels:
+    """Paint black-and-white and tinted pictures in their own one color.
+
+    In such a picture the color of a pixel follows from its brightness; networks that learned from colored ones
+    paint red lips all the same. Where a straight line tells the colors of the frame, the patch takes its colors
+    from it.
+
+    Args:
+        regions: [N, H, W, 3] in [0, 1], parts of frames.
+        patches: [N, H, W, 3] the new content.
+        weights: [N, H, W] where the regions count.
+
+    Returns:
+        The patches; those of colored frames as they were.
+    """
+    step = np.s_[:, ::_STRIDE, ::_STRIDE]
+    seen, weight = regions[step], weights[step]
+    total = weight.sum((1, 2)) + _LEAST_WEIGHT
+    luma = _luma(seen)
+    chroma = seen - luma[..., None]
+    mean_luma = ((weight * luma).sum((1, 2)) / total)[:, None, None]
+    mean_chroma = ((weight[..., None] * chroma).sum((1, 2)) / total[:, None])[:, None, None]
+    brighter, other = luma - mean_luma, chroma - mean_chroma
+    spread = (weight * brighter**2).sum((1, 2)) + _LEAST_WEIGHT
+    slope = ((weight * brighter)[..., None] * other).sum((1, 2)) / spread[:, None]
+    slope = slope[:, None, None]
+    rest = ((other - slope * brighter[..., None]) ** 2).mean(-1)
+    error = ((weight * rest).sum((1, 2)) / spread) ** 0.5
+    strength = ((_COLORED - error) / (_COLORED - _ONE_COLOR)).clip(0.0, 1.0)
+    if isinstance(strength, np.ndarray) and not strength.any():  # a GPU would have to wait for the answer
+        return patches
+    painted = _luma(patches)
+    wanted = painted[..., None] + mean_chroma + slope * (painted - mean_luma)[..., None]
+    return patches + strength[:, None, None, None] * (wanted - patches)
+
+
+def _luma(images: Pixels) -> Pixels:
+    red, green, blue = BT601_LUMA
+    return red * images[..., 0] + green * images[..., 1] + blue * images[..., 2]
 
 
 def _color_shift(regions: Pixels, patches: Pixels, weights: Pixels) -> Pixels:
