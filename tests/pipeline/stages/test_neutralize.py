@@ -17,7 +17,7 @@ from videoretalking.models.dnet import DNetOutput
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster
-from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer, insert_renderings
 
 COUNT = 40
 CPU = Engine(torch.device("cpu"), torch.float32, batch_size=4)
@@ -133,6 +133,29 @@ def test_the_colors_of_the_mouth_do_not_leak(track: FaceTrack) -> None:
     (leaked,) = other([leaking], _crops([leaking]))
     x, y = job.crop.to_crop(track.landmarks[3][62]).astype(int)
     assert np.abs(leaked[y, x] - reference[y, x]).max() < 0.03
+
+
+def test_where_d_net_only_blurs_the_frame_stays_but_for_the_lips(track: FaceTrack) -> None:
+    points = track.landmarks[3]
+    rng = np.random.default_rng(0)
+    frame = (
+        (face_frame(points).astype(int) + rng.integers(-24, 25, (200, 240, 1))).clip(0, 255).astype(np.uint8)
+    )
+    job = face_job(frame, points, size=128, index=3)
+    (original,) = _crops([job])
+    view = anchor_crop(points)
+    soft = cv2.GaussianBlur(ARRAYS.cut([job.frame], [view])[0], (0, 0), 3)
+    (shown,) = insert_renderings(ARRAYS, soft[None], [view], [job.crop], [points], original[None])
+    lips = job.crop.to_crop(points[LIPS]).mean(axis=0).astype(int)
+    nose = job.crop.to_crop(points[30]).astype(int)
+
+    def detail(image: np.ndarray, place: np.ndarray) -> float:
+        x, y = place
+        part = image[y - 3 : y + 4, x - 3 : x + 4].mean(axis=2)
+        return float((part - cv2.GaussianBlur(part, (0, 0), 2)).std())
+
+    assert detail(shown, nose) > 0.8 * detail(original, nose)
+    assert detail(shown, lips) < 0.5 * detail(original, lips)
 
 
 def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:
