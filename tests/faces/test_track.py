@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from videoretalking.faces.align import landmarks_box, lipsync_box
 from videoretalking.faces.detect import choose_detector
 from videoretalking.faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
 from videoretalking.faces.types import Face, FaceTrack
+from videoretalking.media.picture import Picture
+from videoretalking.media.video import VideoReader
 
 SIZE = (320, 240)
 Position = tuple[float, float, float]  # x, y, scale
@@ -44,10 +47,10 @@ class ScriptedDetector:
         self.searches.append(number_of(frame))
         return [self.face(position) for position in self.script[number_of(frame)]]
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         assert face.landmarks is not None
         old = face.landmarks.mean(axis=0)
-        for position in self.script[number_of(frame)]:
+        for position in self.script[number_of(frame.image)]:
             if np.hypot(*(old - position[:2])) < position[2] * 0.5:
                 return self.face(position)
         return None
@@ -242,10 +245,12 @@ def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) ->
     script[5] = []
     seen: list[int] = []
 
-    def measure(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def measure(frame: Picture, landmarks: np.ndarray) -> Future[np.ndarray]:
         assert landmarks.shape == (68, 2)
-        seen.append(number_of(frame))
-        return np.full(262, number_of(frame), dtype=np.float32)
+        seen.append(number_of(frame.image))
+        row: Future[np.ndarray] = Future()
+        row.set_result(np.full(262, seen[-1], dtype=np.float32))
+        return row
 
     tracker = FaceTracker(ScriptedDetector(frontal, script), measure=measure)
     for index in range(12):
@@ -289,8 +294,7 @@ def test_window_follows_the_frame_rate(frontal: np.ndarray) -> None:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    reader = pytest.importorskip("videoretalking.media.video").VideoReader(path)
-    with reader as video:
+    with VideoReader(path) as video:
         return [frame.image for frame in video]
 
 
@@ -307,5 +311,9 @@ def frames_of(path: Path) -> list[np.ndarray]:
 )
 def test_cuts_of_real_videos(name: str, cuts: list[int], media_dir: Path) -> None:
     detector = ShotDetector()
-    frames = frames_of(media_dir / "hostile" / f"{name}.mp4")
+    path = media_dir / "hostile" / f"{name}.mp4"
+    frames = frames_of(path)
     assert [index for index, frame in enumerate(frames) if detector.update(frame)] == cuts
+    with VideoReader(path) as reader:
+        detector = ShotDetector()
+        assert [index for index, look in enumerate(reader.looks()) if detector.update(look.picture)] == cuts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
+from videoretalking.media.picture import Picture
 
 if TYPE_CHECKING:
     import torch
@@ -48,8 +49,11 @@ class FaceDetector(Protocol):
         """
         ...
 
-    def follow(self, frame: Image8, face: Face) -> Face | None:
-        """A face of the previous frame found again near its old place, or None if it is lost."""
+    def follow(self, frame: Picture, face: Face) -> Face | None:
+        """A face of the previous frame found again near its old place, or None if it is lost.
+
+        Whoever reads only a part of the frame (:meth:`media.picture.Picture.part`) saves converting the rest.
+        """
         ...
 
 

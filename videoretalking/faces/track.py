@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -24,10 +25,11 @@ from videoretalking.faces.align import lipsync_box
 from videoretalking.faces.boxes import overlap, smooth_boxes
 from videoretalking.faces.detect import FaceDetector
 from videoretalking.faces.types import Face, FaceTrack
+from videoretalking.media.picture import Picture, as_picture
 
 Real = TypeVar("Real", np.float32, np.float64)
-# A row of numbers measured on a face while its frame is at hand: (frame, landmarks [68, 2]) -> [262].
-Measure = Callable[[Image8, Floats32], Floats32]
+# A row of numbers, [262], measured on a face (frame, landmarks [68, 2]) at the latest when the video ends.
+Measure = Callable[[Picture, Floats32], "Future[Floats32]"]
 
 # Assumed: the paper gives neither window nor degree. A quarter of a second of quadratics removes the jitter
 # of single frames and keeps lips and nods, which move more slowly.
@@ -76,17 +78,18 @@ class ShotDetector:
         self._previous: tuple[npt.NDArray[np.int16], Floats64] | None = None
         self._changes: deque[float] = deque(maxlen=self._JUMP_HISTORY)
 
-    def update(self, frame: Image8) -> bool:
+    def update(self, frame: Image8 | Picture) -> bool:
         """Whether ``frame`` [H, W, 3] uint8 starts a new shot; the first frame does not."""
-        step = max(1, min(frame.shape[:2]) // (2 * self._SIZE[1]))
-        small = cv2.resize(frame[::step, ::step], self._SIZE, interpolation=cv2.INTER_AREA)
+        picture = as_picture(frame)
+        step = max(1, min(picture.size) // (2 * self._SIZE[1]))
+        small = cv2.resize(picture.samples(step), self._SIZE, interpolation=cv2.INTER_AREA)
         levels = (small // 64).astype(np.int64)  # four levels a channel
         histogram = np.bincount((levels @ [16, 4, 1]).ravel(), minlength=64) / levels[..., 0].size
-        picture = small.astype(np.int16)
-        previous, self._previous = self._previous, (picture, histogram)
+        values = small.astype(np.int16)
+        previous, self._previous = self._previous, (values, histogram)
         if previous is None:
             return False
-        change = float(np.abs(picture - previous[0]).mean()) / 255.0
+        change = float(np.abs(values - previous[0]).mean()) / 255.0
         color_change = float(np.abs(histogram - previous[1]).sum()) / 2.0
         usual = max(float(np.median(self._changes)), self._QUIET) if len(self._changes) >= 3 else np.inf
         cut = (change > self._MIN_CHANGE and color_change > self._MIN_COLOR_CHANGE) or (
@@ -105,13 +108,13 @@ class _Tracklet:
 
     frames: list[int] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
-    rows: list[Floats32] = field(default_factory=list)
+    rows: list[Future[Floats32]] = field(default_factory=list)
 
     @property
     def last(self) -> Face:
         return self.faces[-1]
 
-    def add(self, index: int, face: Face, row: Floats32 | None) -> None:
+    def add(self, index: int, face: Face, row: Future[Floats32] | None) -> None:
         self.frames.append(index)
         self.faces.append(face)
         if row is not None:
@@ -144,7 +147,8 @@ class FaceTracker:
     Args:
         detector: finds and follows faces.
         config: settings.
-        measure: makes a stored 3DMM row while the frame is at hand; None leaves the rows zero.
+        measure: makes the stored 3DMM rows, which may be ready only when the video ends, so that a network sees
+            several frames at once; None leaves the rows zero.
     """
 
     def __init__(
@@ -165,7 +169,7 @@ class FaceTracker:
         self._size: tuple[int, int] | None = None
         self._since_search = 0
 
-    def update(self, frame: Image8, time: float) -> list[Face]:
+    def update(self, frame: Image8 | Picture, time: float) -> list[Face]:
         """See the next frame.
 
         Args:
@@ -176,23 +180,24 @@ class FaceTracker:
             The faces found in it, before smoothing.
         """
         index = len(self._times)
-        size = (frame.shape[1], frame.shape[0])
+        picture = as_picture(frame)
+        size = picture.size
         self._size = self._size or size
         if size != self._size:
             raise ValueError(f"frame {index} is {size}, the ones before are {self._size}")
-        cut = self._cuts.update(frame)
+        cut = self._cuts.update(picture)
         if cut:
             self._end_shot()
         self._times.append(time)
         self._shots.append((self._shots[-1] if self._shots else 0) + int(cut))
-        seen = self._follow(frame, index)
+        seen = self._follow(picture, index)
         first = cut or index == 0
         if self._should_search(first):
             self._since_search = 0
-            found = self.detector.detect(frame, thorough=first or self._rarely(index))
+            found = self.detector.detect(picture.image, thorough=first or self._rarely(index))
             self._match(found, seen, index)
         self._since_search += 1
-        self._record(frame, index, seen)
+        self._record(picture, index, seen)
         return [face for _, face in seen]
 
     def finish(self) -> list[FaceTrack]:
@@ -207,7 +212,7 @@ class FaceTracker:
 
     # ---------------------------------------------------------------------------------- following
 
-    def _follow(self, frame: Image8, index: int) -> list[tuple[_Tracklet, Face]]:
+    def _follow(self, frame: Picture, index: int) -> list[tuple[_Tracklet, Face]]:
         """Find the faces of the previous frame again; the rest become lost."""
         seen: list[tuple[_Tracklet, Face]] = []
         for tracklet in self._alive:
@@ -246,7 +251,7 @@ class FaceTracker:
         near = [(distance, item) for distance, item in near if distance < 1.0]
         return min(near, key=lambda pair: pair[0])[1] if near else None
 
-    def _record(self, frame: Image8, index: int, seen: list[tuple[_Tracklet, Face]]) -> None:
+    def _record(self, frame: Picture, index: int, seen: list[tuple[_Tracklet, Face]]) -> None:
         for tracklet, face in seen:
             assert face.landmarks is not None
             tracklet.add(index, face, self.measure(frame, face.landmarks) if self.measure else None)
@@ -290,7 +295,7 @@ class FaceTracker:
             arrays["present"][span] = True
             arrays["landmarks_raw"][span] = _filled(frames, points)
             if tracklet.rows:
-                rows[span] = _filled(frames, np.stack(tracklet.rows))
+                rows[span] = _filled(frames, np.stack([row.result() for row in tracklet.rows]))
             window = self._window(template.times[span])
             landmarks[span] = savgol(arrays["landmarks_raw"][span], window, _SMOOTH_DEGREE)
             boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
