@@ -131,7 +131,8 @@ def reduced_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int]) ->
 def _scaled_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int], flags: int) -> Image8:
     if not frame.format.is_rgb:
         frame.colorspace, frame.color_range = tags.matrix, tags.range
-    small = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation=flags)
+    # one thread: to start others costs several times what there is to do
+    small = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation=flags, threads=1)
     return np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8)
 
 
