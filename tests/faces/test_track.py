@@ -260,6 +260,41 @@ def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) ->
     assert np.allclose(rows[:, 0], np.arange(12))
 
 
+def test_tracks_so_far_are_those_of_the_end_but_for_the_last_frames(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(80 + index, 120.0, 60.0)] for index in range(60)]
+    script[20:23] = [[], [], []]  # a gap
+    whole, _ = run(frontal, script)
+    detector = ScriptedDetector(frontal, script)
+    tracker = FaceTracker(detector)
+    for index in range(60):
+        tracker.update(frame_of(index), index / 25)
+        if index in (30, 50):
+            (known,) = tracker.so_far(since=index - 20)
+            inner = slice(index - 20 + 5, index - 5)  # smoothing reaches no further
+            assert np.allclose(known.times, whole[0].times[index - 20 : index + 1])
+            for name in ("present", "scores", "landmarks", "landmarks_raw", "boxes"):
+                part = getattr(known, name)[5:-6]
+                assert np.allclose(part, getattr(whole[0], name)[inner], atol=1e-3), name
+    (end,) = tracker.finish()
+    assert np.array_equal(end.landmarks, whole[0].landmarks)
+
+
+def test_a_face_keeps_its_track_when_another_one_outgrows_it(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(80.0, 120.0, 60.0), (250.0, 120.0, 40.0)]] * 10
+    script += [[(250.0, 120.0, 90.0)]] * 40
+    script += [[(80.0, 120.0, 60.0), (250.0, 120.0, 90.0)]] * 10
+    detector = ScriptedDetector(frontal, script)
+    detector.search_every = 1
+    tracker = FaceTracker(detector)
+    for index in range(len(script)):
+        tracker.update(frame_of(index), index / 25)
+        if index == 5:
+            assert [track.landmarks[0].mean(axis=0)[0] < 150 for track in tracker.so_far()] == [True, False]
+    first = tracker.so_far()[0]
+    assert first.present[:10].all() and np.allclose(first.landmarks[:10].mean(axis=(0, 1))[0], 80, atol=1)
+    assert np.allclose(run(frontal, script)[0][0].landmarks[5].mean(axis=0)[0], 250, atol=1)
+
+
 def test_frames_of_another_size_are_refused(frontal: np.ndarray) -> None:
     tracker = FaceTracker(ScriptedDetector(frontal, [[], []]))
     tracker.update(frame_of(0), 0.0)

@@ -113,26 +113,35 @@ class FitReconstructor:
     def __init__(self, model: FaceModel) -> None:
         self.model = model
 
-    def __call__(self, track: FaceTrack) -> FaceTrack:
-        """The track with its rows; a shot's frames share one identity, absent frames keep zeros."""
+    def __call__(self, track: FaceTrack, person: Floats32 | None = None) -> FaceTrack:
+        """The track with its rows; a shot's frames share one identity, absent frames keep zeros.
+
+        Args:
+            track: the face.
+            person: [262] an earlier row of the person, whose identity is kept; None fits one.
+        """
         rows = np.zeros((len(track), ROW_LENGTH), dtype=np.float32)
         for shot in track.shot_slices():
             frames = shot.start + np.flatnonzero(track.present[shot])
             if len(frames):
-                rows[frames] = self.rows(track.landmarks[frames], track.frame_size)
+                rows[frames] = self.rows(track.landmarks[frames], track.frame_size, person)
         return track.with_rows(rows)
 
-    def rows(self, landmarks: npt.ArrayLike, size: tuple[int, int]) -> Floats32:
+    def rows(
+        self, landmarks: npt.ArrayLike, size: tuple[int, int], person: Floats32 | None = None
+    ) -> Floats32:
         """Rows of one person's frames.
 
         Args:
             landmarks: [N, 68, 2] pixels of the frame or of any view of it, N >= 1.
             size: (width, height) of that frame or view.
+            person: [262] an earlier row of the person, whose identity is kept; None fits one.
 
         Returns:
             [N, 262] float32.
         """
         points = np.asarray(landmarks, dtype=np.float64)
+        identity = None if person is None else person[: len(self.model.identity_basis)].astype(np.float64)
         alignments = [recon_alignment(face, size) for face in points]
         in_crop = np.stack(
             [
@@ -140,7 +149,7 @@ class FitReconstructor:
                 for alignment, face in zip(alignments, flip_y(points, size[1]), strict=True)
             ]
         )
-        fit = self.model.fit(in_crop, _NOISE)
+        fit = self.model.fit(in_crop, _NOISE, identity)
         rows = np.zeros((len(points), ROW_LENGTH), dtype=np.float32)
         rows[:, : len(fit.identity)] = fit.identity
         rows[:, EXPRESSION.start : EXPRESSION.start + fit.expression.shape[1]] = fit.expression

@@ -9,6 +9,7 @@ moment, track 1 the next, and so on.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -104,8 +105,13 @@ class ShotDetector:
 
 @dataclass
 class _Tracklet:
-    """One face within one shot; frames in which it was seen, in order."""
+    """One face within one shot; frames in which it was seen, in order.
 
+    Attributes:
+        chain: number of the track that it went to when the tracks were asked for; it stays there.
+    """
+
+    chain: int | None = None
     frames: list[int] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     rows: list[Future[Floats32]] = field(default_factory=list)
@@ -203,12 +209,23 @@ class FaceTracker:
     def finish(self) -> list[FaceTrack]:
         """All tracks of the video, the one with the largest faces first; empty if there never was a face."""
         self._end_shot()
+        return self.so_far()
+
+    def so_far(self, since: int = 0) -> list[FaceTrack]:
+        """The tracks as if the video ended here; it may go on.
+
+        A face that is in a track stays in it, whatever comes, so that the tracks of two moments fit together.
+
+        Args:
+            since: number of the frame with which the tracks begin. Smoothing and gaps begin there too.
+        """
         times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
-        credible = [item for item in self._done if self._credible(item, shots)]
-        chosen = [item for item in credible if not self._doubtful(item, credible)]
-        template = FaceTrack.empty(times, self._size or (0, 0), self.detector.name)
-        template = replace(template, shots=shots)
-        return [self._build(chain, template) for chain in _chains(chosen)]
+        seen = [*self._done, *self._alive, *self._lost]
+        credible = [item for item in seen if item.chain is not None or self._credible(item, shots)]
+        chosen = [item for item in credible if item.chain is not None or not self._doubtful(item, credible)]
+        template = FaceTrack.empty(times[since:], self._size or (0, 0), self.detector.name)
+        template = replace(template, shots=shots[since:])
+        return [self._build(chain, template, since) for chain in _chains(chosen)]
 
     # ---------------------------------------------------------------------------------- following
 
@@ -283,19 +300,24 @@ class FaceTracker:
 
     # ---------------------------------------------------------------------------------- building
 
-    def _build(self, chain: list[_Tracklet], template: FaceTrack) -> FaceTrack:
-        """One track from tracklets that do not overlap in time."""
+    def _build(self, chain: list[_Tracklet], template: FaceTrack, since: int) -> FaceTrack:
+        """One track, from frame ``since`` on, from tracklets that do not overlap in time."""
         arrays = {name: getattr(template, name).copy() for name in ("present", "scores", "landmarks_raw")}
         landmarks, boxes, rows = template.landmarks.copy(), template.boxes.copy(), template.rows.copy()
         for tracklet in chain:
-            frames = np.asarray(tracklet.frames)
+            first = bisect_left(tracklet.frames, since)
+            frames = np.asarray(tracklet.frames[first:]) - since
+            if len(frames) == 0:
+                continue
             span = slice(int(frames[0]), int(frames[-1]) + 1)
-            points = np.stack([face.landmarks for face in tracklet.faces if face.landmarks is not None])
-            arrays["scores"][frames] = [face.score for face in tracklet.faces]
+            points = np.stack(
+                [face.landmarks for face in tracklet.faces[first:] if face.landmarks is not None]
+            )
+            arrays["scores"][frames] = [face.score for face in tracklet.faces[first:]]
             arrays["present"][span] = True
             arrays["landmarks_raw"][span] = _filled(frames, points)
             if tracklet.rows:
-                rows[span] = _filled(frames, np.stack([row.result() for row in tracklet.rows]))
+                rows[span] = _filled(frames, np.stack([row.result() for row in tracklet.rows[first:]]))
             window = self._window(template.times[span])
             landmarks[span] = savgol(arrays["landmarks_raw"][span], window, _SMOOTH_DEGREE)
             boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
@@ -319,14 +341,23 @@ def _distance(first: Face, second: Face) -> float:
 
 def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:
     """Chain tracklets that do not overlap in time, the largest faces first."""
-    chains: list[list[_Tracklet]] = []
-    for tracklet in sorted(tracklets, key=lambda item: -item.weight):
+    known = [tracklet for tracklet in tracklets if tracklet.chain is not None]
+    chains: list[list[_Tracklet]] = [
+        [] for _ in range(1 + max((item.chain or 0 for item in known), default=-1))
+    ]
+    for tracklet in known:
+        chains[tracklet.chain or 0].append(tracklet)
+    fresh = [tracklet for tracklet in tracklets if tracklet.chain is None]
+    for tracklet in sorted(fresh, key=lambda item: -item.weight):
         for chain in chains:
             if not any(tracklet.meets(other) for other in chain):
                 chain.append(tracklet)
                 break
         else:
             chains.append([tracklet])
+    for number, chain in enumerate(chains):
+        for tracklet in chain:
+            tracklet.chain = number
     return chains
 
 

@@ -140,11 +140,7 @@ def file_digest(path: Path) -> str:
 def _track(
     reader: VideoReader, options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
 ) -> tuple[npt.NDArray[np.float64], float, list[FaceTrack]]:
-    if options.region is not None:
-        detector = _RegionDetector(detector, options.region)
-    config = TrackerConfig() if options.smooth else TrackerConfig(smooth_seconds=0.0)
-    regressor = _Regressor(reconstructor) if isinstance(reconstructor, NetworkReconstructor) else None
-    tracker = FaceTracker(detector, config, regressor)
+    tracker, regressor = make_tracker(options, detector, reconstructor)
     looks = islice(reader.looks(), 1) if options.still else reader.looks()
     times: list[float] = []
     last: Look | None = None
@@ -162,8 +158,19 @@ def _track(
     return np.asarray(times), duration, tracks
 
 
+def make_tracker(
+    options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
+) -> tuple[FaceTracker, Regressor | None]:
+    """A tracker with these settings, and what makes its rows while it goes on; None where they come at the end."""
+    if options.region is not None:
+        detector = _RegionDetector(detector, options.region)
+    config = TrackerConfig() if options.smooth else TrackerConfig(smooth_seconds=0.0)
+    regressor = Regressor(reconstructor) if isinstance(reconstructor, NetworkReconstructor) else None
+    return FaceTracker(detector, config, regressor), regressor
+
+
 def _followed(
-    looks: Iterator[Look], tracker: FaceTracker, regressor: _Regressor | None
+    looks: Iterator[Look], tracker: FaceTracker, regressor: Regressor | None
 ) -> Generator[Look, None, None]:
     """The frames, each once the tracker saw it; decoding, tracking and the regressor run beside each other.
 
@@ -187,7 +194,7 @@ def _followed(
             regressor.work(1)
 
 
-class _Regressor:
+class Regressor:
     """Collects the faces whose rows are wanted, and works them off in batches.
 
     Args:
