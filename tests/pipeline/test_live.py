@@ -44,7 +44,7 @@ def test_the_stream_gives_the_frames_of_the_two_passes(
 def test_a_long_shot_comes_with_the_stated_latency(
     make_retalker: Make, make_video: MakeFile, make_speech: MakeFile
 ) -> None:
-    frames, look_ahead = _talking(120), 40
+    frames, look_ahead = _talking(64), 40
     speech = make_speech(len(frames) / 25)
     taken = 0
 

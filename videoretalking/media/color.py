@@ -82,7 +82,7 @@ def read_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags:
     )
 
 
-def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int) -> Image8:
+def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int, threads: int = 0) -> Image8:
     """Decoded frame of any pixel format -> RGB.
 
     Args:
@@ -90,6 +90,7 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
         tags: of the stream.
         width: of the stream, before rotation.
         height: likewise.
+        threads: that convert; 0 is as many as there are cores.
 
     Returns:
         [height, width, 3] uint8; transparency is flattened onto white.
@@ -98,7 +99,11 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
     if not frame.format.is_rgb:
         frame.colorspace, frame.color_range = tags.matrix, tags.range
     converted = frame.reformat(
-        width=width, height=height, format="rgba" if has_alpha else "rgb24", interpolation=_ACCURATE
+        width=width,
+        height=height,
+        format="rgba" if has_alpha else "rgb24",
+        interpolation=_ACCURATE,
+        threads=threads,
     )
     image = np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
     if _is_gray(frame.format) and tags.range == LIMITED_RANGE:  # the scaler takes gray for full range

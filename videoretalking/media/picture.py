@@ -97,7 +97,7 @@ class DecodedPicture(Picture):
                 return _cut(pixels, known, box)
         wider = _on_grid(box, self.size)
         cut = _crop(self._decoded, wider)
-        pixels = frame_to_rgb(cut, self._tags, cut.width, cut.height)
+        pixels = frame_to_rgb(cut, self._tags, cut.width, cut.height, threads=1)
         sound = _sound(wider, self.size)
         self._parts.append((sound, _cut(pixels, wider, sound)))
         return _cut(pixels, wider, box)
