@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
-from videoretalking.media.picture import Picture
 
 if TYPE_CHECKING:
     import torch
 
     from videoretalking.faces.types import Face
+    from videoretalking.media.picture import Picture
 
 logger = logging.getLogger(__name__)
 
