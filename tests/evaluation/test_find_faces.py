@@ -10,6 +10,7 @@ from video_samples import write_video
 from videoretalking.evaluation.find_faces import TrackedFaces
 from videoretalking.faces.align import detector_box, landmarks_box
 from videoretalking.faces.types import Face
+from videoretalking.media.picture import Picture
 
 
 class _Detector:
@@ -25,7 +26,7 @@ class _Detector:
         self.frames += 1
         return [_face((120.0, 90.0), 60.0), *([] if self.frames in (4, 5) else [_face((300.0, 90.0), 30.0)])]
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         return None
 
     def credible(self, *_: object) -> bool:

@@ -19,6 +19,7 @@ from videoretalking.faces.align import landmark_crop, landmarks_box
 from videoretalking.faces.detect import FaceDetector, choose_detector
 from videoretalking.faces.detect_bundled import BundledDetector
 from videoretalking.faces.types import Face
+from videoretalking.media.picture import Picture
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
 from videoretalking.pipeline.flags import parse
@@ -89,14 +90,14 @@ def test_following_keeps_up_with_motion_and_size_and_gives_up(detector: BundledD
     for step in range(12):
         assert face is not None
         x, diameter = 105 + 6 * step, 90 + 2 * step
-        face = detector.follow(disc_frame(x, 120, diameter), face)
+        face = detector.follow(Picture(disc_frame(x, 120, diameter)), face)
         assert face is not None
         assert abs((face.box[0] + face.box[2]) / 2 - x) < 2
         assert face.box[3] - face.box[1] == pytest.approx(diameter, rel=0.05)
     assert network.calls - calls == 12  # one look a frame
     assert face is not None
-    assert detector.follow(np.full((240, 320, 3), 60, dtype=np.uint8), face) is None
-    assert detector.follow(disc_frame(30, 30, 90), face) is None  # jumped away
+    assert detector.follow(Picture(np.full((240, 320, 3), 60, dtype=np.uint8)), face) is None
+    assert detector.follow(Picture(disc_frame(30, 30, 90)), face) is None  # jumped away
 
 
 def test_two_proposals_of_one_face_become_one(
@@ -152,7 +153,7 @@ def test_choice_of_backend(
     face = Face(
         np.zeros(4, np.float32), 1.0, np.random.default_rng(0).uniform(20, 90, (68, 2)).astype(np.float32)
     )
-    chosen.follow(np.zeros((100, 100, 3), np.uint8), face)  # the real network fits the detector
+    chosen.follow(Picture(np.zeros((100, 100, 3), np.uint8)), face)  # the real network fits the detector
     with pytest.raises(UserError, match="unknown face backend"):
         choose_detector("dlib")
     monkeypatch.setattr("videoretalking.models.catalog.checkpoint_folders", lambda: (tmp_path / "none",))
@@ -203,7 +204,7 @@ def test_face_alignment_backend_scales_boxes_and_scores(
     assert len(faces) == 1 and faces[0].score == pytest.approx(0.9)
     assert faces[0].landmarks is not None
     assert np.allclose(faces[0].landmarks[:, 0].mean(), 400, atol=20)  # 200 in the half-size copy
-    followed = detector.follow(np.zeros((720, 1280, 3), np.uint8), faces[0])
+    followed = detector.follow(Picture(np.zeros((720, 1280, 3), np.uint8)), faces[0])
     assert followed is not None and detector.search_every > 50  # searching is dear on a CPU
 
 
@@ -227,7 +228,7 @@ class NewDetector:
     def detect(self, frame: np.ndarray, thorough: bool = False) -> list[Face]:
         return [Face(np.array([0, 0, *frame.shape[1::-1]], np.float32), 1.0, None)]
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         return face
 
 

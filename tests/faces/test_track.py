@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from videoretalking.faces.align import landmarks_box, lipsync_box
 from videoretalking.faces.detect import choose_detector
 from videoretalking.faces.track import FaceTracker, ShotDetector, TrackerConfig, savgol, select_tracks
 from videoretalking.faces.types import Face, FaceTrack
+from videoretalking.media.picture import Picture
+from videoretalking.media.video import VideoReader
 
 SIZE = (320, 240)
 Position = tuple[float, float, float]  # x, y, scale
@@ -44,10 +47,10 @@ class ScriptedDetector:
         self.searches.append(number_of(frame))
         return [self.face(position) for position in self.script[number_of(frame)]]
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         assert face.landmarks is not None
         old = face.landmarks.mean(axis=0)
-        for position in self.script[number_of(frame)]:
+        for position in self.script[number_of(frame.image)]:
             if np.hypot(*(old - position[:2])) < position[2] * 0.5:
                 return self.face(position)
         return None
@@ -242,10 +245,12 @@ def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) ->
     script[5] = []
     seen: list[int] = []
 
-    def measure(frame: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def measure(frame: Picture, landmarks: np.ndarray) -> Future[np.ndarray]:
         assert landmarks.shape == (68, 2)
-        seen.append(number_of(frame))
-        return np.full(262, number_of(frame), dtype=np.float32)
+        seen.append(number_of(frame.image))
+        row: Future[np.ndarray] = Future()
+        row.set_result(np.full(262, seen[-1], dtype=np.float32))
+        return row
 
     tracker = FaceTracker(ScriptedDetector(frontal, script), measure=measure)
     for index in range(12):
@@ -253,6 +258,41 @@ def test_rows_are_measured_on_the_frame_and_interpolated(frontal: np.ndarray) ->
     rows = tracker.finish()[0].rows
     assert seen == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
     assert np.allclose(rows[:, 0], np.arange(12))
+
+
+def test_tracks_so_far_are_those_of_the_end_but_for_the_last_frames(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(80 + index, 120.0, 60.0)] for index in range(60)]
+    script[20:23] = [[], [], []]  # a gap
+    whole, _ = run(frontal, script)
+    detector = ScriptedDetector(frontal, script)
+    tracker = FaceTracker(detector)
+    for index in range(60):
+        tracker.update(frame_of(index), index / 25)
+        if index in (30, 50):
+            (known,) = tracker.so_far(since=index - 20)
+            inner = slice(index - 20 + 5, index - 5)  # smoothing reaches no further
+            assert np.allclose(known.times, whole[0].times[index - 20 : index + 1])
+            for name in ("present", "scores", "landmarks", "landmarks_raw", "boxes"):
+                part = getattr(known, name)[5:-6]
+                assert np.allclose(part, getattr(whole[0], name)[inner], atol=1e-3), name
+    (end,) = tracker.finish()
+    assert np.array_equal(end.landmarks, whole[0].landmarks)
+
+
+def test_a_face_keeps_its_track_when_another_one_outgrows_it(frontal: np.ndarray) -> None:
+    script: list[list[Position]] = [[(80.0, 120.0, 60.0), (250.0, 120.0, 40.0)]] * 10
+    script += [[(250.0, 120.0, 90.0)]] * 40
+    script += [[(80.0, 120.0, 60.0), (250.0, 120.0, 90.0)]] * 10
+    detector = ScriptedDetector(frontal, script)
+    detector.search_every = 1
+    tracker = FaceTracker(detector)
+    for index in range(len(script)):
+        tracker.update(frame_of(index), index / 25)
+        if index == 5:
+            assert [track.landmarks[0].mean(axis=0)[0] < 150 for track in tracker.so_far()] == [True, False]
+    first = tracker.so_far()[0]
+    assert first.present[:10].all() and np.allclose(first.landmarks[:10].mean(axis=(0, 1))[0], 80, atol=1)
+    assert np.allclose(run(frontal, script)[0][0].landmarks[5].mean(axis=0)[0], 250, atol=1)
 
 
 def test_frames_of_another_size_are_refused(frontal: np.ndarray) -> None:
@@ -289,8 +329,7 @@ def test_window_follows_the_frame_rate(frontal: np.ndarray) -> None:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    reader = pytest.importorskip("videoretalking.media.video").VideoReader(path)
-    with reader as video:
+    with VideoReader(path) as video:
         return [frame.image for frame in video]
 
 
@@ -307,5 +346,9 @@ def frames_of(path: Path) -> list[np.ndarray]:
 )
 def test_cuts_of_real_videos(name: str, cuts: list[int], media_dir: Path) -> None:
     detector = ShotDetector()
-    frames = frames_of(media_dir / "hostile" / f"{name}.mp4")
+    path = media_dir / "hostile" / f"{name}.mp4"
+    frames = frames_of(path)
     assert [index for index, frame in enumerate(frames) if detector.update(frame)] == cuts
+    with VideoReader(path) as reader:
+        detector = ShotDetector()
+        assert [index for index, look in enumerate(reader.looks()) if detector.update(look.picture)] == cuts

@@ -8,6 +8,7 @@ from drawn_face import UNIT_FACE
 from videoretalking.faces.align import landmarks_box
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
 from videoretalking.faces.types import Face
+from videoretalking.media.picture import Picture
 
 SKIN = np.array([200, 160, 140])
 TINY = {
@@ -59,11 +60,11 @@ class FakeDetector:
         faces = [self._face(skin, group) for group in groups if len(group) > 20]
         return sorted(faces, key=lambda face: -float(face.box[2] - face.box[0]))
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         def overlap(other: Face) -> float:
             return float(min(face.box[2], other.box[2]) - max(face.box[0], other.box[0]))
 
-        near = [other for other in self.detect(frame) if overlap(other) > 0]
+        near = [other for other in self.detect(frame.image) if overlap(other) > 0]
         return max(near, key=overlap) if near else None
 
     @staticmethod

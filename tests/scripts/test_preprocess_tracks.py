@@ -12,6 +12,7 @@ from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.align import landmarks_box
 from videoretalking.faces.types import Face, FaceTrack
+from videoretalking.media.picture import Picture
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.writer import VideoWriter
 from videoretalking.scripts.preprocess.runner import Rejected
@@ -35,9 +36,9 @@ class _Oracle:
             return []
         return [Face(landmarks_box(self.landmarks), 0.9, self.landmarks)]
 
-    def follow(self, frame: np.ndarray, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         self.seen += 1
-        return self.detect(frame)[0]
+        return self.detect(frame.image)[0]
 
 
 @pytest.fixture

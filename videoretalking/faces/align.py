@@ -563,30 +563,51 @@ class ReconAlignments:
         return np.trunc(self.frame_sizes * self.scales[:, None]) / 2 - RECON_SIZE / 2
 
 
-def recon_crop(image: Image8, alignment: ReconAlignment) -> Image8:
+def recon_part(alignment: ReconAlignment) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the frame's pixels that :func:`recon_crop` reads; None if there are none."""
+    edges = []
+    for axis in range(2):
+        outputs, size, resized = _recon_axis(alignment, axis)
+        if len(outputs) == 0:
+            return None
+        taps, _ = _bicubic_taps(outputs, size, resized)
+        edges.append((int(taps.min()), int(taps.max()) + 1))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+def _recon_axis(alignment: ReconAlignment, axis: int) -> tuple[Ints64, int, int]:
+    """Positions of the crop in the resized frame along x (0) or y (1), and that axis's size before and after."""
+    start, resized = alignment.box[axis], alignment.resized[axis]
+    outputs = np.arange(max(start, 0), min(start + RECON_SIZE, resized))
+    return outputs, alignment.frame_size[axis], resized
+
+
+def recon_crop(image: Image8, alignment: ReconAlignment, corner: tuple[int, int] = (0, 0)) -> Image8:
     """The 224 x 224 input of the 3DMM regressor.
 
     Equals resizing the whole frame with an antialiased bicubic filter in Pillow's 8-bit arithmetic and
     cutting the box out of it, bit for bit, but computes only the box. Black outside the frame.
 
     Args:
-        image: [H, W, 3] uint8 RGB frame.
+        image: [H, W, 3] uint8 RGB frame, or at least its :func:`recon_part`.
         alignment: of that frame's face.
+        corner: x, y of the image in the frame.
 
     Returns:
         [224, 224, 3] uint8 RGB.
     """
     left, top, _, _ = alignment.box
-    resized_width, resized_height = alignment.resized
     crop = np.zeros((RECON_SIZE, RECON_SIZE, 3), dtype=np.uint8)
-    columns = np.arange(max(left, 0), min(left + RECON_SIZE, resized_width))
-    rows = np.arange(max(top, 0), min(top + RECON_SIZE, resized_height))
+    columns, width, resized_width = _recon_axis(alignment, 0)
+    rows, height, resized_height = _recon_axis(alignment, 1)
     if len(columns) == 0 or len(rows) == 0:
         return crop
-    column_taps, column_weights = _bicubic_taps(columns, image.shape[1], resized_width)
-    row_taps, row_weights = _bicubic_taps(rows, image.shape[0], resized_height)
+    column_taps, column_weights = _bicubic_taps(columns, width, resized_width)
+    row_taps, row_weights = _bicubic_taps(rows, height, resized_height)
     first, last = row_taps.min(), row_taps.max() + 1
-    across = _apply_taps(image[first:last].swapaxes(0, 1), column_taps, column_weights).swapaxes(0, 1)
+    stripe = image[first - corner[1] : last - corner[1]].swapaxes(0, 1)
+    across = _apply_taps(stripe, column_taps - corner[0], column_weights).swapaxes(0, 1)
     inside = _apply_taps(across, row_taps - first, row_weights)
     crop[rows[0] - top : rows[-1] + 1 - top, columns[0] - left : columns[-1] + 1 - left] = inside
     return crop
@@ -614,7 +635,13 @@ def _bicubic_taps(outputs: Ints64, size: int, resized: int) -> tuple[Ints64, npt
 
 def _apply_taps(image: Image8, taps: Ints64, weights: npt.NDArray[np.int32]) -> Image8:
     """Weighted sums of entries along axis 0, rounded to 8 bit: [N, M, 3] -> [outputs, M, 3]."""
-    total = np.full((len(taps), *image.shape[1:]), 1 << (_FIXED_POINT_BITS - 1), dtype=np.int32)
-    for tap in range(taps.shape[1]):
-        total += weights[:, tap, None, None] * image[taps[:, tap]]
-    return np.clip(total >> _FIXED_POINT_BITS, 0, 255).astype(np.uint8)
+    from scipy import sparse  # its import takes half a second
+
+    count, width = taps.shape
+    first, last = int(taps.min()), int(taps.max()) + 1
+    starts = np.arange(0, count * width + 1, width)
+    filters = sparse.csr_array((weights.ravel(), (taps - first).ravel(), starts), shape=(count, last - first))
+    total = filters @ image[first:last].astype(np.int32).reshape(last - first, -1)
+    total += 1 << (_FIXED_POINT_BITS - 1)
+    total >>= _FIXED_POINT_BITS
+    return np.clip(total, 0, 255).astype(np.uint8).reshape(count, *image.shape[1:])

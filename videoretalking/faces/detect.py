@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from videoretalking.faces.types import Face
+    from videoretalking.media.picture import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,11 @@ class FaceDetector(Protocol):
         """
         ...
 
-    def follow(self, frame: Image8, face: Face) -> Face | None:
-        """A face of the previous frame found again near its old place, or None if it is lost."""
+    def follow(self, frame: Picture, face: Face) -> Face | None:
+        """A face of the previous frame found again near its old place, or None if it is lost.
+
+        Whoever reads only a part of the frame (:meth:`media.picture.Picture.part`) saves converting the rest.
+        """
         ...
 
 

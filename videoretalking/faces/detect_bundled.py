@@ -16,11 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videoretalking.core.arrays import Image8
-from videoretalking.faces.align import box_landmark_crop, extract, landmark_crop, landmarks_box
+from videoretalking.core.landmarks import NUM_LANDMARKS
+from videoretalking.faces.align import box_landmark_crop, landmark_crop, landmarks_box
 from videoretalking.faces.boxes import suppress
+from videoretalking.faces.parts import extract_part
 from videoretalking.faces.types import Crop, Face
+from videoretalking.media.picture import Picture
 from videoretalking.models.catalog import load_network
 
 
@@ -90,7 +94,10 @@ class BundledDetector:
     @classmethod
     def load(cls, device: torch.device | str, weights: str | Path) -> BundledDetector:
         """See :class:`faces.detect.Backend`."""
-        return cls(load_network(weights, "landmarks", device), device)
+        network = _fused(load_network(weights, "landmarks", device))
+        if torch.device(device).type == "cpu":
+            network = network.to(memory_format=torch.channels_last)
+        return cls(network, device)
 
     def detect(self, frame: Image8, thorough: bool = False) -> list[Face]:
         """See :class:`faces.detect.FaceDetector`."""
@@ -103,7 +110,7 @@ class BundledDetector:
                 return faces
         return []
 
-    def follow(self, frame: Image8, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         """See :class:`faces.detect.FaceDetector`."""
         assert face.landmarks is not None
         found = self._locate(frame, [landmark_crop(face.landmarks)], self.config.keep_score)
@@ -111,9 +118,10 @@ class BundledDetector:
 
     def _search(self, frame: Image8, side: int, step: float) -> list[Face]:
         boxes = self._candidates(frame, side, step)
-        first = self._locate(frame, [box_landmark_crop(box) for box in boxes], _FIRST_LOOK_SCORE)
+        picture = Picture(frame)
+        first = self._locate(picture, [box_landmark_crop(box) for box in boxes], _FIRST_LOOK_SCORE)
         crops = [landmark_crop(face.landmarks) for face in first if face.landmarks is not None]
-        faces = self._locate(frame, crops, self.config.min_score)
+        faces = self._locate(picture, crops, self.config.min_score)
         if not faces:
             return []
         found = np.stack([face.box for face in faces])
@@ -144,20 +152,32 @@ class BundledDetector:
             boxes.append(np.array([x - half, y - half, x + half, y + half]) / scale)
         return boxes
 
-    def _locate(self, frame: Image8, crops: Sequence[Crop], min_score: float) -> list[Face]:
+    def _locate(self, frame: Picture, crops: Sequence[Crop], min_score: float) -> list[Face]:
         """Landmarks in each crop; those that are no face are left out."""
         if not crops:
             return []
-        pixels = torch.from_numpy(np.stack([extract(frame, crop) for crop in crops])).to(self.device)
+        pixels = torch.from_numpy(np.stack([extract_part(frame, crop) for crop in crops])).to(self.device)
         with torch.inference_mode():
             points, confidence = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0)
-        scores = torch.sigmoid(confidence.float()).cpu().numpy()
+            scores = torch.sigmoid(confidence.float())
+            # one transfer: each waits for the device
+            results = torch.cat([points.float().flatten(1), scores[:, None]], dim=1).cpu().numpy()
         faces = []
-        for crop, found, score in zip(crops, points.float().cpu().numpy(), scores, strict=True):
+        for crop, numbers in zip(crops, results, strict=True):
+            found, score = numbers[:-1].reshape(NUM_LANDMARKS, 2), numbers[-1]
             if score >= min_score and _plausible(found, crop.size[0]):
                 landmarks = crop.to_image(found).astype(np.float32)
                 faces.append(Face(landmarks_box(landmarks), float(score), landmarks))
         return faces
+
+
+def _fused(network: nn.Module) -> nn.Module:
+    """The network with its batch norms in the convolutions before them: as many operations less for each frame."""
+    for pair in network.modules():
+        if isinstance(pair, nn.Sequential) and len(pair) == 2 and isinstance(pair[1], nn.BatchNorm2d):
+            assert isinstance(pair[0], nn.Conv2d)
+            pair[0], pair[1] = fuse_conv_bn_eval(pair[0], pair[1]), nn.Identity()
+    return network
 
 
 def _load_cascade() -> Any:

@@ -13,6 +13,7 @@ from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import detector_box, landmarks_box
 from videoretalking.faces.types import Face
+from videoretalking.media.picture import Picture
 
 _WEIGHT_FILES = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")
 _WEIGHT_HOST = "https://www.adrianbulat.com/downloads/python-fan/"
@@ -84,10 +85,10 @@ class FaceAlignmentDetector:
         boxes = [np.asarray(box[:4], dtype=np.float64) / scale for box in found]
         return sorted(self._locate(frame, boxes), key=lambda face: -face.score)
 
-    def follow(self, frame: Image8, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         """See :class:`faces.detect.FaceDetector`."""
         assert face.landmarks is not None
-        found = self._locate(frame, [detector_box(face.landmarks).astype(np.float64)])
+        found = self._locate(frame.image, [detector_box(face.landmarks).astype(np.float64)])
         return found[0] if found else None
 
     def _locate(self, frame: Image8, boxes: list[npt.NDArray[np.float64]]) -> list[Face]:

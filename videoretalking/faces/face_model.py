@@ -149,7 +149,7 @@ class FaceModel:
         change = np.tensordot(expression[:, : len(self.expression_basis)], self.expression_basis, axes=1)
         return np.asarray(self.mean + person + change)
 
-    def fit(self, points: Floats64, noise: float) -> FaceFit:
+    def fit(self, points: Floats64, noise: float, identity: Floats64 | None = None) -> FaceFit:
         """Fit one person's frames: one identity, and pose and expression for each frame.
 
         Alternates between the pose from the rigid points alone, so that a moving mouth never turns the
@@ -159,9 +159,11 @@ class FaceModel:
         Args:
             points: [N, 68, 2] image points, y up.
             noise: standard deviation of a landmark in image units.
+            identity: [K] of the person where it is known; None fits it.
         """
-        spread = np.linspace(0, len(points) - 1, min(len(points), _PERSON_FRAMES)).round().astype(int)
-        identity = self._fit_person(points[spread], noise)
+        if identity is None:
+            spread = np.linspace(0, len(points) - 1, min(len(points), _PERSON_FRAMES)).round().astype(int)
+            identity = self._fit_person(points[spread], noise)
         parts = [
             self._fit_frames(points[start : start + _CHUNK], identity, noise)
             for start in range(0, len(points), _CHUNK)

@@ -9,7 +9,9 @@ regressor's camera.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,17 @@ from videoretalking.core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, ROW_
 from videoretalking.core.constants import RECON_SIZE
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
-from videoretalking.faces.align import ReconAlignments, flip_y, recon_alignment, recon_crop
+from videoretalking.faces.align import (
+    ReconAlignment,
+    ReconAlignments,
+    flip_y,
+    recon_alignment,
+    recon_crop,
+    recon_part,
+)
 from videoretalking.faces.face_model import FaceModel, Pose, rotation_angles, rotation_matrices
 from videoretalking.faces.types import Crop, FaceTrack
+from videoretalking.media.picture import Picture, as_picture
 from videoretalking.models.catalog import load_network
 
 # Camera of the regressor (Deng et al. 2019): focal length in crop pixels, distance in model units.
@@ -32,13 +42,14 @@ _FOCAL = 1015.0
 _DISTANCE = 10.0
 _CENTER = RECON_SIZE / 2
 
+_MAX_WORKERS = 4  # threads that cut crops
 _NOISE = 1.5  # standard deviation of a landmark in pixels of the 224 x 224 crop
 
 logger = logging.getLogger(__name__)
 
 
 class NetworkReconstructor:
-    """Rows from pixels by ReconNet on the published crop; called once per face and frame while tracking.
+    """Rows from pixels by ReconNet on the published crop; called with a few frames at a time while tracking.
 
     Args:
         network: ReconNet with weights, in eval mode.
@@ -50,6 +61,7 @@ class NetworkReconstructor:
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         self.network = network.to(device)
         self.device = device
+        self._pool = ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1))
 
     def __call__(self, frame: Image8, landmarks: npt.ArrayLike) -> Floats32:
         """The stored row of one face.
@@ -63,7 +75,7 @@ class NetworkReconstructor:
         """
         return np.asarray(self.rows([frame], [landmarks])[0])
 
-    def rows(self, frames: Sequence[Image8], landmarks: Iterable[npt.ArrayLike]) -> Floats32:
+    def rows(self, frames: Sequence[Image8 | Picture], landmarks: Iterable[npt.ArrayLike]) -> Floats32:
         """The stored rows of one face in each of N frames, in one batch.
 
         Args:
@@ -73,15 +85,20 @@ class NetworkReconstructor:
         Returns:
             [N, 262] float32.
         """
+        pictures = [as_picture(frame) for frame in frames]
         alignments = [
-            recon_alignment(points, (frame.shape[1], frame.shape[0]))
-            for frame, points in zip(frames, landmarks, strict=True)
+            recon_alignment(points, picture.size) for picture, points in zip(pictures, landmarks, strict=True)
         ]
-        crops = [recon_crop(frame, alignment) for frame, alignment in zip(frames, alignments, strict=True)]
+        crops = list(self._pool.map(_crop, pictures, alignments))
         pixels = torch.from_numpy(np.stack(crops)).to(self.device)
         with torch.inference_mode():
             coefficients = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0).float().cpu().numpy()
         return np.concatenate([coefficients, np.stack([item.params for item in alignments])], axis=1)
+
+
+def _crop(picture: Picture, alignment: ReconAlignment) -> Image8:
+    box = recon_part(alignment) or (0, 0, 1, 1)
+    return recon_crop(picture.part(box), alignment, box[:2])
 
 
 class FitReconstructor:
@@ -96,26 +113,35 @@ class FitReconstructor:
     def __init__(self, model: FaceModel) -> None:
         self.model = model
 
-    def __call__(self, track: FaceTrack) -> FaceTrack:
-        """The track with its rows; a shot's frames share one identity, absent frames keep zeros."""
+    def __call__(self, track: FaceTrack, person: Floats32 | None = None) -> FaceTrack:
+        """The track with its rows; a shot's frames share one identity, absent frames keep zeros.
+
+        Args:
+            track: the face.
+            person: [262] an earlier row of the person, whose identity is kept; None fits one.
+        """
         rows = np.zeros((len(track), ROW_LENGTH), dtype=np.float32)
         for shot in track.shot_slices():
             frames = shot.start + np.flatnonzero(track.present[shot])
             if len(frames):
-                rows[frames] = self.rows(track.landmarks[frames], track.frame_size)
+                rows[frames] = self.rows(track.landmarks[frames], track.frame_size, person)
         return track.with_rows(rows)
 
-    def rows(self, landmarks: npt.ArrayLike, size: tuple[int, int]) -> Floats32:
+    def rows(
+        self, landmarks: npt.ArrayLike, size: tuple[int, int], person: Floats32 | None = None
+    ) -> Floats32:
         """Rows of one person's frames.
 
         Args:
             landmarks: [N, 68, 2] pixels of the frame or of any view of it, N >= 1.
             size: (width, height) of that frame or view.
+            person: [262] an earlier row of the person, whose identity is kept; None fits one.
 
         Returns:
             [N, 262] float32.
         """
         points = np.asarray(landmarks, dtype=np.float64)
+        identity = None if person is None else person[: len(self.model.identity_basis)].astype(np.float64)
         alignments = [recon_alignment(face, size) for face in points]
         in_crop = np.stack(
             [
@@ -123,7 +149,7 @@ class FitReconstructor:
                 for alignment, face in zip(alignments, flip_y(points, size[1]), strict=True)
             ]
         )
-        fit = self.model.fit(in_crop, _NOISE)
+        fit = self.model.fit(in_crop, _NOISE, identity)
         rows = np.zeros((len(points), ROW_LENGTH), dtype=np.float32)
         rows[:, : len(fit.identity)] = fit.identity
         rows[:, EXPRESSION.start : EXPRESSION.start + fit.expression.shape[1]] = fit.expression

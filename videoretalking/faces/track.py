@@ -9,8 +9,10 @@ moment, track 1 the next, and so on.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -24,10 +26,11 @@ from videoretalking.faces.align import lipsync_box
 from videoretalking.faces.boxes import overlap, smooth_boxes
 from videoretalking.faces.detect import FaceDetector
 from videoretalking.faces.types import Face, FaceTrack
+from videoretalking.media.picture import Picture, as_picture
 
 Real = TypeVar("Real", np.float32, np.float64)
-# A row of numbers measured on a face while its frame is at hand: (frame, landmarks [68, 2]) -> [262].
-Measure = Callable[[Image8, Floats32], Floats32]
+# A row of numbers, [262], measured on a face (frame, landmarks [68, 2]) at the latest when the video ends.
+Measure = Callable[[Picture, Floats32], "Future[Floats32]"]
 
 # Assumed: the paper gives neither window nor degree. A quarter of a second of quadratics removes the jitter
 # of single frames and keeps lips and nods, which move more slowly.
@@ -76,17 +79,18 @@ class ShotDetector:
         self._previous: tuple[npt.NDArray[np.int16], Floats64] | None = None
         self._changes: deque[float] = deque(maxlen=self._JUMP_HISTORY)
 
-    def update(self, frame: Image8) -> bool:
+    def update(self, frame: Image8 | Picture) -> bool:
         """Whether ``frame`` [H, W, 3] uint8 starts a new shot; the first frame does not."""
-        step = max(1, min(frame.shape[:2]) // (2 * self._SIZE[1]))
-        small = cv2.resize(frame[::step, ::step], self._SIZE, interpolation=cv2.INTER_AREA)
+        picture = as_picture(frame)
+        step = max(1, min(picture.size) // (2 * self._SIZE[1]))
+        small = cv2.resize(picture.samples(step), self._SIZE, interpolation=cv2.INTER_AREA)
         levels = (small // 64).astype(np.int64)  # four levels a channel
         histogram = np.bincount((levels @ [16, 4, 1]).ravel(), minlength=64) / levels[..., 0].size
-        picture = small.astype(np.int16)
-        previous, self._previous = self._previous, (picture, histogram)
+        values = small.astype(np.int16)
+        previous, self._previous = self._previous, (values, histogram)
         if previous is None:
             return False
-        change = float(np.abs(picture - previous[0]).mean()) / 255.0
+        change = float(np.abs(values - previous[0]).mean()) / 255.0
         color_change = float(np.abs(histogram - previous[1]).sum()) / 2.0
         usual = max(float(np.median(self._changes)), self._QUIET) if len(self._changes) >= 3 else np.inf
         cut = (change > self._MIN_CHANGE and color_change > self._MIN_COLOR_CHANGE) or (
@@ -101,17 +105,22 @@ class ShotDetector:
 
 @dataclass
 class _Tracklet:
-    """One face within one shot; frames in which it was seen, in order."""
+    """One face within one shot; frames in which it was seen, in order.
 
+    Attributes:
+        chain: number of the track that it went to when the tracks were asked for; it stays there.
+    """
+
+    chain: int | None = None
     frames: list[int] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
-    rows: list[Floats32] = field(default_factory=list)
+    rows: list[Future[Floats32]] = field(default_factory=list)
 
     @property
     def last(self) -> Face:
         return self.faces[-1]
 
-    def add(self, index: int, face: Face, row: Floats32 | None) -> None:
+    def add(self, index: int, face: Face, row: Future[Floats32] | None) -> None:
         self.frames.append(index)
         self.faces.append(face)
         if row is not None:
@@ -144,7 +153,8 @@ class FaceTracker:
     Args:
         detector: finds and follows faces.
         config: settings.
-        measure: makes a stored 3DMM row while the frame is at hand; None leaves the rows zero.
+        measure: makes the stored 3DMM rows, which may be ready only when the video ends, so that a network sees
+            several frames at once; None leaves the rows zero.
     """
 
     def __init__(
@@ -165,7 +175,7 @@ class FaceTracker:
         self._size: tuple[int, int] | None = None
         self._since_search = 0
 
-    def update(self, frame: Image8, time: float) -> list[Face]:
+    def update(self, frame: Image8 | Picture, time: float) -> list[Face]:
         """See the next frame.
 
         Args:
@@ -176,38 +186,50 @@ class FaceTracker:
             The faces found in it, before smoothing.
         """
         index = len(self._times)
-        size = (frame.shape[1], frame.shape[0])
+        picture = as_picture(frame)
+        size = picture.size
         self._size = self._size or size
         if size != self._size:
             raise ValueError(f"frame {index} is {size}, the ones before are {self._size}")
-        cut = self._cuts.update(frame)
+        cut = self._cuts.update(picture)
         if cut:
             self._end_shot()
         self._times.append(time)
         self._shots.append((self._shots[-1] if self._shots else 0) + int(cut))
-        seen = self._follow(frame, index)
+        seen = self._follow(picture, index)
         first = cut or index == 0
         if self._should_search(first):
             self._since_search = 0
-            found = self.detector.detect(frame, thorough=first or self._rarely(index))
+            found = self.detector.detect(picture.image, thorough=first or self._rarely(index))
             self._match(found, seen, index)
         self._since_search += 1
-        self._record(frame, index, seen)
+        self._record(picture, index, seen)
         return [face for _, face in seen]
 
     def finish(self) -> list[FaceTrack]:
         """All tracks of the video, the one with the largest faces first; empty if there never was a face."""
         self._end_shot()
+        return self.so_far()
+
+    def so_far(self, since: int = 0) -> list[FaceTrack]:
+        """The tracks as if the video ended here; it may go on.
+
+        A face that is in a track stays in it, whatever comes, so that the tracks of two moments fit together.
+
+        Args:
+            since: number of the frame with which the tracks begin. Smoothing and gaps begin there too.
+        """
         times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
-        credible = [item for item in self._done if self._credible(item, shots)]
-        chosen = [item for item in credible if not self._doubtful(item, credible)]
-        template = FaceTrack.empty(times, self._size or (0, 0), self.detector.name)
-        template = replace(template, shots=shots)
-        return [self._build(chain, template) for chain in _chains(chosen)]
+        seen = [*self._done, *self._alive, *self._lost]
+        credible = [item for item in seen if item.chain is not None or self._credible(item, shots)]
+        chosen = [item for item in credible if item.chain is not None or not self._doubtful(item, credible)]
+        template = FaceTrack.empty(times[since:], self._size or (0, 0), self.detector.name)
+        template = replace(template, shots=shots[since:])
+        return [self._build(chain, template, since) for chain in _chains(chosen)]
 
     # ---------------------------------------------------------------------------------- following
 
-    def _follow(self, frame: Image8, index: int) -> list[tuple[_Tracklet, Face]]:
+    def _follow(self, frame: Picture, index: int) -> list[tuple[_Tracklet, Face]]:
         """Find the faces of the previous frame again; the rest become lost."""
         seen: list[tuple[_Tracklet, Face]] = []
         for tracklet in self._alive:
@@ -246,7 +268,7 @@ class FaceTracker:
         near = [(distance, item) for distance, item in near if distance < 1.0]
         return min(near, key=lambda pair: pair[0])[1] if near else None
 
-    def _record(self, frame: Image8, index: int, seen: list[tuple[_Tracklet, Face]]) -> None:
+    def _record(self, frame: Picture, index: int, seen: list[tuple[_Tracklet, Face]]) -> None:
         for tracklet, face in seen:
             assert face.landmarks is not None
             tracklet.add(index, face, self.measure(frame, face.landmarks) if self.measure else None)
@@ -278,19 +300,24 @@ class FaceTracker:
 
     # ---------------------------------------------------------------------------------- building
 
-    def _build(self, chain: list[_Tracklet], template: FaceTrack) -> FaceTrack:
-        """One track from tracklets that do not overlap in time."""
+    def _build(self, chain: list[_Tracklet], template: FaceTrack, since: int) -> FaceTrack:
+        """One track, from frame ``since`` on, from tracklets that do not overlap in time."""
         arrays = {name: getattr(template, name).copy() for name in ("present", "scores", "landmarks_raw")}
         landmarks, boxes, rows = template.landmarks.copy(), template.boxes.copy(), template.rows.copy()
         for tracklet in chain:
-            frames = np.asarray(tracklet.frames)
+            first = bisect_left(tracklet.frames, since)
+            frames = np.asarray(tracklet.frames[first:]) - since
+            if len(frames) == 0:
+                continue
             span = slice(int(frames[0]), int(frames[-1]) + 1)
-            points = np.stack([face.landmarks for face in tracklet.faces if face.landmarks is not None])
-            arrays["scores"][frames] = [face.score for face in tracklet.faces]
+            points = np.stack(
+                [face.landmarks for face in tracklet.faces[first:] if face.landmarks is not None]
+            )
+            arrays["scores"][frames] = [face.score for face in tracklet.faces[first:]]
             arrays["present"][span] = True
             arrays["landmarks_raw"][span] = _filled(frames, points)
             if tracklet.rows:
-                rows[span] = _filled(frames, np.stack(tracklet.rows))
+                rows[span] = _filled(frames, np.stack([row.result() for row in tracklet.rows[first:]]))
             window = self._window(template.times[span])
             landmarks[span] = savgol(arrays["landmarks_raw"][span], window, _SMOOTH_DEGREE)
             boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
@@ -314,14 +341,23 @@ def _distance(first: Face, second: Face) -> float:
 
 def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:
     """Chain tracklets that do not overlap in time, the largest faces first."""
-    chains: list[list[_Tracklet]] = []
-    for tracklet in sorted(tracklets, key=lambda item: -item.weight):
+    known = [tracklet for tracklet in tracklets if tracklet.chain is not None]
+    chains: list[list[_Tracklet]] = [
+        [] for _ in range(1 + max((item.chain or 0 for item in known), default=-1))
+    ]
+    for tracklet in known:
+        chains[tracklet.chain or 0].append(tracklet)
+    fresh = [tracklet for tracklet in tracklets if tracklet.chain is None]
+    for tracklet in sorted(fresh, key=lambda item: -item.weight):
         for chain in chains:
             if not any(tracklet.meets(other) for other in chain):
                 chain.append(tracklet)
                 break
         else:
             chains.append([tracklet])
+    for number, chain in enumerate(chains):
+        for tracklet in chain:
+            tracklet.chain = number
     return chains
 
 

@@ -42,6 +42,8 @@ _LUMA_WEIGHTS = {
 # Bicubic chroma, exact rounding, chroma interpolated for every pixel: SWS_BICUBIC, SWS_ACCURATE_RND and
 # SWS_FULL_CHR_H_INT of libswscale; PyAV 17 has no names for the last two.
 _ACCURATE = 0x4 | 0x40000 | 0x2000
+_ACCURATE_POINTS = 0x10 | 0x40000 | 0x2000  # the same with the nearest sample: SWS_POINT
+_ACCURATE_AREAS = 0x20 | 0x40000 | 0x2000  # the same with means of areas: SWS_AREA
 
 _LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0).clip(0, 219) * (255.0 / 219.0)).astype(np.uint8)
 
@@ -80,7 +82,7 @@ def read_tags(frame: av.VideoFrame, context: av.VideoCodecContext) -> ColorTags:
     )
 
 
-def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int) -> Image8:
+def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int, threads: int = 0) -> Image8:
     """Decoded frame of any pixel format -> RGB.
 
     Args:
@@ -88,6 +90,7 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
         tags: of the stream.
         width: of the stream, before rotation.
         height: likewise.
+        threads: that convert; 0 is as many as there are cores.
 
     Returns:
         [height, width, 3] uint8; transparency is flattened onto white.
@@ -96,12 +99,46 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int)
     if not frame.format.is_rgb:
         frame.colorspace, frame.color_range = tags.matrix, tags.range
     converted = frame.reformat(
-        width=width, height=height, format="rgba" if has_alpha else "rgb24", interpolation=_ACCURATE
+        width=width,
+        height=height,
+        format="rgba" if has_alpha else "rgb24",
+        interpolation=_ACCURATE,
+        threads=threads,
     )
     image = np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
     if _is_gray(frame.format) and tags.range == LIMITED_RANGE:  # the scaler takes gray for full range
         image = _LIMITED_TO_FULL[image]
     return flatten_alpha(image) if has_alpha else image
+
+
+def is_plain(frame: av.VideoFrame) -> bool:
+    """Whether a frame is opaque color, of which :func:`frame_to_rgb` converts each part as in the whole.
+
+    Chroma that does not divide the frame's size evenly is stretched over it, by another phase at every pixel.
+    """
+    parts = frame.format.components
+    if _is_gray(frame.format) or frame.format.has_palette or any(part.is_alpha for part in parts):
+        return False
+    return not any(frame.width % part.width or frame.height % part.height for part in parts)
+
+
+def sample_rgb(frame: av.VideoFrame, tags: ColorTags, step: int) -> Image8:
+    """About the middle pixel of every square of a plain frame, [~height / step, ~width / step, 3]."""
+    size = -(-frame.width // step), -(-frame.height // step)
+    return _scaled_rgb(frame, tags, size, _ACCURATE_POINTS)
+
+
+def reduced_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int]) -> Image8:
+    """A plain frame at a smaller size (width, height) by means of areas: [height, width, 3]."""
+    return _scaled_rgb(frame, tags, size, _ACCURATE_AREAS)
+
+
+def _scaled_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int], flags: int) -> Image8:
+    if not frame.format.is_rgb:
+        frame.colorspace, frame.color_range = tags.matrix, tags.range
+    # one thread: to start others costs several times what there is to do
+    small = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation=flags, threads=1)
+    return np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8)
 
 
 def _is_gray(pixel_format: av.VideoFormat) -> bool:

@@ -6,7 +6,7 @@ import bisect
 import logging
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -21,9 +21,10 @@ from av.video.stream import VideoStream
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
-from videoretalking.media.color import ColorTags, frame_to_rgb, read_tags
+from videoretalking.media.color import ColorTags, frame_to_rgb, is_plain, read_tags
 from videoretalking.media.container import open_media, read_packets, timeline_origin
 from videoretalking.media.images import is_still_image, load_image
+from videoretalking.media.picture import DecodedPicture, Picture
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,21 @@ class Frame:
     image: Image8
 
 
+@dataclass(frozen=True)
+class Look:
+    """One decoded frame to look at in parts; fields as in :class:`Frame`.
+
+    Attributes:
+        time: seconds on the file's time line.
+        duration: ticks until the next frame, 0 where unknown.
+        picture: its colors.
+    """
+
+    time: float
+    duration: int
+    picture: Picture
+
+
 class VideoReader:
     """Frames of a video, an animation or a picture, in order and upright.
 
@@ -112,7 +128,7 @@ class VideoReader:
         self.path = Path(path)
         self.skipped = 0
         self._map = _FrameMap()
-        self._running: weakref.WeakSet[Generator[Frame]] = weakref.WeakSet()
+        self._running: weakref.WeakSet[Generator[Any]] = weakref.WeakSet()
         if self.path.is_file() and is_still_image(self.path):
             height, width = load_image(self.path).shape[:2]
             self.info = VideoInfo(width, height, is_still=True)
@@ -141,6 +157,14 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         return self._run(self._still() if self.info.is_still else self._decode())
+
+    def looks(self) -> Iterator[Look]:
+        """The frames that iterating gives, whose colors are worked out only where they are looked at."""
+        if self.info.is_still:
+            return (Look(frame.time, frame.duration, Picture(frame.image)) for frame in self)
+        decoded = self._decoded()
+        self._running.add(decoded)
+        return (self._look(pts, frame) for _, pts, frame in decoded)
 
     def frames_from(self, index: int) -> Iterator[Frame]:
         """The frames from number ``index`` on: the same that iterating gives.
@@ -246,6 +270,13 @@ class VideoReader:
 
     def _decode(self, first: int = 0) -> Generator[Frame]:
         """Decode from the start and leave out the frames before ``first``."""
+        with closing(self._decoded()) as frames:
+            for index, pts, decoded in frames:
+                if index >= first:
+                    yield self._frame(index, pts, decoded)
+
+    def _decoded(self) -> Generator[tuple[int, int, av.VideoFrame]]:
+        """Number, ticks and raw content of every frame."""
         self.skipped = 0
         index = concealed = 0
         with open_media(self.path) as container:
@@ -257,8 +288,7 @@ class VideoReader:
                 concealed += decoded.is_corrupt
                 damaged = self.skipped + concealed + clock.mended > 0
                 self._map.add(index, decoded.pts, decoded.key_frame, damaged)
-                if index >= first:
-                    yield self._frame(index, pts, decoded)
+                yield index, pts, decoded
                 index += 1
         if self.skipped or concealed or index < announced:
             logger.warning(
@@ -279,6 +309,14 @@ class VideoReader:
         image = self._orientation.apply(frame_to_rgb(decoded, self.info.color, *self._stored_size))
         time = float(pts * self.info.time_base)
         return Frame(index, time, pts, max(0, decoded.duration or 0), image)
+
+    def _look(self, pts: int, decoded: av.VideoFrame) -> Look:
+        plain = is_plain(decoded) and self._orientation == _Orientation()
+        if plain and (decoded.width, decoded.height) == self._stored_size:
+            picture: Picture = DecodedPicture(decoded, self.info.color)
+        else:
+            picture = Picture(self._frame(0, pts, decoded).image)
+        return Look(float(pts * self.info.time_base), max(0, decoded.duration or 0), picture)
 
     def _decodable(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
         stream.thread_type = "AUTO"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from videoretalking.media.reader import Frame, VideoInfo, VideoReader
+from videoretalking.media.reader import Frame, Look, VideoInfo, VideoReader
 from videoretalking.media.writer import VideoWriter
 
-__all__ = ["Frame", "VideoInfo", "VideoReader", "VideoWriter"]
+__all__ = ["Frame", "Look", "VideoInfo", "VideoReader", "VideoWriter"]

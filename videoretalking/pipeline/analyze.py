@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,21 +18,25 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from videoretalking.core.arrays import AnyImage
+from videoretalking.core.arrays import AnyImage, Floats32
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
 from videoretalking.faces.detect import FaceDetector
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.faces.track import FaceTracker, TrackerConfig
 from videoretalking.faces.types import Face, FaceTrack
-from videoretalking.media.video import Frame, VideoInfo, VideoReader
+from videoretalking.media.picture import Picture
+from videoretalking.media.video import Look, VideoInfo, VideoReader
 from videoretalking.pipeline.config import AnalysisConfig
+from videoretalking.pipeline.stream import threaded
 
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 2  # raise when the meaning of a cached track changes
 _INDEX = "analysis.json"
 _BLOCK = 1 << 22  # bytes hashed at once
+_AHEAD = 4  # frames decoded before the tracker asks
+_BATCH = 8  # faces that the regressor sees at once
 
 
 Reconstructor = NetworkReconstructor | FitReconstructor
@@ -132,19 +140,15 @@ def file_digest(path: Path) -> str:
 def _track(
     reader: VideoReader, options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
 ) -> tuple[npt.NDArray[np.float64], float, list[FaceTrack]]:
-    if options.region is not None:
-        detector = _RegionDetector(detector, options.region)
-    config = TrackerConfig() if options.smooth else TrackerConfig(smooth_seconds=0.0)
-    measure = reconstructor if isinstance(reconstructor, NetworkReconstructor) else None
-    tracker = FaceTracker(detector, config, measure)
-    frames = islice(reader, 1) if options.still else iter(reader)
+    tracker, regressor = make_tracker(options, detector, reconstructor)
+    looks = islice(reader.looks(), 1) if options.still else reader.looks()
     times: list[float] = []
-    last: Frame | None = None
+    last: Look | None = None
     expected = 1 if options.still else reader.info.num_frames
-    for frame in tqdm(frames, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0):
-        tracker.update(frame.image, frame.time)
-        times.append(frame.time)
-        last = frame
+    with closing(_followed(looks, tracker, regressor)) as followed:
+        for look in tqdm(followed, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0):
+            times.append(look.time)
+            last = look
     if last is None:
         raise UserError(f"{reader.path}: no frame could be decoded")
     tracks = tracker.finish()
@@ -152,6 +156,68 @@ def _track(
         tracks = [reconstructor(track) for track in tracks]
     duration = float(last.duration * reader.info.time_base) or _usual_step(times, reader.info)
     return np.asarray(times), duration, tracks
+
+
+def make_tracker(
+    options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
+) -> tuple[FaceTracker, Regressor | None]:
+    """A tracker with these settings, and what makes its rows while it goes on; None where they come at the end."""
+    if options.region is not None:
+        detector = _RegionDetector(detector, options.region)
+    config = TrackerConfig() if options.smooth else TrackerConfig(smooth_seconds=0.0)
+    regressor = Regressor(reconstructor) if isinstance(reconstructor, NetworkReconstructor) else None
+    return FaceTracker(detector, config, regressor), regressor
+
+
+def _followed(
+    looks: Iterator[Look], tracker: FaceTracker, regressor: Regressor | None
+) -> Generator[Look, None, None]:
+    """The frames, each once the tracker saw it; decoding, tracking and the regressor run beside each other.
+
+    The heaviest network runs in the thread that asks: the C library keeps freed memory for it there only
+    (:func:`core.devices.keep_freed_memory`).
+    """
+
+    def tracked(ahead: Iterator[Look]) -> Iterator[Look]:
+        for look in ahead:
+            tracker.update(look.picture, look.time)
+            yield look
+
+    with closing(threaded(looks, _AHEAD)) as ahead:
+        if regressor is None:
+            yield from tracked(ahead)
+            return
+        with closing(threaded(tracked(ahead), _BATCH)) as seen:
+            for look in seen:
+                regressor.work(_BATCH)
+                yield look
+            regressor.work(1)
+
+
+class Regressor:
+    """Collects the faces whose rows are wanted, and works them off in batches.
+
+    Args:
+        reconstructor: makes the rows.
+    """
+
+    def __init__(self, reconstructor: NetworkReconstructor) -> None:
+        self.reconstructor = reconstructor
+        self._wanted: deque[tuple[Picture, Floats32, Future[Floats32]]] = deque()
+
+    def __call__(self, picture: Picture, landmarks: Floats32) -> Future[Floats32]:
+        """As :data:`faces.track.Measure` says."""
+        row: Future[Floats32] = Future()
+        self._wanted.append((picture, landmarks, row))
+        return row
+
+    def work(self, least: int) -> None:
+        """Make rows as long as at least so many are wanted."""
+        while len(self._wanted) >= least:
+            batch = [self._wanted.popleft() for _ in range(min(_BATCH, len(self._wanted)))]
+            pictures, landmarks, rows = zip(*batch, strict=True)
+            for row, values in zip(rows, self.reconstructor.rows(pictures, landmarks), strict=True):
+                row.set_result(values)
 
 
 def _usual_step(times: list[float], info: VideoInfo) -> float:
@@ -192,7 +258,7 @@ class _RegionDetector:
             for face in self.detector.detect(np.ascontiguousarray(part), thorough)
         ]
 
-    def follow(self, frame: AnyImage, face: Face) -> Face | None:
+    def follow(self, frame: Picture, face: Face) -> Face | None:
         """As the real detector."""
         return self.detector.follow(frame, face)
 

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -98,17 +99,15 @@ class Renderer:
         self.analysis = analysis
         self.layout: Layout | None = None
         self.speech = speech
-        self.tracks = _select(analysis, options.face)
+        self.expression, self.options, self.window = expression, options, window
         self.stopwatch = stopwatch or Stopwatch()
         self.schedule = _schedule(analysis, speech, options, still_fps)
-        self._numbers = [_number(analysis.tracks, track) for track in self.tracks]
-        self._stretches = [_stretch_starts(track) for track in self.tracks]
         self._engine = networks.engine
         self._raster = raster = choose_raster(networks.engine.device)
-        windows = [DrivingWindows(track, expression, options.one_shot, window) for track in self.tracks]
         self._neutralize = None
         if networks.dnet and options.neutralize:
-            self._neutralize = Neutralizer(networks.dnet, windows, raster)
+            self._neutralize = Neutralizer(networks.dnet, (), raster)
+        self.follow(analysis.tracks)
         self._lipsync = LipSyncer(networks.lnet)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
         self._mask = FaceMasker(networks.parser, raster, options.parse_every)
@@ -122,6 +121,27 @@ class Renderer:
         self._composite = Compositor(self._edit_upper_face is not None, raster, options.color_match)
         self._marks = marks
 
+    def follow(self, tracks: list[FaceTrack]) -> None:
+        """Edit the wanted ones of these tracks, which may be longer ones of the faces that were edited so far.
+
+        Raises:
+            UserError: the wanted face does not exist.
+        """
+        options = self.options
+        self.tracks = _select(self.analysis.path, tracks, options.face)
+        self._numbers = [_number(tracks, track) for track in self.tracks]
+        self._stretches = [_stretch_starts(track) for track in self.tracks]
+        if self._neutralize:
+            self._neutralize.windows = [
+                DrivingWindows(track, self.expression, options.one_shot, self.window) for track in self.tracks
+            ]
+
+    @property
+    def chunk_size(self) -> int:
+        """Frames that travel together."""
+        info = self.analysis.info
+        return max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
+
     def __len__(self) -> int:
         return len(self.schedule)
 
@@ -133,16 +153,28 @@ class Renderer:
         """
         return self._frames()
 
+    def finish(
+        self, frames: Iterable[tuple[AnyImage, int, float]], duration: float
+    ) -> Iterator[RenderedFrame]:
+        """Finish frames that are at hand, instead of the video's.
+
+        Args:
+            frames: image, number in the tracks, and seconds in the output.
+            duration: seconds that each is shown.
+        """
+        jobs = (self._job(self._raster.upload(image), index, time) for image, index, time in frames)
+        with ThreadPoolExecutor(_workers()) as pool:
+            for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
+                for job, image in chunk:
+                    yield RenderedFrame(image.result(), job.time, duration, self._report(job.index, job))
+
     def _frames(self) -> Generator[RenderedFrame, None, None]:
-        info = self.analysis.info
-        size = max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
         durations = iter(np.diff(self.schedule.times, append=self.schedule.duration).tolist())
-        workers = min(_MAX_WORKERS, os.cpu_count() or 1)
         places = itertools.count()
         with (
             VideoReader(self.analysis.path) as reader,
-            ThreadPoolExecutor(workers) as pool,
-            closing(threaded(chunks(self._decode(reader), size))) as decoded,
+            ThreadPoolExecutor(_workers()) as pool,
+            closing(threaded(chunks(self._decode(reader), self.chunk_size))) as decoded,
         ):
             for chunk in one_behind(self._paint(decoded, pool)):
                 for job, image in chunk:
@@ -159,20 +191,24 @@ class Renderer:
             if decoded is not last:  # a still image, or a frame that is held, goes up once
                 with self.stopwatch("upload"):
                     last, image = decoded, self._raster.upload(decoded)
-            faces = [
-                FaceJob(
-                    frame=image,
-                    track=number,
-                    index=index,
-                    stretch=int(self._stretches[number][index]),
-                    time=time,
-                    landmarks=track.landmarks[index],
-                    crop=box_crop(track.boxes[index], (ENET_SIZE, ENET_SIZE)),
-                )
-                for number, track in enumerate(self.tracks)
-                if track.present[index]
-            ]
-            yield FrameJob(image, index, time, faces)
+            yield self._job(image, index, time)
+
+    def _job(self, image: Pixels, index: int, time: float) -> FrameJob:
+        """What is to be done to source frame ``index``, uploaded, when it is shown at ``time``."""
+        faces = [
+            FaceJob(
+                frame=image,
+                track=number,
+                index=index,
+                stretch=int(self._stretches[number][index]),
+                time=time,
+                landmarks=track.landmarks[index],
+                crop=box_crop(track.boxes[index], (ENET_SIZE, ENET_SIZE)),
+            )
+            for number, track in enumerate(self.tracks)
+            if track.present[index]
+        ]
+        return FrameJob(image, index, time, faces)
 
     def _paint(
         self, stream: Iterable[list[FrameJob]], pool: ThreadPoolExecutor
@@ -261,11 +297,15 @@ class Renderer:
         )
 
 
-def _select(analysis: Analysis, choice: str) -> list[FaceTrack]:
+def _workers() -> int:
+    return min(_MAX_WORKERS, os.cpu_count() or 1)
+
+
+def _select(path: Path, tracks: list[FaceTrack], choice: str) -> list[FaceTrack]:
     try:
-        return select_tracks(analysis.tracks, choice)
+        return select_tracks(tracks, choice)
     except UserError as error:
-        raise UserError(f"{analysis.path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 def _number(tracks: Sequence[FaceTrack], wanted: FaceTrack) -> int:

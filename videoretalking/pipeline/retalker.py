@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
+from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.config import to_dict
+from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_output
 from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import user_folder
+from videoretalking.faces.types import FaceTrack
 from videoretalking.media.audio import audio_info
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
-from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze
+from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze, make_tracker
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.expression import choose_expression
+from videoretalking.pipeline.live import LOOK_AHEAD, LiveShot, finished_frames
 from videoretalking.pipeline.making import check_provenance, sign_result
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.networks import Networks, load_networks
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.report import Report
-from videoretalking.pipeline.speech import Speech, load_speech
+from videoretalking.pipeline.speech import Speech, load_speech, speech_of
 from videoretalking.pipeline.stream import Stopwatch, in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
@@ -121,6 +127,66 @@ class Retalker:
         if marks is not None:
             marks.fit(self._output_info(analysis.info))
         yield from self._renderer(analysis, speech, marks)
+
+    def stream(
+        self,
+        frames: Iterable[Image8],
+        speech: npt.ArrayLike,
+        fps: float = 25.0,
+        look_ahead: int = LOOK_AHEAD,
+    ) -> Iterator[RenderedFrame]:
+        """Both passes over frames that come one after the other: each finished one as soon as it can be had.
+
+        Frame ``i`` comes after frame ``i + look_ahead`` was taken, or earlier: with the end of its shot or of the
+        stream. Shots of at most ``look_ahead`` frames become what the two passes make of them. In longer ones the
+        choice of the face and the identity of the bundled face model follow from the first ``look_ahead + 1``
+        frames (:mod:`pipeline.live`). The stream ends with its frames, whatever ``render.pad`` says, nothing is
+        marked, and without a face all frames pass through. Memory holds ``look_ahead`` frames, and about 3 kB for
+        each frame and face of the shot.
+
+        Example::
+
+            with VideoReader("speaker.mp4") as video:
+                images = (frame.image for frame in video)
+                for frame in retalker.stream(images, load_waveform("speech.wav"), fps=25.0):
+                    show(frame.image, frame.time)
+
+        Args:
+            frames: [H, W, 3] uint8 RGB, all of one size; frame ``i`` is shown at ``i / fps`` seconds.
+            speech: [n] samples at 16 kHz in [-1, 1], which begin with the first frame.
+            fps: frames a second.
+            look_ahead: frames that may be seen before one is finished, at least 2; below 40 the windows of D-Net
+                and the smoothing end early.
+
+        Raises:
+            UserError: frames, speech or numbers that cannot be used.
+        """
+        wave = np.asarray(speech, dtype=np.float32)
+        if wave.ndim != 1 or len(wave) == 0 or not np.isfinite(wave).all():
+            raise UserError("the speech of a stream must be finite samples in one dimension, mono at 16 kHz")
+        if fps <= 0 or look_ahead < 2:
+            raise UserError(
+                f"a stream needs fps above 0 and a look-ahead of 2 or more, got {fps} and {look_ahead}"
+            )
+        heard = speech_of(wave, self.config.render.silence_gate)
+        detector, reconstructor = self.tools.load()
+        expression = choose_expression(self.config.render, self.weights.templates, self.tools)
+
+        def new_shot(start: int, size: tuple[int, int]) -> LiveShot:
+            def make_renderer(tracks: list[FaceTrack]) -> Renderer | None:
+                choice = self.config.render.face
+                if not tracks or (choice.isdigit() and int(choice) >= len(tracks)):
+                    return None
+                info = VideoInfo(*size, fps=Fraction(fps).limit_denominator(1001))
+                analysis = Analysis(
+                    Path("the stream"), info, tracks[0].times, 1 / fps, tracks, "", cached=False
+                )
+                return self._renderer(analysis, heard, None, expression)
+
+            tracker, regressor = make_tracker(self.config.analysis, detector, reconstructor)
+            return LiveShot(tracker, regressor, reconstructor, make_renderer, start, 1 / fps)
+
+        yield from finished_frames(frames, fps, look_ahead, new_shot)
 
     def render(self, analysis: Analysis, audio: str | Path | Speech, outfile: str | Path) -> Report:
         """Pass 2 into a file, with the marks and the manifest that the settings of the output want.
@@ -229,13 +295,17 @@ class Retalker:
     def _speech(self, audio: str | Path) -> Speech:
         return load_speech(audio, self.config.render.silence_gate)
 
-    def _renderer(self, analysis: Analysis, speech: Speech, marks: Marks | None) -> Renderer:
+    def _renderer(
+        self, analysis: Analysis, speech: Speech, marks: Marks | None, expression: Floats32 | None = None
+    ) -> Renderer:
         render = self.config.render
+        if expression is None:
+            expression = choose_expression(render, self.weights.templates, self.tools)
         return Renderer(
             analysis,
             speech,
             self.networks,
-            choose_expression(render, self.weights.templates, self.tools),
+            expression,
             render,
             self.config.analysis.still_fps,
             self.weights.window,

@@ -59,7 +59,17 @@ def load_speech(path: str | Path, gated: bool = True) -> Speech:
     Raises:
         UserError: unreadable file or no sound in it.
     """
-    wave = load_waveform(path)
+    return speech_of(load_waveform(path), gated, path)
+
+
+def speech_of(wave: Floats32, gated: bool = True, path: str | Path = "") -> Speech:
+    """The driving audio from its samples.
+
+    Args:
+        wave: [n] mono float32 at 16 kHz in [-1, 1].
+        gated: silence faint columns.
+        path: where it comes from.
+    """
     mel = mel_spectrogram(wave)
     gate = speech_gate(wave) if gated else np.ones(mel.shape[1], np.float32)
     return Speech(Path(path), len(wave) / SAMPLE_RATE, apply_gate(mel, gate), gate)

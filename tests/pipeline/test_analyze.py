@@ -1,0 +1,71 @@
+"""Pass 1 with a network that sees several frames at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn_face import face_frame, face_landmarks
+from fakes import FakeDetector
+from torch import nn
+
+from videoretalking.faces.reconstruct import NetworkReconstructor
+from videoretalking.media.video import VideoReader
+from videoretalking.pipeline.analyze import analyze
+from videoretalking.pipeline.config import AnalysisConfig
+
+
+class Colors(nn.Module):
+    """Coefficients that show which crop they were made from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(crops))
+        return crops.flatten(1)[:, : 257 * 500 : 500]
+
+
+class NetworkTools:
+    identity = "network"
+
+    def __init__(self, detector: FakeDetector) -> None:
+        self.detector, self.network = detector, Colors()
+
+    def load(self) -> tuple[FakeDetector, NetworkReconstructor]:
+        return self.detector, NetworkReconstructor(self.network)
+
+
+@pytest.fixture
+def video(make_video: Callable[..., Path]) -> Path:
+    rng = np.random.default_rng(0)
+    frames = [face_frame(face_landmarks(30 + index, 20, 80), 160, 128) for index in range(21)]
+    return make_video(
+        [np.clip(frame + rng.integers(-9, 9, frame.shape), 0, 255).astype(np.uint8) for frame in frames]
+    )
+
+
+def test_rows_made_in_batches_are_those_of_each_frame(video: Path) -> None:
+    tools = NetworkTools(FakeDetector())
+    (track,) = analyze(video, AnalysisConfig(), tools).tracks
+    assert tools.network.batches == [8, 8, 5]
+    alone = NetworkReconstructor(Colors())
+    with VideoReader(video) as reader:
+        rows = np.stack([alone(frame.image, track.landmarks_raw[frame.index]) for frame in reader])
+    assert track.present.all()
+    assert np.array_equal(track.rows, rows)
+
+
+def test_a_failure_while_tracking_ends_the_analysis(video: Path) -> None:
+    class Broken(FakeDetector):
+        def detect(self, frame: np.ndarray, thorough: bool = False) -> list:
+            if self.calls == 5:
+                raise RuntimeError("the detector broke")
+            return super().detect(frame, thorough)
+
+    with pytest.raises(RuntimeError, match="the detector broke"):
+        analyze(video, AnalysisConfig(), NetworkTools(Broken()))
