@@ -23,7 +23,7 @@ from torch import nn
 
 from videoretalking.models.layers.style import ModulatedConv
 
-_MIN_CHANNELS = 64  # with fewer, rounding the map costs as much time as the convolution saves
+_MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
 _MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
 _MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
 _WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
@@ -341,5 +341,7 @@ def _is_heavy(module: nn.Module) -> TypeGuard[nn.Conv2d | ModulatedConv]:
         return False
     if not isinstance(module, nn.Conv2d | ModulatedConv):
         return False
-    out_channels, in_channels, height, width = module.weight.shape
-    return min(in_channels, out_channels) >= _MIN_CHANNELS and height * width >= _MIN_TAPS
+    out_channels, _, height, width = module.weight.shape
+    step = math.prod(module.stride) if isinstance(module, nn.Conv2d) else 1
+    taps = height * width
+    return taps >= _MIN_TAPS and out_channels * taps >= _MIN_REUSE * step

@@ -155,7 +155,7 @@ class Net(nn.Module):
     def __init__(self, gain: float) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.first = nn.Conv2d(3, 64, 1)
         self.layers = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 1)])
         self.final = nn.Conv2d(64, 3, 3, padding=1)
         self.gain = gain
@@ -209,7 +209,7 @@ class Uneven(nn.Module):
     def __init__(self, gain: float) -> None:
         super().__init__()
         torch.manual_seed(5)
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.first = nn.Conv2d(3, 64, 1)
         self.calm = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1) for _ in range(4)])
         self.sharp = nn.Conv2d(64, 64, 3, padding=1)
         self.final = nn.Conv2d(64, 3, 1)
