@@ -1,14 +1,20 @@
 """Convolutions in 8-bit integers, several times as fast on CPUs with VNNI instructions.
 
 Weights have one scale for each output channel; the scale and zero point of the input follow from its range at
-every call. Only the large convolutions change, the rest of a network stays in float32. How much a network loses
-depends on its weights, so whoever calls :func:`to_int8` must compare both ways.
+every call. Two things keep the loss small. All channels of a map share that scale, so that those with a wide range
+are divided by a factor, which their weights are multiplied by (Xiao et al. 2023, "SmoothQuant"). And what rounding
+takes from one tap of a kernel is added to the next: maps are smooth, so the errors of neighbors cancel. Only the
+large convolutions change, the rest of a network stays in float32. How much a network loses depends on its weights,
+so whoever calls :meth:`HeavyConv.to_int8` must compare both ways.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
@@ -17,9 +23,10 @@ from torch import nn
 
 from videoretalking.models.layers.style import ModulatedConv
 
-_MIN_CHANNELS = 64  # with fewer, rounding the map costs as much time as the convolution saves
+_MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
 _MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
 _MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
+_WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
 
 
@@ -29,22 +36,145 @@ def is_large(network: nn.Module) -> bool:
     return weights >= _MIN_WEIGHTS
 
 
-def to_int8(network: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Replace the heavy convolutions of ``network`` by int8 ones.
+class HeavyConv:
+    """A large convolution of a network, which runs in float32 or in int8.
+
+    Attributes:
+        work: multiplications, of the calls that were watched.
+        loss: what it takes from the output of the network in int8, as a mean square (:func:`find_losses`).
+
+    Args:
+        owner: module that has it.
+        attribute: under this name.
+    """
+
+    def __init__(self, owner: nn.Module, attribute: str) -> None:
+        self.work, self.loss = 0, 0.0
+        self._owner, self._attribute = owner, attribute
+        self._original: Callable[..., torch.Tensor] = getattr(owner, attribute)
+        self._balance: torch.Tensor | None = None
+        self._rounded: Callable[..., torch.Tensor] | None = None
+
+    def to_float32(self) -> None:
+        """Run as at first."""
+        setattr(self._owner, self._attribute, self._original)
+
+    def to_int8(self) -> None:
+        """Run in int8, with the channels balanced as in the first call that was watched."""
+        setattr(self._owner, self._attribute, self.rounded)
+
+    @property
+    def rounded(self) -> Callable[..., torch.Tensor]:
+        """The same function in int8."""
+        if self._rounded is None:
+            if isinstance(self._original, nn.Conv2d):
+                self._rounded = Int8Conv2d(self._original, self._balance)
+            else:
+                self._rounded = partial(int8_conv2d, balance=self._balance)
+        return self._rounded
+
+    def watch(self, see: Callable[[HeavyConv, _Call], None]) -> None:
+        """Run as at first, and show every call to ``see``."""
+
+        def function(*args: Any, **options: Any) -> torch.Tensor:
+            out = self._original(*args, **options)
+            see(self, _Call(args, options, out))
+            return out
+
+        is_module = isinstance(self._original, nn.Module)
+        setattr(self._owner, self._attribute, _Watched(function) if is_module else function)
+
+    def weigh(self, call: _Call) -> None:
+        """Learn from a call how much work it is and how its channels are to be balanced."""
+        features, *weight = call.args[:2]  # a function gets its weight with the map
+        kernel = weight[0] if weight else self._original.weight  # type: ignore[attr-defined]
+        self.work += call.out[:, 0].numel() * kernel.numel()
+        if self._balance is None:
+            self._balance = balance_channels(features, kernel)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Of a convolution, with its result."""
+
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    out: torch.Tensor
+
+
+class _Watched(nn.Module):
+    """A function in the place of a module."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.forward = function
+
+
+def heavy_convs(network: nn.Module) -> list[HeavyConv]:
+    """The large convolutions of ``network`` that still run in float32."""
+    found: list[HeavyConv] = []
+    for owner in network.modules():
+        if isinstance(owner, ModulatedConv) and _is_heavy(owner):
+            found.append(HeavyConv(owner, "convolve"))
+        for name, child in owner.named_children():
+            if isinstance(child, nn.Conv2d) and _is_heavy(child):
+                found.append(HeavyConv(owner, name))
+    return found
+
+
+@contextmanager
+def weighing(convs: Sequence[HeavyConv]) -> Iterator[None]:
+    """What the network computes in this block says how its convolutions are balanced and how much work they do."""
+    with _watching(convs, HeavyConv.weigh):
+        yield
+
+
+def find_losses(convs: Sequence[HeavyConv], image: Callable[[], torch.Tensor]) -> bool:
+    """Estimate how much each convolution, were it the only one in int8, would change the output of the network.
+
+    The errors of rounding are as good as white noise. What comes of them at the output is their energy times the
+    squared gradients of the output with respect to the result of that convolution. One backward pass, from a random
+    direction, gives the sum of these squares for all convolutions at once.
+
+    Args:
+        convs: of the network; their ``loss`` is set.
+        image: runs the network, on inputs that require a gradient.
 
     Returns:
-        (owner, attribute, original) of each; setting the attributes again undoes it.
+        False where the output does not depend on its inputs by functions with a gradient; then nothing is set.
     """
-    replaced: list[tuple[nn.Module, str, Any]] = []
-    for owner in list(network.modules()):
-        if isinstance(owner, ModulatedConv) and _is_heavy(owner):
-            replaced.append((owner, "convolve", owner.convolve))
-            owner.convolve = int8_conv2d
-        for name, child in list(owner.named_children()):
-            if _is_heavy(child) and isinstance(child, nn.Conv2d):
-                replaced.append((owner, name, child))
-                setattr(owner, name, Int8Conv2d(child))
-    return replaced
+    for conv in convs:
+        conv.loss = 0.0
+
+    def see(conv: HeavyConv, call: _Call) -> None:
+        with torch.no_grad():
+            error = float((conv.rounded(*call.args, **call.options) - call.out).square_().mean())
+
+        def add(gradient: torch.Tensor) -> None:
+            conv.loss += error * float(gradient.square().sum())
+
+        if call.out.requires_grad:
+            call.out.register_hook(add)
+
+    with torch.enable_grad(), _watching(convs, see):
+        out = image()
+        if not out.requires_grad:
+            return False
+        generator = torch.Generator().manual_seed(0)
+        direction = torch.randn(out.shape, generator=generator) / math.sqrt(out.numel())
+        out.backward(direction)
+    return True
+
+
+@contextmanager
+def _watching(convs: Sequence[HeavyConv], see: Callable[[HeavyConv, _Call], None]) -> Iterator[None]:
+    try:
+        for conv in convs:
+            conv.watch(see)
+        yield
+    finally:
+        for conv in convs:
+            conv.to_float32()
 
 
 class Int8Conv2d(nn.Module):
@@ -52,9 +182,10 @@ class Int8Conv2d(nn.Module):
 
     Args:
         conv: any stride, dilation, groups and padding mode; numeric padding.
+        balance: [in] that the channels are divided by, see :func:`balance_channels`; None for groups.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, balance: torch.Tensor | None = None) -> None:
         super().__init__()
         assert not isinstance(conv.padding, str)
         pad_first = conv.padding_mode != "zeros"
@@ -62,11 +193,13 @@ class Int8Conv2d(nn.Module):
         self.padding_mode = conv.padding_mode
         padding = (0, 0) if pad_first else conv.padding
         bias = None if conv.bias is None else conv.bias.detach()
-        self.convolve = _Int8Kernel(conv.weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+        self.balance = balance
+        weight = _balanced(conv.weight, balance)
+        self.convolve = _Int8Kernel(weight, bias, conv.stride, padding, conv.dilation, conv.groups)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32, channels last."""
-        levels, scale, zero = quantize(features)
+        levels, scale, zero = quantize(features, self.balance)
         if self.border:
             levels = F.pad(levels, self.border, mode=self.padding_mode)
         return self.convolve(levels, scale, zero)
@@ -80,16 +213,38 @@ def int8_conv2d(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     groups: int = 1,
+    balance: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``F.conv2d`` with weights that are rounded at every call; channels last."""
-    return _Int8Kernel(weight, bias, stride, padding, dilation, groups)(*quantize(features))
+    """``F.conv2d`` with weights that are rounded at every call; channels last.
+
+    The balance is that of :class:`Int8Conv2d`.
+    """
+    kernel = _Int8Kernel(_balanced(weight, balance), bias, stride, padding, dilation, groups)
+    return kernel(*quantize(features, balance))
 
 
-def quantize(features: torch.Tensor) -> tuple[torch.Tensor, float, int]:
-    """Round a map to 8 bits: ``features`` is about ``(levels - zero) * scale``.
+def balance_channels(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """What to divide each input channel by, so that its map and its weights share what rounding loses.
+
+    Args:
+        features: [B, in, H, W].
+        weight: [out, in, h, w].
+
+    Returns:
+        [in] positive factors: the root of the range of the map over that of the weights.
+    """
+    ranges = [features.abs().amax(dim=(0, 2, 3)), weight.detach().abs().amax(dim=(0, 2, 3)).float()]
+    tiny = torch.finfo(torch.float32).tiny
+    wide, heavy = (found.clamp(min=max(_WEAKEST * float(found.max()), tiny)) for found in ranges)
+    return (wide / heavy).sqrt_()
+
+
+def quantize(features: torch.Tensor, balance: torch.Tensor | None = None) -> tuple[torch.Tensor, float, int]:
+    """Round a map to 8 bits: ``features / balance`` is about ``(levels - zero) * scale``.
 
     Args:
         features: [B, C, H, W].
+        balance: [C]; None stands for ones.
 
     Returns:
         uint8 levels of the same shape, channels last; scale; zero point, the level of 0.0.
@@ -98,8 +253,12 @@ def quantize(features: torch.Tensor) -> tuple[torch.Tensor, float, int]:
         ValueError: an input is not finite.
     """
     features = features.contiguous(memory_format=torch.channels_last)
-    numbers = features.permute(0, 2, 3, 1).reshape(-1)  # a view, on which one pass finds both ends
-    low, high = (float(bound) for bound in torch.aminmax(numbers))
+    rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # a view
+    channels = rows.shape[1]
+    factors = torch.ones(channels) if balance is None else balance.reciprocal()
+    chunk = max(1, _CHUNK // channels)
+    scratch = torch.empty(min(chunk, len(rows)), channels)
+    low, high = _bounds(rows, balance, factors, scratch)
     if not math.isfinite(high - low):
         raise ValueError("int8 convolution of a map that is not finite")
     low, high = min(low, 0.0), max(high, 0.0)
@@ -107,11 +266,29 @@ def quantize(features: torch.Tensor) -> tuple[torch.Tensor, float, int]:
     zero = round(-low / scale)
     levels = torch.empty_like(features, dtype=torch.uint8)
     to_nearest = torch.tensor(zero + 0.5)  # the conversion to integers cuts off
-    scratch = torch.empty(min(_CHUNK, len(numbers)))
-    parts = levels.permute(0, 2, 3, 1).reshape(-1).split(_CHUNK)
-    for part, chunk in zip(parts, numbers.split(_CHUNK), strict=True):
-        part.copy_(torch.add(to_nearest, chunk, alpha=1.0 / scale, out=scratch[: len(chunk)]))
+    factors = factors / scale
+    parts = levels.permute(0, 2, 3, 1).flatten(0, 2).split(chunk)
+    for part, some in zip(parts, rows.split(chunk), strict=True):
+        part.copy_(torch.addcmul(to_nearest, some, factors, out=scratch[: len(some)]))
     return levels, scale, zero
+
+
+def _bounds(
+    rows: torch.Tensor, balance: torch.Tensor | None, factors: torch.Tensor, scratch: torch.Tensor
+) -> tuple[float, float]:
+    """Least and largest of ``rows * factors``."""
+    if balance is None:
+        low, high = torch.aminmax(rows)
+        return float(low), float(high)
+    found: list[torch.Tensor] = []
+    for some in rows.split(len(scratch)):
+        found += torch.aminmax(torch.mul(some, factors, out=scratch[: len(some)]))
+    both = torch.stack(found)  # also of NaN, which min() of Python may lose
+    return float(both.amin()), float(both.amax())
+
+
+def _balanced(weight: torch.Tensor, balance: torch.Tensor | None) -> torch.Tensor:
+    return weight if balance is None else weight.detach() * balance[:, None, None]
 
 
 class _Int8Kernel:
@@ -131,7 +308,7 @@ class _Int8Kernel:
         self.zero = torch.zeros(len(weight), dtype=torch.int32)
         self.bias = bias
         self.geometry = (stride, padding, dilation, groups)
-        levels = (weight / self.scale[:, None, None, None]).round_().to(torch.int8)
+        levels = _round_taps(weight / self.scale[:, None, None, None])
         self.packed = torch.ops.onednn.qconv_prepack(levels, self.scale, 1.0, 0, *self.geometry)
 
     def __call__(self, levels: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
@@ -144,12 +321,27 @@ class _Int8Kernel:
         return out
 
 
+def _round_taps(weight: torch.Tensor) -> torch.Tensor:
+    """[out, in, h, w] within [-127, 127] -> int8, with what each tap loses added to the next one of the kernel."""
+    taps = weight.permute(2, 3, 0, 1).flatten(0, 1).contiguous()
+    levels = torch.empty_like(taps, dtype=torch.int8)
+    rest = torch.zeros_like(taps[0])
+    for level, tap in zip(levels, taps, strict=True):
+        rest += tap
+        rounded = rest.round().clamp_(-127.0, 127.0)
+        level.copy_(rounded)
+        rest -= rounded
+    return levels.unflatten(0, weight.shape[2:]).permute(2, 3, 0, 1).contiguous()
+
+
 def _is_heavy(module: nn.Module) -> TypeGuard[nn.Conv2d | ModulatedConv]:
     if isinstance(module, nn.Conv2d) and (module.groups > 1 or isinstance(module.padding, str)):
         return False
-    if isinstance(module, ModulatedConv) and module.convolve is int8_conv2d:
+    if isinstance(module, ModulatedConv) and module.convolve is not F.conv2d:
         return False
     if not isinstance(module, nn.Conv2d | ModulatedConv):
         return False
-    out_channels, in_channels, height, width = module.weight.shape
-    return min(in_channels, out_channels) >= _MIN_CHANNELS and height * width >= _MIN_TAPS
+    out_channels, _, height, width = module.weight.shape
+    step = math.prod(module.stride) if isinstance(module, nn.Conv2d) else 1
+    taps = height * width
+    return taps >= _MIN_TAPS and out_channels * taps >= _MIN_REUSE * step

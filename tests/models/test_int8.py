@@ -13,7 +13,15 @@ from torch import nn
 from videoretalking.core.devices import has_fast_int8
 from videoretalking.models import int8
 from videoretalking.models.catalog import build_network, load_network
-from videoretalking.models.int8 import Int8Conv2d, int8_conv2d, quantize, to_int8
+from videoretalking.models.int8 import (
+    Int8Conv2d,
+    balance_channels,
+    find_losses,
+    heavy_convs,
+    int8_conv2d,
+    quantize,
+    weighing,
+)
 from videoretalking.models.layers.style import StyleConv
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
@@ -101,6 +109,59 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
+@needs_int8
+def test_channels_of_uneven_range_lose_less_when_balanced() -> None:
+    torch.manual_seed(6)
+    conv = nn.Conv2d(16, 16, 3, padding=1).requires_grad_(False)
+    values = features(16) * torch.logspace(-1, 1, 16)[:, None, None]
+    conv.weight /= torch.logspace(-1, 1, 16)[:, None, None]  # so that all of them matter
+    balance = balance_channels(values, conv.weight)
+    expected = conv(values)
+    plain, balanced = (signal_to_noise(Int8Conv2d(conv, kind)(values), expected) for kind in (None, balance))
+    assert balanced > 35.0 > plain
+    levels, scale, zero = quantize(values, balance)
+    restored = (levels.float() - zero) * scale * balance[:, None, None]
+    assert bool(((restored - values).abs() <= 0.5001 * scale * balance[:, None, None]).all())
+
+
+def test_channels_that_are_empty_at_first_do_not_spoil_the_balance() -> None:
+    values, weight = features(8), torch.ones(4, 8, 3, 3)
+    values[:, 0], weight[:, 1] = 0.0, 0.0
+    balance = balance_channels(values, weight)
+    assert bool(balance.isfinite().all()) and float(balance.max() / balance.min()) <= 200.0
+    assert bool((balance_channels(torch.zeros(1, 8, 2, 2), weight) > 0).all())
+
+
+@needs_int8
+def test_errors_of_taps_cancel_on_smooth_maps() -> None:
+    torch.manual_seed(7)
+    conv = nn.Conv2d(8, 16, 3, bias=False).requires_grad_(False)
+    flat = torch.full((1, 8, 6, 6), 1.0)  # without any error of its own
+    scale = conv.weight.abs().amax(dim=(1, 2, 3)) / 127.0
+    error = (Int8Conv2d(conv)(flat) - conv(flat)).abs().amax(dim=(0, 2, 3))
+    assert bool((error <= 0.5001 * 8 * scale).all())  # half a level a channel, not a tap
+    levels = int8._round_taps(torch.full((1, 1, 3, 3), 126.9))
+    assert int(levels.max()) == 127 and int(levels.sum()) == round(9 * 126.9)
+
+
+@needs_int8
+def test_the_loss_of_a_convolution_is_known_without_running_the_others_in_int8() -> None:
+    torch.manual_seed(8)
+    layers = [nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3), nn.Tanh(), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 3, 1)]
+    network, image = nn.Sequential(*layers).requires_grad_(False), torch.rand(2, 3, 24, 24)
+    convs = heavy_convs(network)
+    with weighing(convs):
+        expected = network(image)
+    assert [conv.work for conv in convs] == [2 * side**2 * 64 * 64 * 9 for side in (22, 20)]
+    assert not find_losses(convs, lambda: network(image))  # no gradient without an input that has one
+    assert find_losses(convs, lambda: network(image.requires_grad_()))
+    for conv in convs:
+        conv.to_int8()
+        loss = float((network(image.detach()) - expected).square().mean())
+        conv.to_float32()
+        assert conv.loss == pytest.approx(loss, rel=0.5)
+
+
 @pytest.mark.parametrize("name", ["dnet", "lnet", "enet"])
 def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> None:
     bundled = load_network(DEMO / f"{name}.safetensors")
@@ -117,12 +178,13 @@ def test_style_convolution_in_int8_for_one_code_and_for_many() -> None:
     image, styles, noise = features(64), torch.randn(2, 16), torch.randn(1, 1, 24, 20)
     for style in (styles, styles[:1]):
         expected = conv(image, style, noise)
-        replaced = to_int8(conv)
-        assert len(replaced) == 1
-        assert not to_int8(conv)  # nothing is left to replace
+        (heavy,) = heavy_convs(conv)
+        with weighing([heavy]):
+            assert torch.equal(conv(image, style, noise), expected)
+        heavy.to_int8()
+        assert not heavy_convs(conv)  # nothing is left to replace
         result = conv(image, style, noise)
-        for owner, name, original in replaced:
-            setattr(owner, name, original)
+        heavy.to_float32()
         assert not torch.equal(result, expected)
         assert signal_to_noise(result, expected) > 30.0
         assert torch.equal(conv(image, style, noise), expected)

@@ -155,7 +155,7 @@ class Net(nn.Module):
     def __init__(self, gain: float) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.first = nn.Conv2d(3, 64, 3, padding=1)
+        self.first = nn.Conv2d(3, 64, 1)
         self.layers = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 64, 1)])
         self.final = nn.Conv2d(64, 3, 3, padding=1)
         self.gain = gain
@@ -201,6 +201,50 @@ def test_float32_stays_where_int8_shows(caplog: pytest.LogCaptureFixture) -> Non
         runner.using(network.paint)(image)
     assert network.layers[0] is conv
     assert not caplog.text  # the verdict holds, for every function of the network
+
+
+class Uneven(nn.Module):
+    """Four heavy convolutions in a row, and one beside them whose errors are seen ``gain`` times as large."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.first = nn.Conv2d(3, 64, 1)
+        self.calm = nn.ModuleList([nn.Conv2d(64, 64, 3, padding=1) for _ in range(4)])
+        self.sharp = nn.Conv2d(64, 64, 3, padding=1)
+        self.final = nn.Conv2d(64, 3, 1)
+        self.gain = gain
+        self.requires_grad_(False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first = out = self.first(image)
+        for layer in self.calm:
+            out = layer(out)
+        seen = self.gain * self.final(self.sharp(first))
+        return 0.5 + 0.25 * (torch.sin(self.final(out)) + torch.sin(seen))
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_a_layer_that_loses_too_much_stays_in_float32_alone(caplog: pytest.LogCaptureFixture) -> None:
+    network, image = Uneven(gain=100.0), torch.rand(1, 3, 16, 16)
+    sharp, expected = network.sharp, network(image)
+    with caplog.at_level("INFO"), torch.inference_mode():
+        result = INT8.prepare(network)(image.clone())
+    assert network.sharp is sharp
+    assert all(isinstance(layer, Int8Conv2d) for layer in network.calm)
+    assert "Uneven in int8 but for 1 of 5 convolutions" in caplog.text
+    assert psnr(result, expected) >= MIN_PSNR
+    assert not any(weight.requires_grad for weight in network.parameters())
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_int8_for_too_few_layers_is_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_MIN_SHARE", 0.9)
+    network, image = Uneven(gain=100.0), torch.rand(1, 3, 16, 16)
+    assert torch.equal(INT8.prepare(network)(image), network(image))
+    assert all(type(layer) is nn.Conv2d for layer in (*network.calm, network.sharp))
 
 
 @needs_int8

@@ -23,7 +23,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info
 from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network
-from videoretalking.models.int8 import to_int8
+from videoretalking.models.int8 import heavy_convs
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.weights import missing
 from videoretalking.scripts.benchmark import __main__ as program
@@ -116,7 +116,8 @@ def test_operators_tell_format_layout_batch_and_work() -> None:
 @pytest.mark.skipif(not has_fast_int8(CPU), reason="no int8 here")
 def test_operators_see_which_convolutions_became_int8() -> None:
     network = nn.Sequential(nn.Conv2d(64, 64, 3), nn.Conv2d(64, 8, 3)).eval().requires_grad_(False)
-    to_int8(network)
+    for conv in heavy_convs(network):
+        conv.to_int8()
     probe = Probe()
     with torch.inference_mode(), probe("stage"):
         network(torch.rand(2, 64, 8, 8))

@@ -22,7 +22,7 @@ from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.dnet import DNet
 from videoretalking.models.enet import ENet
 from videoretalking.models.gfpgan import GFPGAN
-from videoretalking.models.int8 import is_large, to_int8
+from videoretalking.models.int8 import HeavyConv, find_losses, heavy_convs, is_large, weighing
 from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.config import RuntimeConfig
 
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 MIN_PSNR = 40.0  # dB between the first batch in a reduced format and in float32, below which it is not taken
 _TRIED = 2  # faces by which the number format is chosen
+_TRIALS = 4  # of int8 for some of the layers, at most
+_MARGIN = 1.0  # dB above the bound that are aimed at there: what was tuned on these faces is worse on others
+_SLACK = 0.7  # dB above that, at which the search ends
+_MIN_SHARE = 0.2  # of the work of the large convolutions: if less is left in int8, it is not worth having
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
 # Their maps have 256 pixels a side and more. On a CPU a batch of four gains them nothing and takes gigabytes, while
 # L-Net, whose weights outweigh its maps, needs a fifth less time a face.
@@ -94,7 +98,9 @@ class Engine:
         engine = replace(self, dtype=torch.float32) if exact else self
         if self.one_large_map and isinstance(network, _LARGE_MAPS) and is_large(network):
             engine = replace(engine, batch_size=1)
-        return Runner(engine, network.to(self.device).to(memory_format=torch.channels_last))
+        with torch.inference_mode(False):  # the trial of int8 needs gradients
+            network = network.to(self.device).to(memory_format=torch.channels_last)
+        return Runner(engine, network)
 
 
 class Runner(Generic[Network]):
@@ -201,9 +207,10 @@ class Runner(Generic[Network]):
 
 
 class Int8Trial:
-    """Changes a network to int8 if its first real batch looks the same; the verdict holds.
+    """Changes a network to int8 as far as its first real faces look the same; the verdict holds.
 
-    How much a network loses in int8 depends on its weights, so that it is measured and not assumed.
+    How much a network loses in int8 depends on its weights, so that it is measured and not assumed. Where all of
+    the large convolutions in int8 lose too much, those that lose most for their work are left in float32.
 
     Args:
         network: for inference only; changed in place.
@@ -213,9 +220,8 @@ class Int8Trial:
     def __init__(self, network: nn.Module, enabled: bool) -> None:
         self.network: nn.Module | None = network if enabled and is_large(network) else None
 
-    @torch.inference_mode()
     def __call__(self, function: Callable[..., Any], *inputs: torch.Tensor, **shared: Any) -> None:
-        """At the first call run ``function`` both ways and decide; afterwards return at once.
+        """At the first call run ``function`` both ways on the first faces and decide; afterwards return at once.
 
         Args:
             function: of the network; its result is an image in [0, 1], or has one as its main output.
@@ -225,22 +231,123 @@ class Int8Trial:
         network, self.network = self.network, None
         if network is None:
             return
-
-        def image() -> torch.Tensor:
-            # what is beyond is cut off before anybody sees it
-            return main_output(function(*inputs, **shared)).clamp(0.0, 1.0)
-
-        expected = image()
-        replaced = to_int8(network)
-        quality = -math.inf
+        convs = heavy_convs(network)
+        passed = False
         try:
-            quality = float(psnr(image()[None], expected[None]))  # of the batch as a whole
+            # outside of inference mode, so that gradients can be had
+            with torch.inference_mode(False), torch.no_grad():
+                few = [tensor[:_TRIED].clone() for tensor in inputs]
+                more = {name: _own(value) for name, value in shared.items()}
+                mixture = _Mixture(convs, function, few, more)
+                kept, quality = mixture.search()
+            passed = quality >= MIN_PSNR
         finally:
-            if not quality >= MIN_PSNR:
-                for owner, name, original in replaced:
-                    setattr(owner, name, original)
-        verdict = "in int8" if quality >= MIN_PSNR else f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
-        logger.info("%s %s: %.1f dB on the first batch", type(network).__name__, verdict, quality)
+            if not passed:
+                for conv in convs:
+                    conv.to_float32()
+        verdict = f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
+        if passed:
+            verdict = f"in int8 but for {kept} of {len(mixture.convs)} convolutions" if kept else "in int8"
+        logger.info("%s %s: %.1f dB on the first faces", type(network).__name__, verdict, quality)
+
+
+class _Mixture:
+    """The search for the convolutions of a network that have to stay in float32.
+
+    Args:
+        convs: of the network.
+        function: of it.
+        inputs: its arguments, [B, ...].
+        shared: its arguments by name.
+    """
+
+    def __init__(
+        self,
+        convs: list[HeavyConv],
+        function: Callable[..., Any],
+        inputs: list[torch.Tensor],
+        shared: dict[str, Any],
+    ) -> None:
+        self._function, self._inputs, self._shared = function, inputs, shared
+        with weighing(convs):
+            self._expected = self._image()
+        self.convs = [conv for conv in convs if conv.work]  # of the others nothing can be known
+
+    def search(self) -> tuple[int, float]:
+        """Leave as few convolutions in float32 as needed, and change the others.
+
+        Returns:
+            How many are left; the PSNR, below :data:`MIN_PSNR` where all that is worth trying loses too much.
+        """
+        quality = self._try(0)
+        if quality >= MIN_PSNR or not self._rank():
+            return 0, quality
+        # the estimates are off by nearly the same for neighboring counts, so each trial corrects the next
+        target = MIN_PSNR + _MARGIN
+        failed, best, offset = 0, (self._most() + 1, quality), 0.0
+        for _ in range(_TRIALS):
+            if best[0] - failed <= 1 or 0.0 <= best[1] - target <= _SLACK:
+                break
+            count = min(max(self._fewest(target - offset), failed + 1), best[0] - 1)
+            quality = self._try(count)
+            offset = quality - self._estimate(count)
+            if quality >= target:
+                best = count, quality
+            else:
+                failed = count
+        self._apply(best[0])
+        return best
+
+    def _image(self) -> torch.Tensor:
+        # what is beyond is cut off before anybody sees it
+        return main_output(self._function(*self._inputs, **self._shared)).clamp(0.0, 1.0)
+
+    def _apply(self, count: int) -> None:
+        """Leave the first ``count`` convolutions in float32."""
+        for place, conv in enumerate(self.convs):
+            if place < count:
+                conv.to_float32()
+            else:
+                conv.to_int8()
+
+    def _try(self, count: int) -> float:
+        self._apply(count)
+        return float(psnr(self._image()[None], self._expected[None]))
+
+    def _rank(self) -> bool:
+        """Sort by what a convolution loses for its work; False where that cannot be told."""
+        for tensor in self._inputs:
+            tensor.requires_grad_(tensor.is_floating_point())
+        known = find_losses(self.convs, self._image)
+        for tensor in self._inputs:
+            tensor.requires_grad_(False)
+        self.convs.sort(key=lambda conv: conv.loss / conv.work, reverse=True)
+        return known
+
+    def _estimate(self, count: int) -> float:
+        """PSNR with ``count`` in float32."""
+        loss = sum(conv.loss for conv in self.convs[count:])
+        return -10.0 * math.log10(max(loss, 1e-30))
+
+    def _fewest(self, quality: float) -> int:
+        """How many have to stay in float32 by the estimates."""
+        return next(
+            (count for count in range(len(self.convs)) if self._estimate(count) >= quality), len(self.convs)
+        )
+
+    def _most(self) -> int:
+        """How many may stay in float32."""
+        rest = total = sum(conv.work for conv in self.convs)
+        for count, conv in enumerate(self.convs):
+            rest -= conv.work
+            if rest < _MIN_SHARE * total:
+                return count
+        return len(self.convs)
+
+
+def _own(value: Any) -> Any:
+    """A tensor that gradients can be had with, made from one of inference mode."""
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _repeat_last(batch: torch.Tensor, times: int) -> torch.Tensor:
