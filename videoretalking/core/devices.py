@@ -119,8 +119,8 @@ _MMAP_MAX, _MMAP_MAX_DEFAULT = -4, 65_536
 def keep_freed_memory(keep: bool = True) -> bool:
     """Whether the C library keeps large freed blocks for later instead of handing them back to the system.
 
-    On CPUs the maps of the full-size networks are fresh memory at every layer otherwise, whose first touch costs a
-    fifth of the time. Concerns the whole process; only glibc can do it.
+    On CPUs the maps of the networks are fresh memory at every layer otherwise, whose first touch costs a fifth of
+    the time. Concerns the whole process; only glibc can do it.
 
     Args:
         keep: False brings the usual behavior back.

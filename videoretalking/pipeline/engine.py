@@ -84,14 +84,13 @@ class Engine:
     def prepare(self, network: Network, exact: bool = False) -> Runner[Network]:
         """Move a network in eval mode to the device, as convolutions read it fastest: channels last.
 
-        A large network on the CPU also changes how the process keeps memory
-        (:func:`core.devices.keep_freed_memory`).
+        On the CPU this also changes how the process keeps memory (:func:`core.devices.keep_freed_memory`).
 
         Args:
             network: changed in place; for inference only from here on.
             exact: float32 whatever the engine's number format, for what is a measurement and not a picture.
         """
-        if is_large(network) and self.device.type == "cpu":
+        if self.device.type == "cpu":
             keep_freed_memory()
         if self.device.type == "cuda" and self.compiled:
             torch.backends.cudnn.benchmark = True  # takes seconds at the start and pays on long videos too
