@@ -9,32 +9,19 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-import wave
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import cycle, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from videoretalking.core.checkpoint import save_checkpoint
-from videoretalking.core.coefficients import NUM_EXPRESSION
-from videoretalking.core.constants import SAMPLE_RATE
-from videoretalking.core.locations import bundled, user_folder
-from videoretalking.media.audio import load_waveform
-from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
-from videoretalking.models.catalog import build_network, save_network
 from videoretalking.pipeline import InferenceConfig, Retalker
 from videoretalking.pipeline.config import AnalysisConfig, RuntimeConfig, WeightsConfig
+from videoretalking.scripts.benchmark.material import make_clip, released_size_weights
 
-_FPS = 25
-_NETWORKS = ("dnet", "lnet", "enet", "reconnet", "gfpgan", "bisenet")
-_BENCHMARK_WEIGHTS = "benchmark/released_sizes_*/complete.json"  # what scripts.benchmark leaves in the cache
 _ROWS = 15  # of a table
 _NAME = 90  # letters of a kernel's name
 _WAITS = ("Synchronize", "cudaMemcpy", "cudaStreamWaitEvent")
@@ -74,8 +61,9 @@ def profile_job(device: torch.device, quick: bool) -> dict[str, Any]:
     size = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        video, audio = make_clip(folder, size)
-        weights = "demo" if size.bundled else str(released_size_weights(folder / "weights"))
+        clip = make_clip(folder, size.width, size.height, size.frames)
+        video, audio = clip.video, clip.audio
+        weights = "demo" if size.bundled else str(released_size_weights())
         runtime = RuntimeConfig(device=str(device), cache_dir=str(folder / "cache"))
         # the other detector would ask a server for its weights, which may not be reached from here
         analysis_config = AnalysisConfig(backend="bundled")
@@ -168,45 +156,3 @@ def _table(events: Iterable[Mapping[str, Any]], with_bytes: bool = False) -> lis
 
 def _bytes(event: Mapping[str, Any]) -> int:
     return int(event.get("args", {}).get("bytes", 0))
-
-
-def make_clip(folder: Path, size: Size) -> tuple[Path, Path]:
-    """The bundled speaker in the middle of a picture, with the bundled speech of the same length."""
-    video, audio = folder / "clip.mp4", folder / "speech.wav"
-    info = VideoInfo(size.width, size.height, fps=Fraction(_FPS))
-    with VideoWriter(video, info, preset="ultrafast") as writer:
-        for index, image in enumerate(islice(_speaker(size), size.frames)):
-            writer.write(image, index / _FPS, 1 / _FPS)
-    samples = np.resize(load_waveform(bundled("examples/speech.wav")), size.frames * SAMPLE_RATE // _FPS)
-    with wave.open(str(audio), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return video, audio
-
-
-def _speaker(size: Size) -> Iterator[np.ndarray]:
-    with VideoReader(bundled("examples/speaker.mp4")) as reader:
-        images = [frame.image for frame in reader]
-    side = min(size.width, size.height)
-    top, left = (size.height - side) // 2, (size.width - side) // 2
-    for image in cycle([*images, *reversed(images)]):
-        picture = np.full((size.height, size.width, 3), 128, np.uint8)
-        picture[top : top + side, left : left + side] = cv2.resize(image, (side, side))
-        yield picture
-
-
-def released_size_weights(folder: Path) -> Path:
-    """A folder with random weights of the released sizes: the benchmark's, else a new one."""
-    found = sorted(user_folder().glob(_BENCHMARK_WEIGHTS))
-    if found:
-        return found[-1].parent
-    folder.mkdir(parents=True)
-    license = "random numbers, for measuring speed only"
-    for name in _NETWORKS:
-        torch.manual_seed(0)
-        save_network(folder / f"{name}.safetensors", build_network(name).eval(), license=license)
-    templates = {name: torch.zeros(NUM_EXPRESSION) for name in ("neutral", "smile")}
-    save_checkpoint(folder / "expressions.safetensors", templates, network="", config={}, license=license)
-    return folder
