@@ -49,9 +49,10 @@ class NearLNetClips(lnet.LNetClips):
             from their frames in how far the mouth is open (needs landmarks). Else a network learns first that the
             mouth of the reference is nearly right, and copies it.
         with_points: add the landmarks that speech moves (needs landmarks).
-        neutral_references: share of the training samples whose references are the frames themselves as D-Net
-            renders them (of :mod:`scripts.preprocess.neutral`): what L-Net gets at inference, blur
-            included. From real frames alone it learns to trust that its reference is sharp.
+        neutral_references: share of the training samples whose references are as D-Net renders them (of
+            :mod:`scripts.preprocess.neutral`): what L-Net gets at inference, blur included. From real frames alone
+            it learns to trust that its reference is sharp. They are other frames all the same: in a rendering of
+            the frame itself, what D-Net left of its mouth would tell the answer.
     """
 
     def __init__(
@@ -96,19 +97,18 @@ class NearLNetClips(lnet.LNetClips):
     ) -> tuple[list[int], Version]:
         """A reference for each frame, as far as ``reference_gap`` says, some with mouths unlike the frames' own.
 
-        Or the frames themselves in the version that D-Net rendered.
+        Some in the version that D-Net rendered.
         """
-        if self.neutral_references and rng.uniform() < self.neutral_references:
-            return list(frames), "neutral"
+        neutral = self.neutral_references and rng.uniform() < self.neutral_references
+        version: Version = "neutral" if neutral else "frames"
         count = len(self.clips.clip(index))
         gap = self.reference_gap or (0, count)
         if self.far_references and rng.uniform() < self.far_references:
-            return draw_near(
-                frames, count, gap, rng, inner_lip_gap(self.clips.clip(index).landmarks)
-            ), "frames"
+            openings = inner_lip_gap(self.clips.clip(index).landmarks)
+            return draw_near(frames, count, gap, rng, openings), version
         if self.reference_gap is None:
-            return super().draw_references(index, frames, rng)
-        return draw_near(frames, count, gap, rng), "frames"
+            return super().draw_references(index, frames, rng)[0], version
+        return draw_near(frames, count, gap, rng), version
 
     def reference_views(
         self,

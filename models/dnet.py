@@ -60,6 +60,9 @@ class DNetConfig:
         standardize: center and scale the coefficients by statistics that the checkpoint carries. Expressions are
             near one, crop positions near a hundred pixels: where steps are few, raw numbers (paper, released)
             teach the position alone.
+        overshoot: how far beyond a template's expression the coefficients go in use, in parts of the way from the
+            frame's own expression to it; 0 stops at the template (paper, released). A D-Net that had little data
+            goes only part of the way that it is told.
     """
 
     motion_size: int = NUM_MOTION
@@ -81,6 +84,7 @@ class DNetConfig:
     spectral_warping: bool = False
     adain_after: bool = False
     standardize: bool = False
+    overshoot: float = 0.0
 
 
 class DNetOutput(NamedTuple):

@@ -88,7 +88,16 @@ def _openings(
     found = [find_landmarks([to_frame(image) for image in shown], around, landmarks)]
     for name in ("neutral", "smile"):
         windows = np.stack(
-            [driving_window(clip.rows, frame, templates[name], length=dnet.config.window) for frame in frames]
+            [
+                driving_window(
+                    clip.rows,
+                    frame,
+                    templates[name],
+                    length=dnet.config.window,
+                    overshoot=dnet.config.overshoot,
+                )
+                for frame in frames
+            ]
         )
         images = [
             dnet(

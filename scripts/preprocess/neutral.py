@@ -76,9 +76,14 @@ class Renderer:
         raster = choose_raster(self.device)
         stored = [raster.upload(clip.frame(index)) for index in frames]
         view = box_crop(clip.meta.dnet_window, (DNET_SIZE, DNET_SIZE))
-        window = self.dnet.config.window
+        config = self.dnet.config
         windows = np.stack(
-            [driving_window(clip.rows, index, self.expression, length=window) for index in frames]
+            [
+                driving_window(
+                    clip.rows, index, self.expression, length=config.window, overshoot=config.overshoot
+                )
+                for index in frames
+            ]
         )
         sources = raster.tensor(raster.cut(stored, [view] * len(frames)))
         rendered = self.dnet(sources, torch.from_numpy(windows).to(self.device)).image.clamp(0.0, 1.0)

@@ -48,3 +48,14 @@ def test_the_crop_scale_is_multiplied_by_the_ratio_unless_that_is_zero() -> None
     assert window[coefficients.MOTION_SCALE, 0] == 3.0
     source[coefficients.CROP.start] = 0.0
     assert coefficients.driving_window(clip, 0, source=source)[coefficients.MOTION_SCALE, 0] == 1.0
+
+
+def test_the_expression_goes_beyond_the_template_as_far_as_the_face_was_from_it() -> None:
+    clip = rows(5)
+    template = np.ones(coefficients.NUM_EXPRESSION, dtype=np.float32)
+    window = coefficients.driving_window(clip, 3, template, overshoot=0.5)
+    assert (
+        window[coefficients.MOTION_EXPRESSION] == 0.0
+    ).all()  # 1 + 0.5 (1 - 3), whatever its neighbors show
+    there = coefficients.driving_window(clip, 1, template, overshoot=0.5)
+    assert (there[coefficients.MOTION_EXPRESSION] == 1.0).all()

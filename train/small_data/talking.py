@@ -21,7 +21,7 @@ class TalkingAids:
         align_references: show references in the pose of their frames, in the plane.
         silence: probability of silent sound with a mouth that rests closed.
         far_references: share of samples whose references have mouths unlike those of their frames.
-        neutral_references: share of samples whose references are what D-Net makes of the frames; needs the data of
+        neutral_references: share of samples whose references are as D-Net renders them; needs the data of
             :mod:`scripts.preprocess.neutral`.
         gray_judges: show expert and landmark network the output in the colors of the target, so that they push no
             colors (:func:`losses.judges.with_colors_of`).

@@ -8,6 +8,8 @@ y up); together 262. No other module knows these numbers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from videoretalking.core.arrays import Floats32, Ints64
@@ -40,6 +42,18 @@ OFFICIAL_WINDOW = 26
 # Weights of the distance that picks the frame whose crop scale is copied (published inference).
 _EXPRESSION_WEIGHT = 0.3
 _ANGLES_WEIGHT = 0.7
+
+
+class Drive(NamedTuple):
+    """How a D-Net is driven in use, as its checkpoint says (:class:`models.dnet.DNetConfig`).
+
+    Attributes:
+        length: frames of the window of coefficients.
+        overshoot: how far beyond a template's expression the coefficients go.
+    """
+
+    length: int = TRAIN_WINDOW
+    overshoot: float = 0.0
 
 
 def window_indices(center: int, num_frames: int, length: int = TRAIN_WINDOW) -> Ints64:
@@ -110,6 +124,7 @@ def driving_window(
     expression: Floats32 | None = None,
     source: Floats32 | None = None,
     length: int = OFFICIAL_WINDOW,
+    overshoot: float = 0.0,
 ) -> Floats32:
     """Window for frame ``center`` with the expression replaced by a template (paper, section 3.1).
 
@@ -121,14 +136,32 @@ def driving_window(
         expression: [64] template that replaces every column's expression; None keeps the clip's own.
         source: [262] row of the frame to be warped (one-shot mode: row 0); None means the frame itself.
         length: window length in frames.
+        overshoot: how far beyond the template the expression goes (:class:`models.dnet.DNetConfig`).
 
     Returns:
         [73, length] float32.
     """
     window = motion_window(rows, center, length)
-    ratio = crop_ratio(rows, rows[center] if source is None else source)
+    warped = rows[center] if source is None else source
+    ratio = crop_ratio(rows, warped)
     if ratio != 0.0:
         window[MOTION_SCALE] *= np.float32(ratio)
     if expression is not None:
-        window[MOTION_EXPRESSION] = np.asarray(expression, dtype=np.float32).reshape(NUM_EXPRESSION, 1)
+        wanted = driving_expression(expression, warped, overshoot)
+        window[MOTION_EXPRESSION] = wanted.reshape(NUM_EXPRESSION, 1)
     return window
+
+
+def driving_expression(template: Floats32, source: Floats32, overshoot: float) -> Floats32:
+    """The expression that makes D-Net show a template.
+
+    Args:
+        template: [64] what the face shall show.
+        source: [262] row of the frame to be warped.
+        overshoot: how far to go on beyond the template, in parts of the way from the source's expression to it.
+
+    Returns:
+        [64] float32; the template where ``overshoot`` is 0.
+    """
+    wanted = np.asarray(template, dtype=np.float32).reshape(NUM_EXPRESSION)
+    return (wanted + np.float32(overshoot) * (wanted - source[EXPRESSION])).astype(np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from videoretalking.core.arrays import AnyImage, Floats32
-from videoretalking.core.coefficients import ANGLES
+from videoretalking.core.coefficients import ANGLES, Drive
 from videoretalking.core.constants import ENET_SIZE
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop
@@ -76,7 +76,7 @@ class Renderer:
         expression: [64] expression template.
         options: settings.
         still_fps: frames a second if the input is a still image.
-        window: frames of D-Net's coefficient window.
+        drive: how D-Net is driven.
         marks: mark the finished frames; None leaves them unmarked.
         stopwatch: what counts the time of the stages; None for a fresh one.
 
@@ -92,14 +92,14 @@ class Renderer:
         expression: Floats32,
         options: RenderConfig,
         still_fps: float,
-        window: int,
+        drive: Drive,
         marks: Marks | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.analysis = analysis
         self.layout: Layout | None = None
         self.speech = speech
-        self.expression, self.options, self.window = expression, options, window
+        self.expression, self.options, self.drive = expression, options, drive
         self.stopwatch = stopwatch or Stopwatch()
         self.schedule = _schedule(analysis, speech, options, still_fps)
         self._engine = networks.engine
@@ -133,7 +133,7 @@ class Renderer:
         self._stretches = [_stretch_starts(track) for track in self.tracks]
         if self._neutralize:
             self._neutralize.windows = [
-                DrivingWindows(track, self.expression, options.one_shot, self.window) for track in self.tracks
+                DrivingWindows(track, self.expression, options.one_shot, *self.drive) for track in self.tracks
             ]
 
     @property

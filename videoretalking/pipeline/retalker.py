@@ -308,7 +308,7 @@ class Retalker:
             expression,
             render,
             self.config.analysis.still_fps,
-            self.weights.window,
+            self.weights.drive,
             marks,
             self.stopwatch,
         )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from videoretalking.core.checkpoint import read_checkpoint, read_metadata
-from videoretalking.core.coefficients import NUM_EXPRESSION, OFFICIAL_WINDOW, TRAIN_WINDOW
+from videoretalking.core.coefficients import NUM_EXPRESSION, OFFICIAL_WINDOW, Drive
 from videoretalking.core.errors import UserError
 from videoretalking.core.locations import checkpoint_folder
 from videoretalking.faces.detect import FaceDetector, choose_detector
@@ -87,13 +87,13 @@ class Weights:
         )
 
     @property
-    def window(self) -> int:
-        """Frames of D-Net's coefficient window, as its checkpoint says; the paper's where there is no D-Net."""
+    def drive(self) -> Drive:
+        """How D-Net is driven, as its checkpoint says; as in the paper where there is no D-Net."""
         path = self.path("dnet")
         if path is None:
-            return TRAIN_WINDOW
-        window: int = read_metadata(path)["config"].get("window", OFFICIAL_WINDOW)
-        return window
+            return Drive()
+        config = read_metadata(path)["config"]
+        return Drive(config.get("window", OFFICIAL_WINDOW), config.get("overshoot", 0.0))
 
     def describe(self) -> dict[str, str]:
         """Network -> file, for the report."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
-from videoretalking.core.coefficients import CROP, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
+from videoretalking.core.coefficients import CROP, EXPRESSION, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
 from videoretalking.core.landmarks import LIPS
 from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, rows_in_view
@@ -72,6 +72,15 @@ def test_one_shot_keeps_the_driving_pose_and_corrects_the_scale(track: FaceTrack
     rows = rows_in_view(track.rows[18:30], track.landmarks[18:30], views)
     assert 0.9 < (shot[MOTION_SCALE] / own[MOTION_SCALE])[0] < 1.1
     assert np.ptp(rows[:, CROP][:, 0]) < 1.0  # in its own view the face always has the same size
+
+
+@pytest.mark.parametrize(("one_shot", "warped"), [(False, 25), (True, 18)])
+def test_a_weak_dnet_is_driven_beyond_the_template(track: FaceTrack, one_shot: bool, warped: int) -> None:
+    """Away from the expression of the frame that is warped: in one-shot mode the first of the stretch."""
+    template = np.full(64, 0.5, np.float32)
+    window = DrivingWindows(track, template, one_shot, overshoot=1.0)(25, _view(track, 25))
+    wanted = 2 * template - track.rows[warped, EXPRESSION]
+    np.testing.assert_allclose(window[MOTION_EXPRESSION], np.repeat(wanted[:, None], 27, axis=1), atol=1e-4)
 
 
 class _Painter(torch.nn.Module):

@@ -16,6 +16,7 @@ from videoretalking.core.coefficients import (
     TRAIN_WINDOW,
     WINDOW_BEFORE,
     crop_ratio,
+    driving_expression,
     driving_window,
     motion_window,
 )
@@ -49,15 +50,22 @@ class DrivingWindows:
         expression: [64] template.
         one_shot: windows for the first frame of each stretch instead of for the frame itself.
         length: frames of a window.
+        overshoot: how far beyond the template this D-Net is to be driven (:class:`models.dnet.DNetConfig`).
     """
 
     def __init__(
-        self, track: FaceTrack, expression: Floats32, one_shot: bool, length: int = TRAIN_WINDOW
+        self,
+        track: FaceTrack,
+        expression: Floats32,
+        one_shot: bool,
+        length: int = TRAIN_WINDOW,
+        overshoot: float = 0.0,
     ) -> None:
         self.track = track
         self.expression = expression
         self.one_shot = one_shot
         self.length = length
+        self.overshoot = overshoot
         self.spans = list(track.present_slices())
         self._starts = np.array([span.start for span in self.spans])
         self._ratios: dict[int, float] = {}
@@ -68,10 +76,14 @@ class DrivingWindows:
         near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
         rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
         if not self.one_shot:
-            return driving_window(rows, index - near.start, self.expression, length=self.length)
+            return driving_window(
+                rows, index - near.start, self.expression, length=self.length, overshoot=self.overshoot
+            )
         window = motion_window(rows, index - near.start, self.length)
         window[MOTION_SCALE] *= self._ratio(span)
-        window[MOTION_EXPRESSION] = self.expression.reshape(NUM_EXPRESSION, 1)
+        first = self.track.rows[span.start]  # the expression is the same in every view
+        wanted = driving_expression(self.expression, first, self.overshoot)
+        window[MOTION_EXPRESSION] = wanted.reshape(NUM_EXPRESSION, 1)
         return window
 
     def _span(self, index: int) -> slice:
