@@ -28,6 +28,7 @@ from videoretalking.models.layers.editing_blocks import FinalConv, PlainBlock
 from videoretalking.models.layers.ffc import FFCResBlock
 
 _MAX_FLOW = 16.0  # pixels of the 96: a jaw moves less
+_MEMORY = 0.01  # share of a batch in the mean of the audio vectors
 _FIRST_SHARE = -1.0  # logit of the share before training: the reference shows first, where it can be moved
 
 
@@ -50,6 +51,9 @@ class LNetConfig:
         attention_head_size: token length inside a head.
         attention_hidden: width of the feed-forward layers between attentions.
         audio_channels: channels of the audio encoder's stages; the last is the length of the audio vector.
+        audio_gain: not in the paper: how much further than in training the audio vector departs from its mean in
+            use. A network that cannot hear all of what moves a mouth paints the mean of what it might be, and lips
+            that move too little.
         adain_hidden: width of the perceptron inside every AdaIN.
         global_ratio: share of channels in the global (Fourier) part of an FFC.
         ffc_negative_slope: leaky slope inside the FFC units.
@@ -75,6 +79,7 @@ class LNetConfig:
     # Differs from paper: audio vector of 512 numbers (paper: 256), 512 channels at 12x12 (paper: 256),
     # layer norm with spectral norm (paper: batch norm), slope 0.01 in the FFC units; all as released.
     audio_channels: tuple[int, ...] = (32, 64, 128, 256, 512)
+    audio_gain: float = 1.0
     adain_hidden: int = 128
     global_ratio: float = 0.75
     ffc_negative_slope: float = 0.01
@@ -84,8 +89,10 @@ class LNetConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes without meaning and those that do not go together."""
-        require_positive(self, "channels", "max_channels", "num_down", "audio_channels", "adain_hidden")
-        require_positive(self, "attention_heads", "attention_head_size", "attention_hidden")
+        require_positive(
+            self, "channels", "max_channels", "num_down", "audio_channels", "adain_hidden", "audio_gain"
+        )
+        require_positive(self, "attention_heads", "attention_head_size", "attention_hidden", "audio_gain")
         require_range(self, "num_residual", "stage_residuals", "attention_layers", least=0)
         require_range(self, "global_ratio", least=0, most=1)
         if self.stage_residuals and len(self.stage_residuals) != self.num_down:
@@ -162,6 +169,8 @@ class LNet(nn.Module):
         super().__init__()
         self.config = config or LNetConfig()
         self.audio_encoder = AudioEncoder(self.config.audio_channels)
+        if self.config.audio_gain != 1.0:
+            self.register_buffer("audio_mean", torch.zeros(self.config.audio_channels[-1]))
         self.visual_encoder = VisualEncoder(self.config)
         self.decoder = Decoder(self.config)
 
@@ -197,10 +206,25 @@ class LNet(nn.Module):
             audio: [B, 1, 80, 16] as in :meth:`forward`.
             faces: [B, 6, 96, 96].
         """
-        condition = self.audio_encoder(audio)
+        condition = self.listen(audio)
         features, skips, reference_skips = self.visual_encoder(*faces.split(3, dim=1))
         painting: Painting = self.decoder(features, skips, reference_skips, condition)
         return painting
+
+    def listen(self, audio: torch.Tensor) -> torch.Tensor:
+        """The audio vector [B, C]; in use as far from its mean as ``audio_gain`` says, and not negative, as ever.
+
+        Args:
+            audio: [B, 1, 80, 16] as in :meth:`forward`.
+        """
+        heard: torch.Tensor = self.audio_encoder(audio)
+        if self.config.audio_gain == 1.0:
+            return heard
+        mean = self.get_buffer("audio_mean")
+        if self.training:
+            mean.lerp_(heard.detach().mean(dim=0).to(mean.dtype), _MEMORY)
+            return heard
+        return (mean + self.config.audio_gain * (heard - mean)).clamp(min=0.0)
 
 
 class VisualEncoder(nn.Module):

@@ -205,6 +205,23 @@ def test_a_painting_laid_over_larger_pictures_keeps_their_detail() -> None:
     assert shown[:, :, 290:310, 170:214].max() == 0.0
 
 
+def test_a_gain_exaggerates_the_speech_in_use_alone() -> None:
+    """Around the mean of the training's audio vectors, which training keeps with the weights."""
+    network = LNet(dataclasses.replace(LNET, audio_gain=2.0))
+    audio, faces = lip_inputs(8)
+    mean = network.get_buffer("audio_mean")
+    with torch.no_grad():
+        for _ in range(600):
+            assert torch.equal(network.listen(audio), network.audio_encoder(audio))
+        torch.testing.assert_close(mean, network.audio_encoder(audio).mean(dim=0), rtol=0.01, atol=0.0)
+        network.eval()
+        heard = network.audio_encoder(audio)
+        torch.testing.assert_close(network.listen(audio), (2.0 * heard - mean).clamp(min=0.0))
+        shown = network(audio, faces)
+        mean.zero_()
+        assert not torch.equal(network(audio, faces), shown)
+
+
 def test_options_of_lnet_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(ValueError, match="set both"):
         LNetConfig(warp_reference=True)

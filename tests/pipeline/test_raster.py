@@ -191,7 +191,7 @@ def test_faces_composited_together_are_those_composited_one_by_one(tensors: Tens
     for inside, result, weights in zip(faces, results, painted, strict=True):
         (expected,), (expected_weights,) = composite(ARRAYS, [inside])
         error = np.abs(result.astype(int) - expected)
-        assert error.max() <= 4 and error.mean() < 0.05  # the distance to the mask is rounded by OpenCV
+        assert error.max() <= 6 and error.mean() < 0.05  # the distance to the mask is rounded by OpenCV
         np.testing.assert_allclose(weights, expected_weights, atol=0.04)
         untouched = weights == 0
         assert np.array_equal(result[untouched], inside[0].frame[untouched])

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.faces.align import extract, lipsync_box
-from videoretalking.faces.masks import face_polygon_mask
+from videoretalking.faces.masks import face_polygon_mask, mouth_outline, polygon_mask
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster
 from videoretalking.pipeline.stages.composite import Compositor
@@ -50,6 +51,25 @@ def test_the_mouth_changes_and_everything_else_keeps_its_bytes() -> None:
     assert np.array_equal(result[outside], frame[outside])
     eyes = slice(int(face.landmarks[36:48, 1].min()) - 3, int(face.landmarks[36:48, 1].max()) + 3)
     assert np.array_equal(result[eyes], frame[eyes])  # L-Net saw them; they stay original
+
+
+def test_what_the_patch_only_blurs_keeps_its_bytes_but_for_the_lips() -> None:
+    """Hair, a beard, a caption over the chin: the networks paint them softer, and the frame has them."""
+    frame, face = _edited()
+    x1, y1, x2, y2 = np.round(lipsync_box(face.landmarks)).astype(int)
+    caption = frame[
+        (y1 + y2) // 2 : y2, x1:x2
+    ]  # fine lines over the lower half, as bright as what they cover
+    caption[::2] -= np.minimum(caption[::2], 12)
+    caption[1::2] += 12
+    patch = extract(frame, face.crop).astype(np.float32) / 255
+    face.patch = cv2.GaussianBlur(patch, (0, 0), 1.0)
+    result = _composite()(frame, [face])
+    lips = polygon_mask(mouth_outline(face.landmarks, 0.5), (frame.shape[1], frame.shape[0]), 0.0) > 0
+    painted = face_polygon_mask(face.landmarks, (frame.shape[1], frame.shape[0])) > 0.5
+    assert (painted & ~lips).sum() > 300
+    assert (result != frame)[painted & ~lips].mean() < 0.1  # 0.22 where all of it is taken
+    assert (np.abs(result[lips].astype(int) - frame[lips]) > 10).any()
 
 
 def test_the_whole_face_is_replaced_on_demand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from videoretalking.core.arrays import AnyImage
 from videoretalking.core.colors import BT601_LUMA
 from videoretalking.faces.align import matrix_into, placed_box
+from videoretalking.faces.masks import eye_distance, mouth_outline
 from videoretalking.pipeline.jobs import FaceJob
-from videoretalking.pipeline.raster import Pixels, Raster
-from videoretalking.pipeline.stages.blend import blend_into
+from videoretalking.pipeline.raster import Box, Pixels, Raster, Size
+from videoretalking.pipeline.stages.blend import Pyramids, blend_into
 
 # Rows of the face crop, as shares of its height, over which the new face takes over from the original. L-Net
 # sees everything above 0.5, so down to there both show the same and the passage cannot be seen.
@@ -24,6 +26,11 @@ _ONE_COLOR, _COLORED = 0.06, 0.10
 _STRIDE = 4  # pixels, of the measure of color
 _LEAST_WEIGHT = 1e-6  # keeps means finite where nothing is seen
 _MAX_SHIFT = 0.12  # of the full range; more is no matter of color
+# Difference of colors, root mean square, white is 1: up to the first a patch shows what the frame shows, from the
+# second on it shows something else. Finer detail than this part of a face crop does not count: it is sharpness.
+_SAME, _OTHER = 0.012, 0.04
+_FINEST = 1.0 / 80.0
+_LIPS_MARGIN, _LIPS_SOFTNESS = 0.2, 0.08  # eye distances around the lips within which all is new
 
 
 class Compositor:
@@ -92,11 +99,16 @@ class Compositor:
         alike = raster.filled(weights[..., 1], sizes, 0.0)
         originals = raster.to_floats(regions)
         patches = keep_monochrome(originals, patches, raster.filled(coverage, sizes, 0.0))
-        shift = _color_shift(originals, patches, alike[..., None])
+        patches = patches + self.color_match * _color_shift(originals, patches, alike[..., None])
+        wanted = raster.contiguous(weights[..., 0])
+        if not self.whole_face:
+            width = max(face.crop.size[0] / face.crop.scale for face in faces)
+            changed = where_changed(originals, patches, sizes, width, raster)
+            wanted = wanted * raster.maximum(changed, self._lips(faces, boxes, shape))
         edited, reach = blend_into(
             regions,
-            patches + self.color_match * shift,
-            raster.contiguous(weights[..., 0]),
+            patches,
+            wanted,
             coverage,
             sizes,
             raster,
@@ -114,6 +126,42 @@ class Compositor:
         takeover, alike = (self.raster.constant(_rise(height, rows)) for rows in (_TAKEOVER, _ALIKE))
         weights = masks if self.whole_face else masks * takeover
         return self.raster.stack([weights, masks * alike * (1.0 - takeover)], axis=3)
+
+    def _lips(self, faces: Sequence[FaceJob], boxes: Sequence[Box], size: Size) -> Pixels:
+        """[N, H, W] the lips in the boxes, which are always replaced: no pixel of the old mouth may stay."""
+        points = [face.landmarks - np.array(box[:2]) for face, box in zip(faces, boxes, strict=True)]
+        outlines = [mouth_outline(found, _LIPS_MARGIN) for found in points]
+        return self.raster.polygons(
+            outlines, size, [_LIPS_SOFTNESS * eye_distance(found) for found in points]
+        )
+
+
+def where_changed(
+    originals: Pixels, patches: Pixels, sizes: Sequence[Size], width: float, raster: Raster
+) -> Pixels:
+    """Where patches show something else than the frame, and not the same less sharply.
+
+    Hair, collars and captions that reach into a face keep their pixels, and so does all skin that did not move.
+
+    Args:
+        originals: [N, H, W, 3] in [0, 1], parts of frames.
+        patches: [N, H, W, 3] the new content, in the colors of the frame.
+        sizes: (width, height) of each part.
+        width: pixels of a whole face crop, of which the parts may be what lies inside the frame.
+        raster: of the images.
+
+    Returns:
+        [N, H, W] float32, 0 for the same and 1 for something else.
+    """
+    halvings = max(1, round(math.log2(width * _FINEST)))
+    pyramids = Pyramids(sizes, halvings, raster)
+    levels = pyramids.gaussian(patches - originals)
+    difference = (levels[-1] ** 2).mean(-1) ** 0.5
+    position = ((difference - _SAME) / (_OTHER - _SAME)).clip(0.0, 1.0)
+    changed = position * position * (3.0 - 2.0 * position)
+    for finer, own in zip(levels[-2::-1], pyramids.sizes[-2::-1], strict=True):
+        changed = raster.expand(changed, finer.shape[1:3], own)
+    return changed.clip(0.0, 1.0)
 
 
 def keep_monochrome(regions: Pixels, patches: Pixels, weights: Pixels) -> Pixels:
