@@ -35,7 +35,7 @@ from videoretalking.losses.landmarks import LandmarkLoss
 from videoretalking.models.dnet import DNet
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.raster_torch import choose_raster
-from videoretalking.pipeline.stages.neutralize import insert_renderings
+from videoretalking.pipeline.stages.neutralize import insert_renderings, keep_detail
 from videoretalking.pipeline.weights import choose_weights
 
 logger = logging.getLogger(__name__)
@@ -86,13 +86,17 @@ class Renderer:
             ]
         )
         sources = raster.tensor(raster.cut(stored, [view] * len(frames)))
-        rendered = self.dnet(sources, torch.from_numpy(windows).to(self.device)).image.clamp(0.0, 1.0)
+        rendered = self.dnet(sources, torch.from_numpy(windows).to(self.device))
+        points = [clip.landmarks[index] for index in frames]
+        edited, warped = (
+            raster.pixels(images.float().clamp(0.0, 1.0)) for images in (rendered.image, rendered.warped)
+        )
+        images = keep_detail(raster, edited, warped, [view.to_crop(found) for found in points])
         whole = Crop(np.eye(2, 3), (clip.meta.width, clip.meta.height))
         originals = raster.cut(stored, [whole] * len(frames))
-        points = [clip.landmarks[index] for index in frames]
         inserted = insert_renderings(
             raster,
-            raster.pixels(rendered.float()),
+            images,
             [view] * len(frames),
             [whole] * len(frames),
             points,

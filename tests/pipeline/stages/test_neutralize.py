@@ -17,7 +17,12 @@ from videoretalking.models.dnet import DNetOutput
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster
-from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer, insert_renderings
+from videoretalking.pipeline.stages.neutralize import (
+    DrivingWindows,
+    Neutralizer,
+    insert_renderings,
+    keep_detail,
+)
 
 COUNT = 40
 CPU = Engine(torch.device("cpu"), torch.float32, batch_size=4)
@@ -165,6 +170,22 @@ def test_where_d_net_only_blurs_the_frame_stays_but_for_the_lips(track: FaceTrac
 
     assert detail(shown, nose) > 0.8 * detail(original, nose)
     assert detail(shown, lips) < 0.5 * detail(original, lips)
+
+
+def test_detail_that_the_editing_network_loses_is_that_of_the_moved_frame(track: FaceTrack) -> None:
+    points = anchor_crop(track.landmarks[3]).to_crop(track.landmarks[3])
+    rng = np.random.default_rng(0)
+    warped = rng.uniform(0.3, 0.7, (256, 256, 3)).astype(np.float32)
+    edited = cv2.GaussianBlur(warped, (0, 0), 3)
+    edited[180:, :100] -= 0.3  # something else than in the frame
+    (shown,) = keep_detail(ARRAYS, edited[None], warped[None], [points])
+    x, y = points[30].astype(int)
+    nose = np.s_[y - 4 : y + 5, x - 4 : x + 5]
+    assert np.abs(shown[nose] - warped[nose]).mean() < 0.2 * np.abs(edited[nose] - warped[nose]).mean()
+    x, y = points[LIPS].mean(axis=0).astype(int)
+    lips = np.s_[y - 4 : y + 5, x - 4 : x + 5]
+    np.testing.assert_allclose(shown[lips], edited[lips], atol=0.01)
+    assert np.abs(shown[220:, :60] - edited[220:, :60]).mean() < 0.01
 
 
 def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from videoretalking.core.arrays import Floats32
+from videoretalking.core.arrays import Floats32, Floats64
 from videoretalking.core.coefficients import (
     MOTION_EXPRESSION,
     MOTION_SCALE,
@@ -28,10 +28,11 @@ from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Pixels, Raster
-from videoretalking.pipeline.stages.blend import fade_window
+from videoretalking.pipeline.stages.blend import fade_window, low_pass
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
 _COLOR_BLUR = 0.05  # of the crop's side: colors that vary over a longer way are those of the frame
+_TRIED = 2  # faces by which D-Net's number format is chosen
 _LEAST_SEEN = 1e-3  # keeps the mean finite where nothing is seen
 _MOUTH_MARGIN = 0.2  # eye distances around the lips that are not measured
 _CHANGE_BLUR = 0.02  # of the crop's side: finer differences are those of sharpness, not of what is shown
@@ -110,6 +111,7 @@ class Neutralizer:
 
     def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster) -> None:
         self.dnet = dnet
+        self._render = dnet.using(_both_images(dnet.network))
         self.windows = windows
         self.raster = raster
         # (track, first frame) -> D-Net's source in one-shot mode
@@ -147,10 +149,17 @@ class Neutralizer:
             [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
         )
         sources = self.raster.tensor(self._cut_sources(faces, crops))
-        edited = self.dnet(sources, torch.from_numpy(windows)).clamp(0.0, 1.0)
-        return insert_renderings(
+        self.dnet.settle(sources[:_TRIED], torch.from_numpy(windows[:_TRIED]))
+        edited, warped = self._render(sources, torch.from_numpy(windows)).clamp(0.0, 1.0).split(3, dim=1)
+        images = keep_detail(
             self.raster,
             self.raster.pixels(edited),
+            self.raster.pixels(warped),
+            [crop.to_crop(face.landmarks) for face, crop in zip(faces, crops, strict=True)],
+        )
+        return insert_renderings(
+            self.raster,
+            images,
             crops,
             [face.crop for face in faces],
             [face.landmarks for face in faces],
@@ -166,6 +175,52 @@ class Neutralizer:
             if key not in self._sources:
                 self._sources[key] = self.raster.cut([face.frame], [crop])[0]
         return self.raster.stack([self._sources[face.track, face.stretch] for face in faces])
+
+
+def _both_images(network: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """D-Net as a function with one output [N, 6, 256, 256]: the edited image, and the warped one."""
+
+    def run(images: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        rendered = network(images, coefficients)
+        return torch.cat([rendered.image, rendered.warped.to(rendered.image.dtype)], dim=1)
+
+    return run
+
+
+def keep_detail(raster: Raster, edited: Pixels, warped: Pixels, landmarks: Sequence[Floats64]) -> Pixels:
+    """Give D-Net's images the sharpness of the frames they come from.
+
+    Differs from paper: the editing network softens what the warping network only moved. Where both show the same,
+    the moved pixels of the frame are shown; around the lips, which the editing network closes, they are not.
+
+    Args:
+        raster: for the pixel work.
+        edited: [N, S, S, 3] float32 in [0, 1], D-Net's images.
+        warped: [N, S, S, 3] likewise, its warped inputs.
+        landmarks: N times [68, 2] pixels of the images.
+
+    Returns:
+        [N, S, S, 3] float32 in [0, 1].
+    """
+    kept = _likeness(raster, edited - warped) * (
+        1.0 - _mouths(raster, landmarks, edited.shape[1], _LIPS_MARGIN)
+    )
+    return edited + kept[..., None] * (warped - edited)
+
+
+def _likeness(raster: Raster, differences: Pixels) -> Pixels:
+    """[N, H, W] near 1 where differences [N, H, W, 3] are small but for detail, near 0 where they are not."""
+    coarse = low_pass(differences, _CHANGE_BLUR * max(differences.shape[1:3]), raster)
+    return 1.0 / (1.0 + (coarse**2).mean(-1) / _SAME**2) ** 2
+
+
+def _mouths(raster: Raster, landmarks: Sequence[Floats64], side: int, margin: float) -> Pixels:
+    """[N, side, side] the lips, with a margin in eye distances and a soft edge."""
+    return raster.polygons(
+        [mouth_outline(found, margin) for found in landmarks],
+        (side, side),
+        [MOUTH_SOFTNESS * eye_distance(found) for found in landmarks],
+    )
 
 
 def insert_renderings(
@@ -185,37 +240,25 @@ def insert_renderings(
 
     Args:
         raster: for the pixel work.
-        images: [N, S, S, 3] float32 in [0, 1] that D-Net rendered.
+        images: [N, D, D, 3] float32 in [0, 1] that D-Net rendered.
         sources: its N crops.
-        crops: the N other crops, all of one size (width W, height H).
+        crops: the N other crops, squares of one size S.
         landmarks: N times [68, 2] pixels of the frame.
-        originals: [N, H, W, 3] float32 in [0, 1], the frames in the other crops.
+        originals: [N, S, S, 3] float32 in [0, 1], the frames in the other crops.
 
     Returns:
-        [N, H, W, 3] float32 RGB in [0, 1].
+        [N, S, S, 3] float32 RGB in [0, 1].
     """
-    size, count = crops[0].size, len(crops)
+    side, count = crops[0].size[0], len(crops)
     views = [crop.after(source) for crop, source in zip(crops, sources, strict=True)]
     window = raster.constant(fade_window(*sources[0].size, _FADE))
     weights = raster.view([window] * count, views, edge=False)
     inserted = raster.view(images, views)
     points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
-    mouths = raster.polygons(
-        [mouth_outline(lips, _MOUTH_MARGIN) for lips in points],
-        size,
-        [MOUTH_SOFTNESS * eye_distance(lips) for lips in points],
-    )
-    blurs = [_COLOR_BLUR * max(size)] * count
-    seen = weights * (1.0 - mouths)
-    drift = raster.soften(seen[..., None] * (originals - inserted), blurs)
-    drift = drift / (raster.soften(seen, blurs)[..., None] + _LEAST_SEEN)
+    seen = weights * (1.0 - _mouths(raster, points, side, _MOUTH_MARGIN))
+    drift = low_pass(seen[..., None] * (originals - inserted), _COLOR_BLUR * side, raster)
+    drift = drift / (low_pass(seen, _COLOR_BLUR * side, raster)[..., None] + _LEAST_SEEN)
     inserted = (inserted + drift).clip(0.0, 1.0)
-    difference = raster.soften(inserted - originals, [_CHANGE_BLUR * max(size)] * count)
-    lips = raster.polygons(
-        [mouth_outline(found, _LIPS_MARGIN) for found in points],
-        size,
-        [MOUTH_SOFTNESS * eye_distance(found) for found in points],
-    )
-    kept = (1.0 - lips) / (1.0 + (difference**2).mean(-1) / _SAME**2) ** 2
+    kept = _likeness(raster, inserted - originals) * (1.0 - _mouths(raster, points, side, _LIPS_MARGIN))
     inserted = inserted + kept[..., None] * (originals - inserted)
     return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals
