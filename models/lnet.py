@@ -120,8 +120,19 @@ class Painting:
     def over(self, frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """Show the painting where it has a share, and what is known elsewhere.
 
-        Known is the frame above mid-height and the moved reference below it. The pictures may be larger than the
-        painting: share and flow are smooth and can be enlarged, so the detail of what is known stays.
+        Args:
+            frame: [B, 3, S, S] in [0, 1]; its lower half is not read.
+            reference: [B, 3, S, S] in [0, 1].
+
+        Returns:
+            [B, 3, S, S] in [0, 1].
+        """
+        return self.on(self.known(frame, reference))
+
+    def known(self, frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """The frame above mid-height and the moved reference below it.
+
+        The pictures may be larger than the painting: the flow is smooth and can be enlarged, so their detail stays.
 
         Args:
             frame: [B, 3, S, S] in [0, 1]; its lower half is not read.
@@ -130,14 +141,17 @@ class Painting:
         Returns:
             [B, 3, S, S] in [0, 1].
         """
-        side = frame.shape[-1]
+        if self.flow is not None:
+            reference = _move(reference, self.flow)
+        middle = frame.shape[-1] // 2
+        return torch.cat([frame[:, :, :middle], reference[:, :, middle:]], dim=2)
+
+    def on(self, known: torch.Tensor) -> torch.Tensor:
+        """The painting over :meth:`known` [B, 3, S, S], by its share; all of it where it has none."""
+        side = known.shape[-1]
         image = resize(self.image, side)
         if self.share is None:
             return image
-        if self.flow is not None:
-            reference = _move(reference, self.flow)
-        middle = side // 2
-        known = torch.cat([frame[:, :, :middle], reference[:, :, middle:]], dim=2)
         return known + resize(self.share, side) * (image - known)
 
 

@@ -35,7 +35,8 @@ from videoretalking.losses.landmarks import LandmarkLoss
 from videoretalking.models.dnet import DNet
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.raster_torch import choose_raster
-from videoretalking.pipeline.stages.neutralize import insert_renderings, keep_detail
+from videoretalking.pipeline.stages.detail import keep_detail
+from videoretalking.pipeline.stages.neutralize import insert_renderings
 from videoretalking.pipeline.weights import choose_weights
 
 logger = logging.getLogger(__name__)

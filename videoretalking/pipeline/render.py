@@ -32,6 +32,7 @@ from videoretalking.pipeline.report import FaceReport, FrameReport
 from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
+from videoretalking.pipeline.stages.detail import keep_detail
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
@@ -247,7 +248,11 @@ class Renderer:
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
             enhanced = replace(painting, image=self._enhance(faces, painting.image, original))
-            patches = raster.pixels(enhanced.over(original, reference))
+            known = enhanced.known(original, reference)
+            patches = raster.pixels(enhanced.on(known))
+            if enhanced.share is not None:
+                lips = [face.crop.to_crop(face.landmarks) for face in faces]
+                patches = keep_detail(raster, patches, raster.pixels(known), lips)
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)

@@ -17,12 +17,8 @@ from videoretalking.models.dnet import DNetOutput
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster
-from videoretalking.pipeline.stages.neutralize import (
-    DrivingWindows,
-    Neutralizer,
-    insert_renderings,
-    keep_detail,
-)
+from videoretalking.pipeline.stages.detail import keep_detail
+from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer, insert_renderings
 
 COUNT = 40
 CPU = Engine(torch.device("cpu"), torch.float32, batch_size=4)
@@ -99,7 +95,7 @@ class _Painter(torch.nn.Module):
     def forward(self, image: torch.Tensor, coefficients: torch.Tensor) -> DNetOutput:
         self.sources += list(image)
         green = torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand_as(image).clone()
-        green[:, 1, :, torch.arange(image.shape[3]) // 8 % 2 == 0] = 0.7
+        green[:, 1, :, torch.arange(image.shape[3]) // 16 % 2 == 0] = 0.4
         return DNetOutput(image, image, green)
 
 
@@ -172,20 +168,20 @@ def test_where_d_net_only_blurs_the_frame_stays_but_for_the_lips(track: FaceTrac
     assert detail(shown, lips) < 0.5 * detail(original, lips)
 
 
-def test_detail_that_the_editing_network_loses_is_that_of_the_moved_frame(track: FaceTrack) -> None:
+def test_detail_that_a_network_loses_is_that_of_the_moved_picture(track: FaceTrack) -> None:
     points = anchor_crop(track.landmarks[3]).to_crop(track.landmarks[3])
     rng = np.random.default_rng(0)
     warped = rng.uniform(0.3, 0.7, (256, 256, 3)).astype(np.float32)
     edited = cv2.GaussianBlur(warped, (0, 0), 3)
-    edited[180:, :100] -= 0.3  # something else than in the frame
+    edited[200:216, 40:56] -= 0.3  # something else than in the frame
     (shown,) = keep_detail(ARRAYS, edited[None], warped[None], [points])
     x, y = points[30].astype(int)
     nose = np.s_[y - 4 : y + 5, x - 4 : x + 5]
     assert np.abs(shown[nose] - warped[nose]).mean() < 0.2 * np.abs(edited[nose] - warped[nose]).mean()
     x, y = points[LIPS].mean(axis=0).astype(int)
     lips = np.s_[y - 4 : y + 5, x - 4 : x + 5]
-    np.testing.assert_allclose(shown[lips], edited[lips], atol=0.01)
-    assert np.abs(shown[220:, :60] - edited[220:, :60]).mean() < 0.01
+    np.testing.assert_allclose(shown[lips], edited[lips], atol=0.03)  # the colors around them differ
+    assert (warped - shown)[204:212, 44:52].mean() > 0.15
 
 
 def test_a_held_frame_is_rendered_once(track: FaceTrack) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from videoretalking.core.arrays import Floats32, Floats64
+from videoretalking.core.arrays import Floats32
 from videoretalking.core.coefficients import (
     MOTION_EXPRESSION,
     MOTION_SCALE,
@@ -22,21 +22,16 @@ from videoretalking.core.coefficients import (
 )
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.faces.align import anchor_crop
-from videoretalking.faces.masks import MOUTH_SOFTNESS, eye_distance, mouth_outline
 from videoretalking.faces.reconstruct import rows_in_view
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Pixels, Raster
-from videoretalking.pipeline.stages.blend import fade_window, low_pass
+from videoretalking.pipeline.stages.blend import fade_window
+from videoretalking.pipeline.stages.detail import MOUTH_MARGIN, keep_detail, likeness, lips_mask, match_colors
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
-_COLOR_BLUR = 0.05  # of the crop's side: colors that vary over a longer way are those of the frame
 _TRIED = 2  # faces by which D-Net's number format is chosen
-_LEAST_SEEN = 1e-3  # keeps the mean finite where nothing is seen
-_MOUTH_MARGIN = 0.2  # eye distances around the lips that are not measured
-_CHANGE_BLUR = 0.02  # of the crop's side: finer differences are those of sharpness, not of what is shown
-_SAME = 0.04  # difference of two colors of which the frame's pixels keep a quarter of the weight, white is 1
 _LIPS_MARGIN = 0.3  # eye distances around the lips within which nothing of the frame is kept
 
 
@@ -187,42 +182,6 @@ def _both_images(network: nn.Module) -> Callable[[torch.Tensor, torch.Tensor], t
     return run
 
 
-def keep_detail(raster: Raster, edited: Pixels, warped: Pixels, landmarks: Sequence[Floats64]) -> Pixels:
-    """Give D-Net's images the sharpness of the frames they come from.
-
-    Differs from paper: the editing network softens what the warping network only moved. Where both show the same,
-    the moved pixels of the frame are shown; around the lips, which the editing network closes, they are not.
-
-    Args:
-        raster: for the pixel work.
-        edited: [N, S, S, 3] float32 in [0, 1], D-Net's images.
-        warped: [N, S, S, 3] likewise, its warped inputs.
-        landmarks: N times [68, 2] pixels of the images.
-
-    Returns:
-        [N, S, S, 3] float32 in [0, 1].
-    """
-    kept = _likeness(raster, edited - warped) * (
-        1.0 - _mouths(raster, landmarks, edited.shape[1], _LIPS_MARGIN)
-    )
-    return edited + kept[..., None] * (warped - edited)
-
-
-def _likeness(raster: Raster, differences: Pixels) -> Pixels:
-    """[N, H, W] near 1 where differences [N, H, W, 3] are small but for detail, near 0 where they are not."""
-    coarse = low_pass(differences, _CHANGE_BLUR * max(differences.shape[1:3]), raster)
-    return 1.0 / (1.0 + (coarse**2).mean(-1) / _SAME**2) ** 2
-
-
-def _mouths(raster: Raster, landmarks: Sequence[Floats64], side: int, margin: float) -> Pixels:
-    """[N, side, side] the lips, with a margin in eye distances and a soft edge."""
-    return raster.polygons(
-        [mouth_outline(found, margin) for found in landmarks],
-        (side, side),
-        [MOUTH_SOFTNESS * eye_distance(found) for found in landmarks],
-    )
-
-
 def insert_renderings(
     raster: Raster,
     images: Pixels,
@@ -255,10 +214,8 @@ def insert_renderings(
     weights = raster.view([window] * count, views, edge=False)
     inserted = raster.view(images, views)
     points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
-    seen = weights * (1.0 - _mouths(raster, points, side, _MOUTH_MARGIN))
-    drift = low_pass(seen[..., None] * (originals - inserted), _COLOR_BLUR * side, raster)
-    drift = drift / (low_pass(seen, _COLOR_BLUR * side, raster)[..., None] + _LEAST_SEEN)
-    inserted = (inserted + drift).clip(0.0, 1.0)
-    kept = _likeness(raster, inserted - originals) * (1.0 - _mouths(raster, points, side, _LIPS_MARGIN))
+    seen = weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN))
+    inserted = match_colors(raster, inserted, originals, seen)
+    kept = likeness(raster, inserted - originals) * (1.0 - lips_mask(raster, points, side, _LIPS_MARGIN))
     inserted = inserted + kept[..., None] * (originals - inserted)
     return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals
