@@ -230,6 +230,16 @@ def test_learning_rate() -> None:
     assert set_learning_rate(optimizer, constant, 99, 100) == 0.1
 
 
+def test_a_continued_run_takes_the_settings_of_its_config() -> None:
+    saved = make_optimizer(nn.Linear(1, 1), OptimizerConfig(lr=1.0))
+    config = OptimizerConfig(lr=0.5, betas=(0.5, 0.9), eps=1e-4)
+    optimizer = make_optimizer(nn.Linear(1, 1), config)
+    optimizer.load_state_dict(saved.state_dict())
+    set_learning_rate(optimizer, config, 0, 10)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.5, 0.9), 1e-4)
+
+
 def test_gradients_are_limited() -> None:
     layer = nn.Linear(2, 1, bias=False)
     layer.weight.grad = torch.tensor([[3.0, 4.0]])

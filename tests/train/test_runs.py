@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_numbered_states_and_weights_stay(debug_config: DebugConfig) -> None:
     (folder / KEPT / f"{names[0]}.pt").replace(folder / STATE)
     loop.train(config)
     assert state_of(folder / STATE)["step"] == 8 and step_of(folder / "landmarks.safetensors") == 8
+
+
+def test_a_run_that_went_back_keeps_what_it_saves_now(debug_config: DebugConfig) -> None:
+    saves = ["loop.save_every=1", "loop.keep_last=2", *QUIET]
+    loop.train(config := debug_config("landmarks", *saves, "loop.steps=6"))
+    folder = Path(config.loop.folder)
+    loop.train(debug_config("landmarks", *saves, "loop.steps=2", folder="short"))
+    shutil.copy(folder.parent / "short" / STATE, folder / STATE)  # from before all that is kept
+    loop.train(debug_config("landmarks", *saves, "loop.steps=4"))
+    assert [int(name[:8]) for name in kept(config)[::2]] == [3, 4, 5, 6]
 
 
 def test_links_are_not_needed(debug_config: DebugConfig, monkeypatch: pytest.MonkeyPatch) -> None:
