@@ -436,6 +436,24 @@ def test_enet_computes_parts_and_judges_whole_faces(debug_config: DebugConfig) -
     assert whole[0].shape[-1] == 24  # validation computes all
 
 
+@pytest.mark.parametrize("step", ["", "step=enet_small_data"])
+def test_the_sync_loss_of_enet_takes_five_frames(debug_config: DebugConfig, step: str) -> None:
+    with pytest.raises(UserError, match=r"num_frames is 2, .* set num_frames=5, or loss_weights.sync=0"):
+        debug_config("enet", *filter(None, [step]), "num_frames=2")
+
+
+def test_enet_hears_whole_faces_that_speak(debug_config: DebugConfig) -> None:
+    options = ["step=enet_small_data", "loss_weights.adversarial=0", "loss_weights.identity=0"]
+    step = make_step(
+        debug_config("enet", *options, "num_frames=5", "part_size=16", "whole_every=2", "targets=original")
+    )
+    batch = fixed_batch(step)
+    whole, part = (step.generate(step.network, batch, index).losses for index in (0, 1))
+    assert whole["sync"] > 0.0 and "sync" not in part
+    silent = step.generate(step.network, batch | {"speech": torch.zeros(2)}, 0)
+    assert silent.losses["sync"] == 0.0
+
+
 def test_a_recognizer_has_to_recognize(tmp_path: Path) -> None:
     path = tmp_path / "landmarks.safetensors"
     save_network(path, LandmarkNet(LandmarkNetConfig(width_multiplier=0.125)), "test")
