@@ -60,9 +60,13 @@ def train(config: TrainingConfig) -> None:
         config: one of the configs in :data:`train.catalog.STEPS`.
 
     Raises:
-        UserError: missing data or weights, a batch that cannot be split, a loss that is not finite, another
-            process that trains in this folder.
+        UserError: missing data or weights, a batch that cannot be split, best weights without a validation, a loss
+            that is not finite, another process that trains in this folder.
     """
+    if config.loop.best and not config.data.val_split:
+        raise UserError(
+            "loop.best: nothing is validated without data.val_split; name a split, or set loop.best=''"
+        )
     with join_world(config.loop.device) as world:
         alone = hold_folder(Path(config.loop.folder)) if world.is_main else contextlib.nullcontext()
         with alone:

@@ -330,6 +330,18 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
         assert bool(torch.stack(gradients).sum() > 0) == moves
 
 
+@pytest.mark.parametrize("override", ["loop.validate_every=0", "data.val_split=''"])
+def test_a_gate_that_no_validation_opens_is_named(
+    debug_config: DebugConfig, caplog: pytest.LogCaptureFixture, override: str
+) -> None:
+    make_step(debug_config("wav2lip", override))
+    assert "the sync loss will never count" in caplog.text
+    caplog.clear()
+    make_step(debug_config("wav2lip"))
+    make_step(debug_config("wav2lip", override, "loss_weights.sync=0"))
+    assert not caplog.text
+
+
 def test_wav2lip_opens_its_gate_once(debug_config: DebugConfig) -> None:
     step = make_step(debug_config("wav2lip"))
     assert step.loss_weights["sync"] == 0.0

@@ -111,11 +111,27 @@ def test_every_config_can_be_read() -> None:
         ("loop.ema_decay=2", "loop.ema_decay must be at least 0 and below 1"),
         ("augment.crop_jitter=5", "augment.crop_jitter must be at least 0 and at most 1, is 5"),
         ("model.channels=0", "model.channels must be positive, is 0"),
+        ("perceptual.num_scales=0", "perceptual.num_scales must be at least 1, is 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^overrides: {re.escape(message)}"):
         read_training_config(ROOT / "configs" / "debug" / "lnet.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("network", "override"),
+    [
+        ("lipsync_expert", "min_shift=0"),
+        ("landmarks", "negatives=2"),
+        ("dnet", "warp_steps=-1"),
+        ("enet", "jpeg_quality=[60,101]"),
+    ],
+)
+def test_settings_of_one_network_have_their_range(network: str, override: str) -> None:
+    name = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"^overrides: {name} of \w+ must be at least"):
+        read_training_config(ROOT / "configs" / "debug" / f"{network}.yaml", [override])
 
 
 def test_zero_switches_off() -> None:

@@ -156,6 +156,8 @@ def test_best_needs_a_figure_and_a_direction(
         debug_config("landmarks", "loop.best=nme")
     with pytest.raises(UserError, match=r"loop.validate_every must be at least 1"):
         debug_config("landmarks", "loop.best=nme", "loop.best_is=lowest", "loop.validate_every=0")
+    with pytest.raises(UserError, match=r"loop.best: nothing is validated without data.val_split"):
+        loop.train(debug_config("landmarks", "loop.best=nme", "loop.best_is=lowest", "data.val_split="))
     config = debug_config("landmarks", "loop.best=psnr", "loop.best_is=highest", "loop.steps=1")
     scripted(monkeypatch, {0: 0.5})
     with pytest.raises(UserError, match=r"loop.best: validation gives no figure 'psnr', .* nme, accuracy"):
