@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from face_rows import described_landmarks
@@ -16,13 +18,23 @@ from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.crops import cut, face_crop
 from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.media.audio import load_waveform
 from videoretalking.metrics.offset import SyncScore, sync_score
 from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
-from videoretalking.scripts.preprocess.clips import ClipPlan
+from videoretalking.scripts.preprocess import offsets
+from videoretalking.scripts.preprocess.audio import cut_sound
+from videoretalking.scripts.preprocess.clips import ClippedSource, ClipPlan
 from videoretalking.scripts.preprocess.coefficients import clip_rows
-from videoretalking.scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
+from videoretalking.scripts.preprocess.offsets import (
+    OffsetConfig,
+    embed_clip,
+    judge,
+    mend_source,
+    move_sound,
+)
 from videoretalking.scripts.preprocess.restore import restore_clip, restore_frames
 from videoretalking.scripts.preprocess.runner import Rejected
+from videoretalking.scripts.preprocess.sources import Source
 
 
 @pytest.fixture
@@ -65,6 +77,35 @@ def test_unclear_and_far_offsets_are_rejected() -> None:
         judge(sync_score(*_embeddings(6), max_shift=6), config)
     score = SyncScore(1.0, 2.0, 1, np.zeros(13, np.float32), np.zeros(60, np.float32))
     assert judge(score, replace(config, tolerance=1)) == 0
+
+
+def test_sound_is_moved_from_where_the_source_has_it(
+    clip: PreparedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, root = clip.folder.parent / "work", clip.folder.parent
+    path = root / "sound.wav"
+    recording = np.random.default_rng(0).uniform(-0.5, 0.5, 16000 * 3)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((recording * 32767).astype("<i2").tobytes())
+    job = ClippedSource(Source("speaker", path, "speaker"), [ClipPlan("clip", 1.0, list(range(12)))])
+
+    def sound(shift: int) -> npt.NDArray[np.float32]:
+        return cut_sound(load_waveform(path), 1.0 - shift / 25, 12)[0]
+
+    def measure(true_offset: int) -> SyncScore:
+        heard = PreparedClip(clip.folder).wave
+        moved = [shift for shift in range(-5, 6) if np.abs(heard - sound(shift)).max() < 1e-3]
+        return SyncScore(1.0, 2.0, true_offset - moved[0], np.zeros(31), np.zeros(60))
+
+    move_sound(root, job, 0)
+    monkeypatch.setattr(offsets, "embed_clip", lambda *_: (np.ones((3, 8)), np.ones((3, 8))))
+    for offset in (2, 3, 3, 0):  # what one expert after the other says of the source
+        monkeypatch.setattr(offsets, "sync_score", lambda *_, offset=offset: measure(offset))
+        mend_source(work, root, OffsetConfig(), LipSyncExpert(), job)
+        mended = PreparedClip(clip.folder)
+        assert np.abs(mended.wave - sound(offset)).max() < 1e-3
+        assert mended.meta.sync_offset == -offset
 
 
 def test_embeddings_are_those_of_the_networks_own_windows(clip: PreparedClip) -> None:
