@@ -136,7 +136,11 @@ class ClipCollection:
     def _count_usable(self, folder: Path, num_frames: int, needs_mel: bool) -> int:
         if not needs_mel:
             return num_frames
-        columns = np.load(folder / "mel.npy", mmap_mode="r").shape[1]
+        path = folder / "mel.npy"
+        try:
+            _, columns = np.load(path, mmap_mode="r").shape
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
         return len(self._voiced(columns, num_frames))
 
     def voiced_frames(self, index: int) -> range:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -385,7 +386,7 @@ def _read_pack(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]
         facts: dict[str, Any] = json.loads((folder / PACK).read_text(encoding="utf-8"))
         with np.load(folder / ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} is no pack or a damaged one ({error}): make it again") from None
     if facts.get("version") != VERSION:
         raise UserError(f"{folder} was packed in format {facts.get('version')}, this program reads {VERSION}")

@@ -76,3 +76,8 @@ def test_results_that_are_measured_bear_no_mark_unless_asked(tmp_path: Path) -> 
     asked = make_method("ours", {**family, "output.mark": "on"})
     assert isinstance(asked, RetalkerMethod) and asked.config.output.mark == "on"
     assert asked.describe()["settings"]["output.mark"] == "on"
+
+
+def test_a_setting_below_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the setting render.pad.length is in no group: pad is a value"):
+        make_method("ours", {"render.pad.length": 3})

@@ -241,5 +241,7 @@ def _nested(settings: Settings) -> dict[str, Any]:
         place = nested
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise UserError(f"the setting {key} is in no group: {group} is a value; remove one of them")
         place[last] = value
     return nested
