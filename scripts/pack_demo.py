@@ -8,7 +8,7 @@ clips), ``arrays.npz`` (numbers) and H.264 videos: one of each clip, and one of 
 clip that several sets hold in different sizes is packed once, in the largest; the others are made smaller from it.
 Pictures lose as much as the limit asks for (CRF 17 at best); landmarks and boxes keep 1/32 pixel, 3DMM rows
 1/65,535 of their range in the clip, spectrograms 1/255 of theirs. Waves and restored targets are left out, which
-the configs of the bundled weights do not read.
+the configs of the bundled weights do not read, and the frames through D-Net, which are rendered where they train.
 """
 
 from __future__ import annotations

