@@ -41,7 +41,7 @@ from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_le
 from videoretalking.train.samples import (
     TrainKeys,
     ValidationKeys,
-    make_loader,
+    load_batches,
     score_clips,
     step_seed,
     to_device,
@@ -126,7 +126,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     train_set = task.dataset(training=True)
     resident = stay_resident(train_set, config.data.resident, world)
     keys = TrainKeys(len(train_set), replace(loop, steps=clock.most_steps), world, first_step)
-    batches = iter(make_loader(train_set, keys, loop.workers, world.device))
+    batches = load_batches(train_set, keys, loop.workers, world.device)
     val_set = task.dataset(training=False) if config.data.val_split and loop.validate_every else None
 
     board = None
@@ -258,7 +258,7 @@ def _validate(
     keys = ValidationKeys(len(val_set), loop, world)
     tally = Tally()
     shown = board is not None and loop.image_every > 0
-    for index, batch in enumerate(make_loader(val_set, keys, loop.workers, world.device)):
+    for index, batch in enumerate(load_batches(val_set, keys, loop.workers, world.device)):
         with autocast(world.device, DTYPES[loop.precision]):
             output = task.generate(network, to_device(batch, world.device), place)
         tally.add(done, {**output.losses, **output.metrics}, required=False)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
@@ -24,7 +28,7 @@ from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfi
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from videoretalking.train.plateau import PlateauWatch
-from videoretalking.train.samples import TrainKeys, ValidationKeys, micro_batch_size, step_seed
+from videoretalking.train.samples import TrainKeys, ValidationKeys, load_batches, micro_batch_size, step_seed
 from videoretalking.train.small_data.enet import ENetSmallDataConfig
 from videoretalking.train.steps.base import image_metrics
 from videoretalking.train.steps.dnet import DNetTrainingConfig
@@ -227,6 +231,33 @@ def test_processes_and_micro_batches_share_the_same_batches() -> None:
         key for rank in (0, 1) for batch in ValidationKeys(5, validation, world(rank, 2)) for key in batch
     ]
     assert len(set(seen)) == 12 and {index for _, index in seen} == {0, 1, 2, 3, 4}
+
+
+class _Failing(Dataset[dict[str, Any]]):
+    """Data whose every sample is damaged, or ends the process that reads it."""
+
+    def __init__(self, dies: bool) -> None:
+        self.dies = dies
+
+    def __getitem__(self, key: Any) -> dict[str, Any]:
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("frame 5 is damaged; run preprocessing again")
+
+
+@pytest.mark.parametrize(
+    ("dies", "workers", "message"),
+    [
+        (False, 0, "frame 5 is damaged; run preprocessing again"),
+        (False, 1, "frame 5 is damaged; run preprocessing again"),
+        (True, 1, "a process that prepares samples died, as when memory runs out: lower loop.workers"),
+    ],
+)
+def test_workers_report_in_one_line(dies: bool, workers: int, message: str) -> None:
+    keys = TrainKeys(3, LoopConfig(folder="", steps=2, batch_size=1), world(0, 1), 0)
+    with pytest.raises(UserError) as found:
+        next(load_batches(_Failing(dies), keys, workers, torch.device("cpu")))
+    assert str(found.value) == message
 
 
 def test_step_seeds_differ() -> None:
