@@ -14,6 +14,8 @@ from face_rows import described_landmarks
 from torch import nn
 
 from videoretalking.core.coefficients import ANGLES, ROW_LENGTH
+from videoretalking.core.errors import UserError
+from videoretalking.core.locations import HOME_VARIABLE
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.crops import cut, face_crop
 from videoretalking.datasets.synthetic import write_synthetic_clip
@@ -24,7 +26,7 @@ from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertCon
 from videoretalking.scripts.preprocess import offsets
 from videoretalking.scripts.preprocess.audio import cut_sound
 from videoretalking.scripts.preprocess.clips import ClippedSource, ClipPlan
-from videoretalking.scripts.preprocess.coefficients import clip_rows
+from videoretalking.scripts.preprocess.coefficients import clip_rows, hold_reconstructor
 from videoretalking.scripts.preprocess.offsets import (
     OffsetConfig,
     embed_clip,
@@ -54,6 +56,23 @@ def test_rows_describe_the_face_in_dnets_view(clip: PreparedClip) -> None:
     # a view turned into half the size gives the same coefficients
     clip.meta = replace(clip.meta, dnet_window=(-64.0, -64.0, 192.0, 192.0))
     assert np.abs(clip_rows(clip, fit)[:, :144] - rows[:, :144]).max() < 1e-3
+
+
+def test_rows_of_two_reconstructors_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    hold_reconstructor(tmp_path, "auto")  # no regressor here: the fit
+    hold_reconstructor(tmp_path, "fit")
+    weights = tmp_path / "home" / "checkpoints" / "official" / "reconnet.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    hold_reconstructor(tmp_path, "fit")
+    for name in ("auto", "reconnet"):
+        with pytest.raises(UserError, match=r"measured by fit \w+, this run would take reconnet \w+: give"):
+            hold_reconstructor(tmp_path, name)
+    hold_reconstructor(tmp_path / "other", "auto")
+    weights.write_bytes(b"others")
+    with pytest.raises(UserError, match="measured by reconnet"):
+        hold_reconstructor(tmp_path / "other", "auto")
 
 
 def _embeddings(shift: int) -> tuple[np.ndarray, np.ndarray]:
