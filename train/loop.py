@@ -133,7 +133,7 @@ def _train(config: TrainingConfig, world: World) -> None:
     if world.is_main:
         _write_config(folder, settings)
         board = Board(folder / "events", first_step)
-        board.settings(settings, [*task.loss_weights, *task.discriminator_loss_weights], first_step)
+        board.settings(settings, task.loss_weights, task.discriminator_loss_weights, first_step)
         parameters = sum(parameter.numel() for parameter in generator.parameters())
         logger.info(
             "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %s in %s",

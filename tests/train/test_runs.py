@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import traceback
 from collections.abc import Callable
@@ -327,13 +328,23 @@ def test_pictures_keep_their_size_in_the_grid() -> None:
 
 
 def test_tensorboard_shows_settings(debug_config: DebugConfig) -> None:
-    config = debug_config("landmarks", *QUIET, "loop.steps=1")
+    config = debug_config("wav2lip", "loop.image_every=0", "loop.steps=1", "loop.log_every=1")
     loop.train(config)
     tags = EventAccumulator(str(Path(config.loop.folder) / "events")).Reload()
     text = tags.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "    loop:\n" in text and f"folder: {config.loop.folder}" in text
     plugins = tags.SummaryMetadata("_hparams_/session_start_info").plugin_data
     assert plugins.plugin_name == "hparams" and b"optimizer.lr" in plugins.content
+    compared = tags.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    curves = {name.decode() for name in re.findall(rb"(?:train|val)/[a-z0-9_]+", compared)}
+    assert (
+        {"train/total", "train/discriminator", "val/l1"}
+        <= curves
+        <= set(tags.Tags()["scalars"])
+        | {
+            "train/sync"  # comes with the gate
+        }
+    )
 
 
 def test_a_run_from_memory_continues_exactly(
