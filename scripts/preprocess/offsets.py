@@ -33,7 +33,7 @@ from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.scripts.preprocess.audio import cut_sound
 from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
 from videoretalking.scripts.preprocess.crew import Crew, read_crew
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, check_range, run_step, step_parser
 from videoretalking.scripts.preprocess.sources import Source
 
 _BATCH = 32  # windows embedded at once
@@ -54,6 +54,15 @@ class OffsetConfig:
     max_shift: int = 15
     tolerance: int = 0
     min_confidence: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse a search that finds nothing.
+
+        Raises:
+            UserError: names the option.
+        """
+        check_range("--max-shift", self.max_shift, 1)
+        check_range("--tolerance", self.tolerance, 0)
 
 
 @torch.inference_mode()
