@@ -42,6 +42,7 @@ from videoretalking.datasets.manifest import MANIFEST
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.train.catalog import read_training_config
 from videoretalking.train.config import TrainingConfig
+from videoretalking.train.frozen import load_features
 from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)
@@ -199,6 +200,18 @@ def read_config(name: str, plan: Plan) -> TrainingConfig:
     return replace(config, loop=replace(config.loop, license=text, minutes=minutes))
 
 
+def check_plan(names: Sequence[str], plan: Plan) -> None:
+    """Find out before hours of work what a later training would end with.
+
+    Raises:
+        UserError: a setting that some config does not have, or a package of features that is absent.
+    """
+    for config in [read_config(name, plan) for name in names]:
+        perceptual = getattr(config, "perceptual", None)
+        if perceptual is not None:
+            load_features(perceptual, torch.device("cpu"))
+
+
 def train_network(name: str, plan: Plan) -> None:
     """Train one network as far as its config says and write its bundled file."""
     config = read_config(name, plan)
@@ -345,6 +358,7 @@ def main() -> None:
     device = [f"loop.device={arguments.device}"] if arguments.device else []
     minutes = read_minutes(arguments.minutes, names)
     plan = Plan(arguments.license, minutes, [*device, *arguments.overrides])
+    check_plan(names, plan)
     prepare_data(
         *(arguments.media, arguments.labels, arguments.labeler, arguments.processes),
         *(arguments.license, arguments.new_face_model),
