@@ -208,7 +208,8 @@ def check_plan(names: Sequence[str], plan: Plan) -> None:
     """
     for config in [read_config(name, plan) for name in names]:
         perceptual = getattr(config, "perceptual", None)
-        if perceptual is not None:
+        # a checkpoint may be one that this command trains first
+        if perceptual is not None and not perceptual.features.endswith(".safetensors"):
             load_features(perceptual, torch.device("cpu"))
 
 
