@@ -106,10 +106,11 @@ class ClipDataset(Dataset[dict[str, Any]], ABC):
             antialias: how the view is reduced to 96 pixels (:func:`cut_low`); None leaves its size.
             version: of the frame, where it is not the one that :attr:`restored` says; files only.
         """
-        if self.planner is not None:
-            return self.planner.plan(index, frame, view, changes, antialias, self.restored)
         clip = self.clips.clip(index)
         version = version or ("restored" if self.restored else "frames")
+        if self.planner is not None:
+            shown = clip.view(frame, version)
+            return self.planner.plan(index, frame, view, changes, antialias, shown, self.restored)
         if antialias is None:
             return changes.recolor(cut(clip, frame, view, version))
         return changes.recolor(cut_low(clip, frame, view, antialias, version))

@@ -211,8 +211,10 @@ class PreparedClip:
             raise UserError(
                 f"prepared clip {folder} has no readable {META} ({error.strerror}); run preprocessing again"
             ) from None
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); run preprocessing again") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{path} does not describe a clip; run preprocessing again")
         if "licence" in values:  # the name of the key in clips of version 0.1
             values["license"] = values.pop("licence")
         if values.get("format_version", 0) > FORMAT_VERSION:
@@ -316,7 +318,7 @@ class PreparedClip:
         path = self.folder / f"{name}.npy"
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
 
     def _packed(self, name: str) -> npt.NDArray[np.uint8]:

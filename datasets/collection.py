@@ -76,6 +76,7 @@ class ClipCollection:
         self.split = split
         listed = [entry for entry in read_manifest(self.root) if entry.split == split]
         allowed = [entry for entry in listed if entry.release_training or not release_only]
+        self._first = max(0, -config.audio_offset) if "mel" in needs else 0
         self.names: list[str] = []
         self._usable: list[int] = []
         for entry in allowed:
@@ -115,8 +116,7 @@ class ClipCollection:
 
     def usable_frames(self, index: int) -> range:
         """Frames of the clip that have a full speech window (all frames when no sound is needed)."""
-        first = max(0, -self.audio_offset)
-        return range(first, first + self._usable[index])
+        return range(self._first, self._first + self._usable[index])
 
     def speech_windows(self, index: int, frames: Sequence[int]) -> Floats32:
         """[T, 1, 80, 16]: for each frame the 0.2 s of mel columns that drive it."""
@@ -136,7 +136,11 @@ class ClipCollection:
     def _count_usable(self, folder: Path, num_frames: int, needs_mel: bool) -> int:
         if not needs_mel:
             return num_frames
-        columns = np.load(folder / "mel.npy", mmap_mode="r").shape[1]
+        path = folder / "mel.npy"
+        try:
+            _, columns = np.load(path, mmap_mode="r").shape
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"cannot read {path} ({error}); run preprocessing for this clip again") from None
         return len(self._voiced(columns, num_frames))
 
     def voiced_frames(self, index: int) -> range:

@@ -80,6 +80,10 @@ def read_manifest(root: str | Path) -> list[ManifestEntry]:
         raise UserError(
             f"cannot read {path} ({error.strerror}); prepare the data first (docs/data.md)"
         ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no table of text ({error}); run scripts.preprocess.splits again"
+        ) from None
     _check(entries, path)
     return entries
 

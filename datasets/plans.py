@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from videoretalking.core.arrays import Floats64
 from videoretalking.core.constants import LNET_SIZE
 from videoretalking.datasets.augment import ImageAugment
 from videoretalking.datasets.clips import choose_reduction
-from videoretalking.faces.align import MIN_SCALE
+from videoretalking.faces.align import MIN_SCALE, box_crop
 from videoretalking.faces.types import Crop
 
 # ``antialias`` of :func:`datasets.crops.cut_low`, None for no reduction -> a number for how the view is reduced
@@ -131,28 +132,33 @@ class Planner:
         view: Crop,
         changes: ImageAugment,
         antialias: bool | None,
+        shown: tuple[npt.ArrayLike, tuple[int, int]],
         restored: bool = False,
     ) -> Floats64:
-        """The row of a picture in changed light and color; arguments as in :meth:`ClipDataset.take`.
+        """The row of a picture in changed light and color.
+
+        Args:
+            clip: its index; this and the next four as in :meth:`ClipDataset.take`.
+            frame: its number.
+            view: the crop.
+            changes: of light and color.
+            antialias: how the view is reduced.
+            shown: what the frame shows (:meth:`PreparedClip.view`).
+            restored: whether it is the restored frame.
 
         Raises:
             ValueError: the view is turned, which rows and columns by themselves cannot show.
         """
         if abs(view.matrix[0, 1]) > 1e-9 or abs(view.matrix[1, 0]) > 1e-9:
             raise ValueError("a turned view cannot be planned")
-        shown = (self.restored if restored else self.stored)[clip]
-        reduction = choose_reduction(1.0 / view.scale)
-        decoded = tuple(-(-side // reduction) for side in shown)
-        # pixels of what was decoded -> pixels of the view
-        scales = [view.matrix[axis, axis] * self.stored[clip][axis] / decoded[axis] for axis in (0, 1)]
-        shrink = float(np.sqrt(abs(scales[0] * scales[1])))
-        axes = []
-        for axis in (0, 1):
-            stored, part = self.stored[clip][axis], decoded[axis] / self.stored[clip][axis]
-            center = view.matrix[axis, axis] * (0.5 * stored / decoded[axis] - 0.5) + view.matrix[axis, 2]
-            axes.append(
-                _axis(reduction, decoded[axis], view.matrix[axis, axis] / part, center, shrink, view.size)
-            )
+        window, meant = shown
+        reduction = choose_reduction(1.0 / view.after(box_crop(window, meant)).scale)
+        width, height = (-(-side // reduction) for side in (self.restored if restored else self.stored)[clip])
+        inside = view.after(box_crop(window, (width, height)))  # of what was decoded
+        axes = [
+            _axis(reduction, side, inside.matrix[axis, axis], inside.matrix[axis, 2], inside.scale, view.size)
+            for axis, side in enumerate((width, height))
+        ]
         color = changes.color_matrix(255.0).ravel().tolist()
         size, reduce = view.size[0], REDUCE[antialias]
         return Plan(

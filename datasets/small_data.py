@@ -303,8 +303,9 @@ class BlurredENetClips(enet.ENetClips):
         self.cast = cast
 
     def hear(self, index: int, frames: Sequence[int]) -> dict[str, Any]:
-        """The sound, and ``speech``, a float32 scalar: 0 for a still or where the sound ends too early."""
-        if self.clips.clip(index).has("mel") and frames[-1] in self.clips.voiced_frames(index):
+        """The sound, and ``speech``, a float32 scalar: 0 for a still or where the sound does not reach."""
+        voiced = self.clips.voiced_frames(index) if self.clips.clip(index).has("mel") else range(0)
+        if frames[0] in voiced and frames[-1] in voiced:
             return super().hear(index, frames) | {"speech": np.float32(1.0)}
         silence = np.zeros((len(frames), 1, MEL_BANDS, MEL_WINDOW), np.float32)
         return {"audio": silence, "sync_audio": silence[0], "speech": np.float32(0.0)}

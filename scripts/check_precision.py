@@ -23,7 +23,7 @@ from videoretalking.models.catalog import load_network
 from videoretalking.train.catalog import read_training_config, step_class
 from videoretalking.train.config import TrainingConfig
 from videoretalking.train.loop import start_from
-from videoretalking.train.samples import TrainKeys, make_loader, step_seed, to_device
+from videoretalking.train.samples import TrainKeys, load_batches, step_seed, to_device
 from videoretalking.train.steps.base import Step
 
 
@@ -65,7 +65,7 @@ def compare_gradients(config: TrainingConfig, depth: int = 1, step: int | None =
         start_from(initial, task.exported(task.network), config.loop.init)
     dataset = task.dataset(training=True)
     batch = next(
-        iter(make_loader(dataset, TrainKeys(len(dataset), config.loop, World(0, 1, device), 0), 0, device))
+        load_batches(dataset, TrainKeys(len(dataset), config.loop, World(0, 1, device), 0), 0, device)
     )
     number = config.loop.steps - 1 if step is None else step
     start = {name: value.clone() for name, value in task.network.state_dict().items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from videoretalking.core.commands import CommandParser
+from videoretalking.core.commands import CommandParser, positive
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.locations import bundled
@@ -69,13 +69,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--name", help="name of the method in tables")
     parser.add_argument("--out", type=Path, help="output folder (default: results/evaluation/METHOD)")
     add_settings(parser)
-    parser.add_argument("--limit", type=int, help="only the first pairs of the list")
+    parser.add_argument("--limit", type=positive, help="only the first pairs of the list")
     parser.add_argument(
         "--shard", type=parse_shard, default=(1, 1), metavar="I/N", help="one part of the list"
     )
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
     parser.add_argument(
-        "--workers", type=int, help="processes of the cluster (default: one per GPU, or per CPU)"
+        "--workers", type=positive, help="processes of the cluster (default: one per GPU, or per CPU)"
     )
     parser.add_argument("--gpus-per-worker", type=float, default=0.0)
     parser.add_argument("--retry-failed", action="store_true", help="try pairs again that failed before")
@@ -107,14 +107,17 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
     """``key=value`` items of ``--job``, values read as YAML.
 
     Raises:
-        UserError: an item is not of that form.
+        UserError: an item is not of that form, or its value is no YAML.
     """
     settings = {}
     for item in items:
         key, separator, text = item.partition("=")
         if not separator or not key:
             raise UserError(f"--job {item!r} is not of the form key=value")
-        settings[key] = yaml.safe_load(text)
+        try:
+            settings[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--job {item!r}: the value is not valid YAML") from None
     return settings
 
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from videoretalking.core.commands import CommandParser
+from videoretalking.core.commands import CommandParser, positive
 from videoretalking.core.errors import run_command
 from videoretalking.evaluation.draw import GROUPS, make_pair_list
 from videoretalking.evaluation.lrs2 import lrs2_test_clips, lrs2_videos
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=Path, required=True, help="folder of videos with sound")
     parser.add_argument("--out", type=Path, required=True, help="folder for pairs.csv and the clips")
-    parser.add_argument("--num", type=int, required=True, help="number of pairs")
+    parser.add_argument("--num", type=positive, required=True, help="number of pairs")
     parser.add_argument("--seconds", type=float, help="cut clips of this length; default: whole videos")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--group", choices=sorted(GROUPS), default="file", help="what a pair never shares")

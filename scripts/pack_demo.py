@@ -8,7 +8,7 @@ clips), ``arrays.npz`` (numbers) and H.264 videos: one of each clip, and one of 
 clip that several sets hold in different sizes is packed once, in the largest; the others are made smaller from it.
 Pictures lose as much as the limit asks for (CRF 17 at best); landmarks and boxes keep 1/32 pixel, 3DMM rows
 1/65,535 of their range in the clip, spectrograms 1/255 of theirs. Waves and restored targets are left out, which
-the configs of the bundled weights do not read.
+the configs of the bundled weights do not read, and the frames through D-Net, which are rendered where they train.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -385,7 +386,7 @@ def _read_pack(folder: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]
         facts: dict[str, Any] = json.loads((folder / PACK).read_text(encoding="utf-8"))
         with np.load(folder / ARRAYS, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} is no pack or a damaged one ({error}): make it again") from None
     if facts.get("version") != VERSION:
         raise UserError(f"{folder} was packed in format {facts.get('version')}, this program reads {VERSION}")

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from videoretalking.core.commands import CommandParser
+from videoretalking.core.commands import CommandParser, positive
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path
@@ -68,7 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--out", type=Path, help="output folder (default: results/reproduce/PRESET)")
     add_settings(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the pair lists")
-    parser.add_argument("--limit", type=int, help="only the first pairs of each list")
+    parser.add_argument("--limit", type=positive, help="only the first pairs of each list")
     parser.add_argument(
         "--plan",
         action="store_true",

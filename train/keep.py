@@ -68,7 +68,7 @@ class Keeper:
         self._export(self.weights, network, progress)
         if self._is_kept(progress.step):
             self._keep(progress.step)
-            self._prune()
+            self._prune(progress.step)
 
     def judge(self, network: nn.Module, progress: Progress) -> None:
         """Write the best weights if these are better.
@@ -122,15 +122,19 @@ class Keeper:
         for source, target in zip((self.folder / STATE, self.weights), self._numbered(step), strict=True):
             _link(source, target)
 
-    def _prune(self) -> None:
-        """Remove numbered files that are neither among the latest nor of a kept step."""
+    def _prune(self, step: int) -> None:
+        """Remove numbered files up to a step that are neither among the latest of them nor of a kept step.
+
+        Later ones are there where a run went back to an earlier state; they are no rivals of what it saves now.
+        """
         every, last = self.loop.keep_every, self.loop.keep_last
-        found = {
+        numbers = {
             path: int(match[1]) for path in (self.folder / KEPT).iterdir() if (match := _is_number(path))
         }
+        found = {path: number for path, number in numbers.items() if number <= step}
         latest = sorted(set(found.values()))[-last:] if last else []
-        for path, step in found.items():
-            if step not in latest and (every == 0 or step % every):
+        for path, number in found.items():
+            if number not in latest and (every == 0 or number % every):
                 path.unlink(missing_ok=True)
 
 

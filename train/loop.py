@@ -41,7 +41,7 @@ from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_le
 from videoretalking.train.samples import (
     TrainKeys,
     ValidationKeys,
-    make_loader,
+    load_batches,
     score_clips,
     step_seed,
     to_device,
@@ -60,9 +60,13 @@ def train(config: TrainingConfig) -> None:
         config: one of the configs in :data:`train.catalog.STEPS`.
 
     Raises:
-        UserError: missing data or weights, a batch that cannot be split, a loss that is not finite, another
-            process that trains in this folder.
+        UserError: missing data or weights, a batch that cannot be split, best weights without a validation, a loss
+            that is not finite, another process that trains in this folder.
     """
+    if config.loop.best and not config.data.val_split:
+        raise UserError(
+            "loop.best: nothing is validated without data.val_split; name a split, or set loop.best=''"
+        )
     with join_world(config.loop.device) as world:
         alone = hold_folder(Path(config.loop.folder)) if world.is_main else contextlib.nullcontext()
         with alone:
@@ -122,14 +126,14 @@ def _train(config: TrainingConfig, world: World) -> None:
     train_set = task.dataset(training=True)
     resident = stay_resident(train_set, config.data.resident, world)
     keys = TrainKeys(len(train_set), replace(loop, steps=clock.most_steps), world, first_step)
-    batches = iter(make_loader(train_set, keys, loop.workers, world.device))
+    batches = load_batches(train_set, keys, loop.workers, world.device)
     val_set = task.dataset(training=False) if config.data.val_split and loop.validate_every else None
 
     board = None
     if world.is_main:
         _write_config(folder, settings)
         board = Board(folder / "events", first_step)
-        board.settings(settings, [*task.loss_weights, *task.discriminator_loss_weights], first_step)
+        board.settings(settings, task.loss_weights, task.discriminator_loss_weights, first_step)
         parameters = sum(parameter.numel() for parameter in generator.parameters())
         logger.info(
             "%s: %d clips, %.2f million parameters, %s on %s, %d process(es), step %d to %s in %s",
@@ -254,7 +258,7 @@ def _validate(
     keys = ValidationKeys(len(val_set), loop, world)
     tally = Tally()
     shown = board is not None and loop.image_every > 0
-    for index, batch in enumerate(make_loader(val_set, keys, loop.workers, world.device)):
+    for index, batch in enumerate(load_batches(val_set, keys, loop.workers, world.device)):
         with autocast(world.device, DTYPES[loop.precision]):
             output = task.generate(network, to_device(batch, world.device), place)
         tally.add(done, {**output.losses, **output.metrics}, required=False)

@@ -19,14 +19,17 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.A
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, steps: int
 ) -> float:
-    """Set and return the rate of step ``step`` (from 0) of ``steps``."""
+    """Set and return the rate of step ``step`` (from 0) of ``steps``.
+
+    Adam's other settings are set as well: a loaded state brings those of the run that saved it.
+    """
     rate = config.lr
     if step < config.warmup_steps:
         rate *= (step + 1) / config.warmup_steps
     if config.decay == "cosine":
         rate *= 0.5 * (1.0 + math.cos(math.pi * step / steps))
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group |= {"lr": rate, "betas": config.betas, "eps": config.eps}
     return rate
 
 

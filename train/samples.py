@@ -111,11 +111,15 @@ def micro_batch_size(loop: LoopConfig, world: World) -> int:
     return size
 
 
-def make_loader(
+def load_batches(
     dataset: Dataset[dict[str, Any]], keys: Sampler[list[Key]], workers: int, device: torch.device
-) -> DataLoader[dict[str, Any]]:
-    """Loader of the batches that ``keys`` names."""
-    return DataLoader(
+) -> Iterator[dict[str, Any]]:
+    """The batches that ``keys`` names.
+
+    Raises:
+        UserError: of the data set, in the words in which a worker raised it; or a worker died.
+    """
+    loader = DataLoader(
         dataset,
         batch_sampler=keys,
         num_workers=workers,
@@ -125,6 +129,21 @@ def make_loader(
         # the default would draw from the global stream, and a resumed run would draw once more
         generator=torch.Generator(),
     )
+    return _in_own_words(iter(loader))  # whose workers start now
+
+
+def _in_own_words(batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from batches
+    except UserError as error:
+        # what comes from a worker has the worker's traceback before it
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise UserError(
+            "a process that prepares samples died, as when memory runs out: lower loop.workers"
+        ) from None
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

@@ -12,7 +12,7 @@ import torch
 from videoretalking.core.constants import SAMPLE_RATE, SYNC_FRAMES, TRAIN_FPS
 from videoretalking.core.locations import checkpoint_folder, find_weights
 from videoretalking.datasets.lnet import LNetClips
-from videoretalking.metrics.mfcc import COLUMNS_PER_SECOND, mfcc
+from videoretalking.metrics.mfcc import COLUMNS_PER_SECOND, FRAME_LENGTH, FRAME_STEP, mfcc
 from videoretalking.metrics.offset import sync_score
 from videoretalking.models.catalog import load_network
 from videoretalking.models.layers.blocks import resize
@@ -96,8 +96,10 @@ class SyncNetJudge(SyncJudge):
             round(frame / TRAIN_FPS * SAMPLE_RATE) for frame in (starts[0], starts[-1] + SYNC_FRAMES)
         )
         wave = dataset.clips.clip(clip).wave[first:last]
-        columns = torch.from_numpy(mfcc(np.rint(32768.0 * wave).astype(np.int16))).float()
         length = round(COLUMNS_PER_SECOND * SYNC_FRAMES / TRAIN_FPS)
+        # the columns of a window reach beyond its five frames, with which a clip may end
+        wave = np.pad(wave, (0, max(0, (length - 1) * FRAME_STEP + FRAME_LENGTH - len(wave))))
+        columns = torch.from_numpy(mfcc(np.rint(32768.0 * wave).astype(np.int16))).float()
         windows = columns.unfold(1, length, round(COLUMNS_PER_SECOND / TRAIN_FPS)).transpose(0, 1)
         return self.network.embed_audio(windows[: len(starts), None].to(self.device))
 

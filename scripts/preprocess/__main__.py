@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from videoretalking.core.checkpoint import read_metadata
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.errors import run_command
 from videoretalking.faces.detect import AUTO, backend_names
+from videoretalking.models.catalog import find_checkpoint
 from videoretalking.scripts.preprocess import (
     audio,
     clips,
@@ -46,17 +48,26 @@ def main() -> None:
     root, crew = arguments.output, read_crew(arguments)
     work = arguments.work or root.with_name(f"{root.name}.work")
 
+    # what cannot work is said now, not when its step comes after hours
     options = sources.layout_options(arguments)
+    clip_config = clips.ClipConfig(max_face=arguments.max_face)
+    split_config = splits.SplitConfig(val_share=arguments.val_share)
+    needed = [arguments.expert] if arguments.expert else []
+    needed += ["gpen"] if arguments.restore else []
+    needed += ["reconnet"] if arguments.reconstructor == "reconnet" else []
+    for name in needed:
+        read_metadata(find_checkpoint(name))
+
     sources.renew_sources(work, arguments.layout, arguments.root, options=options)
     tracks.run(work, arguments.labels, arguments.backend, crew)
-    clips.run(work, root, clips.ClipConfig(max_face=arguments.max_face), crew)
+    clips.run(work, root, clip_config, crew)
     audio.run(work, root, crew)
     coefficients.run(work, root, arguments.reconstructor, crew)
     if arguments.expert:
         offsets.run(work, root, offsets.OffsetConfig(expert=arguments.expert), crew)
     if arguments.restore:
         restore.run(work, root, crew)
-    splits.run(work, root, splits.SplitConfig(val_share=arguments.val_share))
+    splits.run(work, root, split_config)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,14 @@ from videoretalking.faces.align import anchor_crop, box_crop, extract
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.reader import Frame, VideoReader
 from videoretalking.scripts.preprocess.crew import Crew, read_crew
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, plain, run_step, step_parser
+from videoretalking.scripts.preprocess.runner import (
+    Outcome,
+    Rejected,
+    check_range,
+    plain,
+    run_step,
+    step_parser,
+)
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 from videoretalking.scripts.preprocess.tracks import track_path
 
@@ -53,6 +60,17 @@ class ClipConfig:
     max_face: float = ENET_SIZE
     min_confidence: float = 0.5
     max_repeats: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of which no clip can be made.
+
+        Raises:
+            UserError: names the option.
+        """
+        check_range("--min-seconds", self.min_seconds, 0.0)
+        check_range("--max-seconds", self.max_seconds, max(self.min_seconds, 1.0 / TRAIN_FPS))
+        check_range("--max-face", self.max_face, 16.0)
+        check_range("--max-repeats", self.max_repeats, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

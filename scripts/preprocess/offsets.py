@@ -33,7 +33,7 @@ from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.scripts.preprocess.audio import cut_sound
 from videoretalking.scripts.preprocess.clips import ClippedSource, clipped_sources
 from videoretalking.scripts.preprocess.crew import Crew, read_crew
-from videoretalking.scripts.preprocess.runner import Outcome, Rejected, run_step, step_parser
+from videoretalking.scripts.preprocess.runner import Outcome, Rejected, check_range, run_step, step_parser
 from videoretalking.scripts.preprocess.sources import Source
 
 _BATCH = 32  # windows embedded at once
@@ -54,6 +54,15 @@ class OffsetConfig:
     max_shift: int = 15
     tolerance: int = 0
     min_confidence: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse a search that finds nothing.
+
+        Raises:
+            UserError: names the option.
+        """
+        check_range("--max-shift", self.max_shift, 1)
+        check_range("--tolerance", self.tolerance, 0)
 
 
 @torch.inference_mode()
@@ -105,6 +114,9 @@ def mend_source(
     work: Path, root: Path, config: OffsetConfig, expert: LipSyncExpert, job: ClippedSource
 ) -> None:
     """Measure one source over all its clips and rewrite their sound where it is off."""
+    if any(PreparedClip(root / plan.name).meta.sync_offset for plan in job.plans):
+        # by another expert, or a run that was killed: offsets count from the sound as it is in the source
+        move_sound(root, job, 0)
     clips = [PreparedClip(root / plan.name) for plan in job.plans]
     pairs = [pair for pair in (embed_clip(clip, expert) for clip in clips) if len(pair[0])]
     if not pairs:
@@ -113,14 +125,22 @@ def mend_source(
     score = sync_score(video, audio, config.max_shift)
     shift = judge(score, config)
     if shift:
-        wave = load_waveform(job.source.path)
-        for plan, clip in zip(job.plans, clips, strict=True):
-            writer = ClipWriter(clip.folder)
-            writer.write_audio(*cut_sound(wave, plan.start - shift / TRAIN_FPS, len(plan.frames)))
-            writer.finish(replace(clip.meta, sync_offset=float(-shift)))
+        move_sound(root, job, shift)
     report = {**asdict(config), "offset": score.offset, "confidence": score.confidence, "shift": shift}
     with atomic_path(offset_path(work, job.source)) as temporary:
         temporary.write_text(json.dumps(report), encoding="utf-8")
+
+
+def move_sound(root: Path, job: ClippedSource, shift: int) -> None:
+    """Give all clips of a source its sound, so many frames later; a killed run leaves no moved sound unnoted."""
+    wave = load_waveform(job.source.path)
+    for plan in job.plans:
+        clip = PreparedClip(root / plan.name)
+        writer, meta = ClipWriter(clip.folder), replace(clip.meta, sync_offset=float(-shift))
+        if shift:
+            writer.finish(meta)
+        writer.write_audio(*cut_sound(wave, plan.start - shift / TRAIN_FPS, len(plan.frames)))
+        writer.finish(meta)
 
 
 def offset_path(work: Path, source: Source) -> Path:

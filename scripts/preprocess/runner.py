@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -177,6 +178,17 @@ def forget_rejects(folder: Path, step: str, forgotten: Callable[[str], bool]) ->
     kept = {name: reason for name, reason in rejects.items() if not forgotten(name)}
     if len(kept) < len(rejects):
         _write_rejects(folder, step, kept)
+
+
+def check_range(option: str, value: float, least: float, most: float = math.inf) -> None:
+    """Refuse a value of an option outside ``least .. most``.
+
+    Raises:
+        UserError: names the option and its bounds.
+    """
+    if not least <= value <= most:
+        bounds = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
+        raise UserError(f"{option} is {value:g}: it must be {bounds}")
 
 
 def step_parser(description: str, networks: bool = False) -> CommandParser:

@@ -30,7 +30,7 @@ from videoretalking.core.errors import UserError, run_command
 from videoretalking.datasets.clips import META, PreparedClip
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.scripts.preprocess.changes import unlisted_sources
-from videoretalking.scripts.preprocess.runner import read_rejects
+from videoretalking.scripts.preprocess.runner import check_range, read_rejects
 from videoretalking.scripts.preprocess.sources import Source, read_sources
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,19 @@ class SplitConfig:
     val_share: float = 0.0
     test_share: float = 0.0
     release_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none.
+
+        Raises:
+            UserError: names the option.
+        """
+        check_range("--val-share", self.val_share, 0.0, 1.0)
+        check_range("--test-share", self.test_share, 0.0, 1.0)
+        # 0.9 and 0.1 add up to a little more than 1 in floating point
+        check_range(
+            "the sum of --val-share and --test-share", self.val_share + self.test_share, 0.0, 1.0 + 1e-9
+        )
 
 
 def choose_split(given: str, identity: str, release_training: bool, config: SplitConfig) -> str:

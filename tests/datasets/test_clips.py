@@ -76,6 +76,10 @@ def test_unfinished_damaged_and_future_clips_are_refused(tmp_path: Path) -> None
     (tmp_path / "clip" / META).write_text(json.dumps(meta | {"format_version": 99}))
     with pytest.raises(UserError, match="newer format"):
         PreparedClip(tmp_path / "clip")
+    for content, message in ((b"\xff\xfe\x00", "is damaged"), (b"[]", "does not describe a clip")):
+        (tmp_path / "clip" / META).write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            PreparedClip(tmp_path / "clip")
 
 
 def test_clips_of_version_0_1_can_be_read(tmp_path: Path) -> None:
@@ -125,6 +129,9 @@ def test_malformed_manifest_names_the_line(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("20", "many"))
     with pytest.raises(UserError, match="line 2 is malformed"):
         read_manifest(tmp_path)
+    path.write_bytes(b"clip\xff")
+    with pytest.raises(UserError, match="is no table of text"):
+        read_manifest(tmp_path)
     with pytest.raises(UserError, match="prepare the data first"):
         read_manifest(tmp_path / "nowhere")
 
@@ -152,6 +159,16 @@ def test_a_collection_keeps_clips_that_can_be_used(tmp_path: Path) -> None:
             ClipCollection(data, split, needs, 2)
     with pytest.raises(UserError, match=r"splits again.*--val-share.*loop\.validate_every=0"):
         ClipCollection(data, "val", ["boxes"], 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\x93NUMPY"])
+def test_a_damaged_spectrogram_is_named(tmp_path: Path, content: bytes) -> None:
+    two_clips(tmp_path)
+    (tmp_path / "anna/1/mel.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read .*anna/1/mel\.npy .* run preprocessing for this clip"):
+        ClipCollection(DataConfig(str(tmp_path)), "train", ["mel"], 2)
+    with pytest.raises(UserError, match=r"cannot read .*anna/1/mel\.npy"):
+        _ = PreparedClip(tmp_path / "anna/1").mel
 
 
 @pytest.mark.parametrize("offset", [-1, 0, 1])

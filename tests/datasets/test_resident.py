@@ -20,7 +20,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.datasets import resident
 from videoretalking.datasets.augment import AugmentConfig
 from videoretalking.datasets.base import ClipDataset, SampleSource
-from videoretalking.datasets.clips import ClipMeta, ClipWriter
+from videoretalking.datasets.clips import RESTORED_SIZE, ClipMeta, ClipWriter, PreparedClip
 from videoretalking.datasets.collection import DataConfig
 from videoretalking.datasets.dnet import DNetPairs
 from videoretalking.datasets.enet import ENetClips
@@ -30,6 +30,9 @@ from videoretalking.datasets.lnet import LNetClips
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
 from videoretalking.datasets.resident import Resident, load_resident, stay_resident
 from videoretalking.datasets.small_data import MouthWindows, NearLNetClips
+from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.faces.align import box_crop, extract
+from videoretalking.scripts.preprocess.restore import restored_windows
 
 CPU = torch.device("cpu")
 ONE = World(0, 1, CPU)
@@ -77,6 +80,27 @@ def test_samples_from_memory_are_those_from_files(data: DataConfig, make: MakeDa
             assert 0.0 < difference.mean() < 0.5 and difference.max() < 6.0, name
         else:
             assert torch.equal(found[name], value), name
+
+
+def test_restored_faces_come_from_where_they_lie(tmp_path: Path) -> None:
+    """What preprocessing stores of a restored frame is a window around the face, another one in each frame."""
+    write_synthetic(tmp_path, num_train=2, num_val=0, num_frames=6)
+    for name in ("train/face0", "train/face1"):
+        clip, writer = PreparedClip(tmp_path / name), ClipWriter(tmp_path / name)
+        windows = restored_windows(clip.boxes)
+        size = (RESTORED_SIZE, RESTORED_SIZE)
+        writer.write_per_frame("restored_windows", windows)
+        enlarged = [extract(clip.frame(frame), box_crop(windows[frame], size)) for frame in range(len(clip))]
+        writer.write_frames(enlarged, "restored")
+    for size in (96, 384):
+        wanted, found = both(
+            lambda source, size=size: ENetClips(source, num_frames=2, size=size),
+            DataConfig(str(tmp_path)),
+            VIEWS,
+        )
+        for name in ("target", "reference"):
+            difference = 255.0 * (found[name] - wanted[name]).abs()
+            assert difference.mean() < 0.7 and difference.quantile(0.999) < 8.0
 
 
 def test_degraded_inputs_are_near_those_from_files(data: DataConfig) -> None:

@@ -31,6 +31,7 @@ from videoretalking.datasets.small_data import (
     NearLNetClips,
     draw_near,
 )
+from videoretalking.datasets.synthetic import write_synthetic
 from videoretalking.faces.align import RECOGNITION_TEMPLATE, box_crop, five_points, lipsync_box
 from videoretalking.faces.face_model import FaceModel, rotation_matrices
 from videoretalking.faces.types import Crop
@@ -331,6 +332,17 @@ def test_frames_after_the_last_sound_are_silent(data: DataConfig, tmp_path: Path
     assert voiced == LNetClips(source).clips.usable_frames(0) and voiced.stop < len(dataset.clips.clip(0))
     assert dataset.hear(0, [voiced.stop - 1])["speech"] == 1.0
     assert dataset.hear(0, [voiced.stop])["speech"] == 0.0
+
+
+def test_stills_and_first_frames_where_speech_begins_before_its_frame(
+    data: DataConfig, tmp_path: Path
+) -> None:
+    root = write_synthetic(tmp_path, num_train=1, num_val=0, num_frames=1)
+    still = BlurredENetClips(SampleSource(DataConfig(str(root), audio_offset=-1)), size=96)
+    assert still[(0, 0)]["target"].shape == (3, 1, 96, 96)
+    clips = BlurredENetClips(SampleSource(DataConfig(data.root, audio_offset=-1)), size=96)
+    assert clips.clips.usable_frames(0) == range(24)
+    assert [clips.hear(0, [frame])["speech"] for frame in (0, 1)] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("augment", [NONE, AugmentConfig(flip=1.0, crop_jitter=0.15, rotation=40.0)])

@@ -8,6 +8,7 @@ import pytest
 from sample_media import write_clip
 
 from videoretalking.core.errors import UserError
+from videoretalking.evaluation import draw
 from videoretalking.evaluation.draw import cut_video, draw_pairs, find_videos, make_pair_list
 from videoretalking.evaluation.pairs import read_pairs
 from videoretalking.media.audio import load_waveform
@@ -51,10 +52,29 @@ def test_list_is_drawn_cut_and_kept(videos: Path, tmp_path: Path) -> None:
         assert pair.audio is not None and pair.audio != pair.video
         assert len(_levels(pair.video)) == 25
     text = path.read_text()
-    make_pair_list(videos, tmp_path / "out", num_pairs=2, seconds=1.0, seed=9, group="folder")
-    assert path.read_text() == text
+    path.write_text(text + "\n")
+    make_pair_list(videos, tmp_path / "out", num_pairs=4, seconds=1.0, seed=1, group="folder")
+    assert path.read_text() == text + "\n"  # not drawn again
+    with pytest.raises(
+        UserError, match=r"drawn with num_pairs 4, not 2, seed 1, not 9: choose another --out"
+    ):
+        make_pair_list(videos, tmp_path / "out", num_pairs=2, seconds=1.0, seed=9, group="folder")
     again = make_pair_list(videos, tmp_path / "again", num_pairs=4, seconds=1.0, seed=1, group="folder")
     assert again.read_text() == text
+
+
+def test_a_drawing_that_was_stopped_goes_on_as_it_began(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw, "write_pairs", stop)  # after all clips are cut
+        with pytest.raises(KeyboardInterrupt):
+            make_pair_list(videos, tmp_path, num_pairs=4, seconds=1.0, seed=1, group="folder")
+    with pytest.raises(UserError, match="seed 1, not 2"):
+        make_pair_list(videos, tmp_path, num_pairs=4, seconds=1.0, seed=2, group="folder")
 
 
 def test_videos_must_be_long_enough(videos: Path) -> None:

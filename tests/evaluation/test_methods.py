@@ -26,6 +26,9 @@ def test_silence_is_as_long_as_the_video(tmp_path: Path) -> None:
     speech = read_speech(driving_audio(pair, tmp_path / "work"))
     assert speech is not None and not speech.any()
     assert len(speech) == pytest.approx(6 * 640, abs=640)
+    longer = Pair(0, "quiet", write_clip(tmp_path / "2.mp4", levels=range(40, 100, 5)), None)
+    speech = read_speech(driving_audio(longer, tmp_path / "work"))  # another video of this name
+    assert speech is not None and len(speech) == pytest.approx(12 * 640, abs=640)
     assert (
         driving_audio(Pair(0, "loud", tmp_path / "0.mp4", tmp_path / "1.mp4"), tmp_path) == tmp_path / "1.mp4"
     )
@@ -76,3 +79,8 @@ def test_results_that_are_measured_bear_no_mark_unless_asked(tmp_path: Path) -> 
     asked = make_method("ours", {**family, "output.mark": "on"})
     assert isinstance(asked, RetalkerMethod) and asked.config.output.mark == "on"
     assert asked.describe()["settings"]["output.mark"] == "on"
+
+
+def test_a_setting_below_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the setting render.pad.length is in no group: pad is a value"):
+        make_method("ours", {"render.pad.length": 3})

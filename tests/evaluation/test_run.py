@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,14 @@ def test_failures_are_recorded_and_can_be_retried(tmp_path: Path, pairs: list[Pa
     for pair in pairs:
         evaluation.evaluate(pair)
     assert evaluation.summarize(pairs) == _run(tmp_path / "whole", pairs, _Method())
+
+
+def test_a_list_that_changed_is_dubbed_anew(tmp_path: Path, pairs: list[Pair]) -> None:
+    _run(tmp_path / "out", pairs, _Method())
+    swapped = [replace(pairs[0], audio=pairs[1].audio), *pairs[1:]]
+    method = _Method()
+    _run(tmp_path / "out", swapped, method)
+    assert method.made == ["p0"]  # not the dub of the former pair of this name
 
 
 def test_a_changed_result_is_scored_again(tmp_path: Path, pairs: list[Pair]) -> None:

@@ -113,6 +113,8 @@ def test_settings_of_the_job() -> None:
     }
     with pytest.raises(UserError, match="key=value"):
         parse_settings(["render.one_shot"])
+    with pytest.raises(UserError, match="not valid YAML"):
+        parse_settings(["render.one_shot=[1"])
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1/1", (1, 1)), ("3/8", (3, 8))])

@@ -188,6 +188,10 @@ def test_what_cannot_be_packed_or_unpacked_is_said(
         pack_demo.unpack(unpacked / "pack", unpacked / "data")
     with pytest.raises(UserError, match="no pack"):
         pack_demo.unpack(tmp_path, tmp_path / "data")
+    (tmp_path / "pack.json").write_bytes((unpacked / "pack" / "pack.json").read_bytes())
+    (tmp_path / "arrays.npz").write_bytes((unpacked / "pack" / "arrays.npz").read_bytes()[:5000])
+    with pytest.raises(UserError, match="a damaged one"):
+        pack_demo.unpack(tmp_path, tmp_path / "data")
 
 
 def test_a_missing_frame_is_found(unpacked: Path, tmp_path: Path) -> None:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import wave
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from face_rows import described_landmarks
 from torch import nn
 
 from videoretalking.core.coefficients import ANGLES, ROW_LENGTH
+from videoretalking.core.errors import UserError
+from videoretalking.core.locations import HOME_VARIABLE
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.crops import cut, face_crop
 from videoretalking.datasets.synthetic import write_synthetic_clip
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.media.audio import load_waveform
 from videoretalking.metrics.offset import SyncScore, sync_score
 from videoretalking.models.lipsync_expert import LipSyncExpert, LipSyncExpertConfig
-from videoretalking.scripts.preprocess.clips import ClipPlan
-from videoretalking.scripts.preprocess.coefficients import clip_rows
-from videoretalking.scripts.preprocess.offsets import OffsetConfig, embed_clip, judge
+from videoretalking.scripts.preprocess import offsets
+from videoretalking.scripts.preprocess.audio import cut_sound
+from videoretalking.scripts.preprocess.clips import ClippedSource, ClipPlan
+from videoretalking.scripts.preprocess.coefficients import clip_rows, hold_reconstructor
+from videoretalking.scripts.preprocess.offsets import (
+    OffsetConfig,
+    embed_clip,
+    judge,
+    mend_source,
+    move_sound,
+)
 from videoretalking.scripts.preprocess.restore import restore_clip, restore_frames
 from videoretalking.scripts.preprocess.runner import Rejected
+from videoretalking.scripts.preprocess.sources import Source
 
 
 @pytest.fixture
@@ -42,6 +56,23 @@ def test_rows_describe_the_face_in_dnets_view(clip: PreparedClip) -> None:
     # a view turned into half the size gives the same coefficients
     clip.meta = replace(clip.meta, dnet_window=(-64.0, -64.0, 192.0, 192.0))
     assert np.abs(clip_rows(clip, fit)[:, :144] - rows[:, :144]).max() < 1e-3
+
+
+def test_rows_of_two_reconstructors_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    hold_reconstructor(tmp_path, "auto")  # no regressor here: the fit
+    hold_reconstructor(tmp_path, "fit")
+    weights = tmp_path / "home" / "checkpoints" / "official" / "reconnet.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    hold_reconstructor(tmp_path, "fit")
+    for name in ("auto", "reconnet"):
+        with pytest.raises(UserError, match=r"measured by fit \w+, this run would take reconnet \w+: give"):
+            hold_reconstructor(tmp_path, name)
+    hold_reconstructor(tmp_path / "other", "auto")
+    weights.write_bytes(b"others")
+    with pytest.raises(UserError, match="measured by reconnet"):
+        hold_reconstructor(tmp_path / "other", "auto")
 
 
 def _embeddings(shift: int) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +96,35 @@ def test_unclear_and_far_offsets_are_rejected() -> None:
         judge(sync_score(*_embeddings(6), max_shift=6), config)
     score = SyncScore(1.0, 2.0, 1, np.zeros(13, np.float32), np.zeros(60, np.float32))
     assert judge(score, replace(config, tolerance=1)) == 0
+
+
+def test_sound_is_moved_from_where_the_source_has_it(
+    clip: PreparedClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, root = clip.folder.parent / "work", clip.folder.parent
+    path = root / "sound.wav"
+    recording = np.random.default_rng(0).uniform(-0.5, 0.5, 16000 * 3)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((recording * 32767).astype("<i2").tobytes())
+    job = ClippedSource(Source("speaker", path, "speaker"), [ClipPlan("clip", 1.0, list(range(12)))])
+
+    def sound(shift: int) -> npt.NDArray[np.float32]:
+        return cut_sound(load_waveform(path), 1.0 - shift / 25, 12)[0]
+
+    def measure(true_offset: int) -> SyncScore:
+        heard = PreparedClip(clip.folder).wave
+        moved = [shift for shift in range(-5, 6) if np.abs(heard - sound(shift)).max() < 1e-3]
+        return SyncScore(1.0, 2.0, true_offset - moved[0], np.zeros(31), np.zeros(60))
+
+    move_sound(root, job, 0)
+    monkeypatch.setattr(offsets, "embed_clip", lambda *_: (np.ones((3, 8)), np.ones((3, 8))))
+    for offset in (2, 3, 3, 0):  # what one expert after the other says of the source
+        monkeypatch.setattr(offsets, "sync_score", lambda *_, offset=offset: measure(offset))
+        mend_source(work, root, OffsetConfig(), LipSyncExpert(), job)
+        mended = PreparedClip(clip.folder)
+        assert np.abs(mended.wave - sound(offset)).max() < 1e-3
+        assert mended.meta.sync_offset == -offset
 
 
 def test_embeddings_are_those_of_the_networks_own_windows(clip: PreparedClip) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from videoretalking.core.errors import UserError
+from videoretalking.core.locations import HOME_VARIABLE
 from videoretalking.core.workers import Place
+from videoretalking.scripts.preprocess import __main__ as preprocess
 from videoretalking.scripts.preprocess import crew
+from videoretalking.scripts.preprocess.clips import ClipConfig
 from videoretalking.scripts.preprocess.crew import Crew, parse_devices
+from videoretalking.scripts.preprocess.offsets import OffsetConfig
 from videoretalking.scripts.preprocess.runner import (
     Outcome,
     Rejected,
@@ -22,6 +28,7 @@ from videoretalking.scripts.preprocess.runner import (
     read_rejects,
     run_step,
 )
+from videoretalking.scripts.preprocess.splits import SplitConfig
 
 
 @dataclass(frozen=True)
@@ -119,3 +126,42 @@ def test_devices_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Crew(4, ("cpu", "cpu")).places(networks=True) == [Place("cpu", 4)] * 2
     monkeypatch.setattr(crew, "visible_gpus", lambda: ())
     assert workers.places(networks=True) == [Place("cpu", 2)] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--val-share", "1.5"], "--val-share is 1.5: it must be at least 0 and at most 1"),
+        (["--max-face", "0"], "--max-face is 0: it must be at least 16"),
+        (["--expert", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--restore"], "gpen"),
+        (["--reconstructor", "reconnet"], "reconnet"),
+    ],
+)
+def test_what_cannot_work_is_said_before_hours_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    (tmp_path / "videos").mkdir()
+    given = ["--root", str(tmp_path / "videos"), "--output", str(tmp_path / "out"), *options]
+    monkeypatch.setattr(sys, "argv", ["preprocess", *given])
+    with pytest.raises(UserError, match=message):
+        preprocess.main()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ClipConfig(max_seconds=0.0), "--max-seconds is 0: it must be at least 1"),
+        (lambda: ClipConfig(max_repeats=2.0), "--max-repeats is 2: .* at most 1"),
+        (
+            lambda: SplitConfig(val_share=0.8, test_share=0.4),
+            "the sum of --val-share and --test-share is 1.2",
+        ),
+        (lambda: OffsetConfig(max_shift=0), "--max-shift is 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(make: Callable[[], object], message: str) -> None:
+    SplitConfig(val_share=0.9, test_share=0.1)
+    with pytest.raises(UserError, match=message):
+        make()

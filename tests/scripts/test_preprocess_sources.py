@@ -50,6 +50,12 @@ def test_table_reads_rights_and_leaves_out_sound(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path\nx.mp4\n")
     with pytest.raises(UserError, match="file and identity"):
         _listed("table", tmp_path)
+    (tmp_path / "manifest.csv").write_text("file,identity,release_training\na.mp4,anna\n\nb.mp4\n")
+    found = _listed("table", tmp_path)  # lines that end early
+    assert sorted(found) == ["a"] and not found["a"].release_training
+    (tmp_path / "manifest.csv").write_bytes(b"file,identity\n\xff.mp4,anna\n")
+    with pytest.raises(UserError, match="no table of text"):
+        _listed("table", tmp_path)
 
 
 def test_voxceleb_in_both_shapes(tmp_path: Path) -> None:

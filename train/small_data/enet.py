@@ -12,6 +12,7 @@ from videoretalking.core.config import require_range
 from videoretalking.datasets.degradations import blur, recolor
 from videoretalking.datasets.small_data import BlurredENetClips
 from videoretalking.models.layers.blocks import unroll_audio
+from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.models.lnet import lnet_input
 from videoretalking.train.config import OptimizerConfig
 from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
@@ -22,7 +23,7 @@ class ENetSmallDataConfig(ENetTrainingConfig):
     """Config of E-Net's training on little data.
 
     Attributes:
-        num_frames: frames of a window; 1 where stills take part.
+        num_frames: frames of a window; 1 where stills take part, which have no sync loss.
         blur: largest standard deviation of the blur of E-Net's input, in its pixels.
         cast: strength of a change of light and color of E-Net's input, 0 .. 1.
         adversarial_from: step from which on the adversary takes part. It sharpens what is there, and would hinder a
@@ -31,7 +32,8 @@ class ENetSmallDataConfig(ENetTrainingConfig):
             opponent does not find in batches of one what is wrong with the pictures.
         part_size: side of the part of E-Net's input that a step computes, in its pixels; 0 for all. The style
             blocks look at a few pixels only, so parts teach them the same for less work.
-        whole_every: every how many steps the whole face is computed all the same, which the identity loss needs.
+        whole_every: every how many steps the whole face is computed all the same, which the losses on identity and
+            sync need.
     """
 
     step: Literal["enet_small_data"] = "enet_small_data"
@@ -45,9 +47,10 @@ class ENetSmallDataConfig(ENetTrainingConfig):
 
     def __post_init__(self) -> None:
         """Refuse what is no width and no strength."""
+        super().__post_init__()
         require_range(self, "blur", least=0, most=2)
         require_range(self, "cast", least=0, most=1)
-        require_range(self, "num_frames", "whole_every", least=1)
+        require_range(self, "whole_every", least=1)
         require_range(self, "adversarial_from", "discriminator_rate", least=0)
         require_range(self, "part_size", least=0, most=self.model.low_size)
 
@@ -82,6 +85,16 @@ class ENetSmallDataStep(ENetStep):
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """The adversary's verdict, once it takes part."""
         return super().judge_picture(output, step) if step >= self.first_adversarial_step else {}
+
+    def judge_speech(
+        self,
+        expert: LipSyncExpert,
+        output: torch.Tensor,
+        batch: dict[str, Any],
+        sample_weight: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As the paper's, but clips without sound do not count."""
+        return super().judge_speech(expert, output, batch, batch["speech"])
 
     def choose_part(
         self, batch: dict[str, Any], low_res: torch.Tensor, target: torch.Tensor, training: bool, step: int

@@ -57,8 +57,9 @@ class DNetTrainingConfig(TrainingConfig):
     model: DNetConfig = field(default_factory=DNetConfig)
 
     def __post_init__(self) -> None:
-        """Refuse a share that is none."""
+        """Refuse a share that is none, and a stage of less than no steps."""
         require_range(self, "far_mouths", least=0, most=1)
+        require_range(self, "warp_steps", least=0)
 
 
 class DNetStep(Step):

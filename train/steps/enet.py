@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from videoretalking.core.config import require_range
 from videoretalking.core.constants import LNET_SIZE, SYNC_FRAMES
+from videoretalking.core.errors import UserError
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.degradations import degrade
 from videoretalking.datasets.enet import ENetClips
@@ -19,6 +21,7 @@ from videoretalking.losses.perceptual import l1_loss
 from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.layers.blocks import resize, roll_clip, shrink, unroll_audio, unroll_clip
+from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.models.lnet import LNet, lnet_input
 from videoretalking.train.config import FrozenConfig, OptimizerConfig, PerceptualConfig, TrainingConfig
 from videoretalking.train.frozen import (
@@ -81,6 +84,16 @@ class ENetTrainingConfig(TrainingConfig):
     model: ENetConfig = field(default_factory=ENetConfig)
     discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no sample has, and windows that the expert does not take."""
+        require_range(self, "num_frames", least=1)
+        require_range(self, "jpeg_quality", least=0, most=100)
+        if self.loss_weights.sync and self.num_frames != SYNC_FRAMES:
+            raise UserError(
+                f"num_frames is {self.num_frames}, but the lip-sync expert judges {SYNC_FRAMES} frames: set "
+                f"num_frames={SYNC_FRAMES}, or loss_weights.sync=0"
+            )
+
 
 class ENetStep(SyncStep):
     """Bring degraded frames, passed through the frozen L-Net, back to the high-resolution target.
@@ -129,12 +142,11 @@ class ENetStep(SyncStep):
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(output, target)}
         metrics = image_metrics(network, output, target)
         losses |= self.judge_picture(output, step)
-        if self.identity is not None and target.shape[-1] == self._size:
+        is_whole = target.shape[-1] == self._size
+        if self.identity is not None and is_whole:
             losses["identity"] = self.identity(output, target, unroll_audio(batch["from_recognition"]))
-        if self.expert is not None:
-            view = shrink(output, LNET_SIZE, self.expert.config.antialias)
-            clip = roll_clip(view, self.config.num_frames)
-            losses["sync"], metrics["sync_probability"] = judge_sync(self.expert, clip, batch["sync_audio"])
+        if self.expert is not None and is_whole:
+            losses["sync"], metrics["sync_probability"] = self.judge_speech(self.expert, output, batch)
         first = slice(0, len(batch["target"]))  # time-major: the first frame of every clip
         images = {
             "input": low_res[first],
@@ -149,6 +161,17 @@ class ENetStep(SyncStep):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What of input and target is computed: all of it."""
         return low_res, target
+
+    def judge_speech(
+        self,
+        expert: LipSyncExpert,
+        output: torch.Tensor,
+        batch: dict[str, Any],
+        sample_weight: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss ``sync`` of whole faces [T * B, 3, H, W], and the mean probability (:func:`judge_sync`)."""
+        clip = roll_clip(shrink(output, LNET_SIZE, expert.config.antialias), self.config.num_frames)
+        return judge_sync(expert, clip, batch["sync_audio"], sample_weight)
 
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """Loss ``adversarial`` of images [N, 3, H, W], where there is an adversary."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from videoretalking.core.config import require_range
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.base import ClipDataset
 from videoretalking.datasets.expert import SyncWindows
@@ -51,6 +52,10 @@ class ExpertTrainingConfig(TrainingConfig):
     num_windows: int = 2
     min_shift: int = 5
     model: LipSyncExpertConfig = field(default_factory=LipSyncExpertConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse windows that may be the same one."""
+        require_range(self, "min_shift", least=1)
 
 
 class ExpertStep(SyncStep):

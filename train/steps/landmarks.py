@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from videoretalking.core.config import require_range
 from videoretalking.core.constants import LANDMARK_SIZE
 from videoretalking.core.landmarks import LIPS
 from videoretalking.datasets.base import ClipDataset
@@ -49,6 +50,10 @@ class LandmarkTrainingConfig(TrainingConfig):
     loss_weights: LandmarkLossWeights
     negatives: float = 0.0
     model: LandmarkNetConfig = field(default_factory=LandmarkNetConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        require_range(self, "negatives", least=0, most=1)
 
 
 class LandmarkStep(Step):

@@ -78,6 +78,11 @@ class Wav2LipStep(TalkingStep):
         self.gate_open = False
         self.network: Wav2Lip = Wav2Lip(config.model).to(device)
         self.expert = load_expert(config.expert, device)
+        if config.loss_weights.sync and not (config.data.val_split and config.loop.validate_every):
+            logger.warning(
+                "loss_weights.sync: the sync loss will never count, since a validation opens its gate and this run "
+                "has none (loop.validate_every, data.val_split)"
+            )
         if config.loss_weights.adversarial:
             self.discriminator = QualityDiscriminator(config.discriminator).to(device)
             self.discriminator_loss_weights = {"discriminator": 1.0}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from videoretalking.core.corpora import HDTF_RAW_FOLDER
 from videoretalking.core.errors import UserError
 from videoretalking.evaluation.pairs import Pair, write_pairs
+from videoretalking.evaluation.provenance import read_json, write_json
 from videoretalking.media.reader import VideoReader
 from videoretalking.media.suffixes import VIDEO_SUFFIXES
 from videoretalking.media.writer import VideoWriter
 
 logger = logging.getLogger(__name__)
+
+DRAWING = "pairs.json"  # beside the list: what it was drawn from
 
 GROUPS: dict[str, Callable[[Path], str]] = {
     "file": lambda path: path.stem,
@@ -108,15 +112,29 @@ def make_pair_list(
     ``only`` names the videos to choose from, instead of all in the folder.
 
     Raises:
-        UserError: too few videos.
+        UserError: too few videos, or ``out`` holds a list that was drawn in another way.
     """
-    path = out / "pairs.csv"
+    path, record = out / "pairs.csv", out / DRAWING
+    drawing: dict[str, Any] = {"videos": str(videos.resolve()), "num_pairs": num_pairs, "seconds": seconds}
+    drawing |= {"seed": seed, "group": group}
+    if record.is_file():
+        _check_drawing(record, drawing)
     if not path.is_file():
         pairs = draw_pairs(find_videos(videos, seconds or 0.0, only), num_pairs, seed, GROUPS[group])
+        write_json(record, drawing)  # before a clip is cut
         if seconds is not None:
             pairs = cut_clips(pairs, videos, out / "clips", seconds, seed)
         write_pairs(path, pairs, out)
     return path
+
+
+def _check_drawing(record: Path, drawing: Mapping[str, Any]) -> None:
+    """Refuse a folder whose list was drawn in another way: a table names its seed, clips say nothing of theirs."""
+    before = read_json(record)
+    changed = [name for name in drawing if before.get(name) != drawing[name]]
+    if changed:
+        listed = ", ".join(f"{name} {before.get(name)}, not {drawing[name]}" for name in changed)
+        raise UserError(f"{record.parent} holds pairs drawn with {listed}: choose another --out or delete it")
 
 
 def draw_pairs(

@@ -49,8 +49,13 @@ def _names(file: Path) -> Iterator[str]:
     yield f"{folder}/{stem}"
     if not stem.isdecimal():  # a bare number says nothing without its folder
         yield stem
-    if stem.startswith(tuple(f"{subset}_" for subset in HDTF_SUBSETS)):
-        yield hdtf_person(stem)
+    words = stem.split("_")
+    for tail in (
+        "_".join(words[first:]) for first in range(len(words))
+    ):  # cutting puts folders before the name
+        if tail.startswith(tuple(f"{subset}_" for subset in HDTF_SUBSETS)):
+            yield hdtf_person(tail)
+        yield voxceleb_speaker(PurePosixPath(tail))
     yield voxceleb_speaker(PurePosixPath(*file.parts[-3:]))
     yield folder
     yield stem.rpartition("_")[0]

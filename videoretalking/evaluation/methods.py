@@ -64,6 +64,9 @@ _WITHOUT_EFFECT = {
 }
 
 
+_WAVE_HEADER = 44  # bytes
+
+
 class MissingWeightsError(UserError):
     """A network that only some rows of a table need is not there."""
 
@@ -186,9 +189,10 @@ def driving_audio(pair: Pair, folder: Path) -> Path:
     if pair.audio is not None:
         return pair.audio
     path = folder / "silence" / f"{pair.name}.wav"
-    if not path.is_file():
-        with VideoReader(pair.video) as video:
-            num_samples = round((video.info.start + video.info.duration) * SAMPLE_RATE)
+    with VideoReader(pair.video) as video:
+        num_samples = round((video.info.start + video.info.duration) * SAMPLE_RATE)
+    # one of another length was made for another video of this name, as after a change of the list
+    if not path.is_file() or path.stat().st_size != _WAVE_HEADER + 2 * num_samples:
         with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as handle:
             handle.setparams((1, 2, SAMPLE_RATE, num_samples, "NONE", "not compressed"))
             handle.writeframes(bytes(2 * num_samples))
@@ -241,5 +245,7 @@ def _nested(settings: Settings) -> dict[str, Any]:
         place = nested
         for group in groups:
             place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise UserError(f"the setting {key} is in no group: {group} is a value; remove one of them")
         place[last] = value
     return nested

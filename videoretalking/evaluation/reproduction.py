@@ -318,6 +318,9 @@ def plan_table1(
         reproduction: takes the notes on rows that cannot be run.
         lists: data set -> pairs.
         folders: ``METHOD:DATASET`` -> results made elsewhere.
+
+    Raises:
+        UserError: one of these folders does not exist.
     """
     jobs = [
         Job(method, dataset, pairs, _table1_row(reproduction, dataset, method, folders), paper.get(dataset))
@@ -332,6 +335,8 @@ def _table1_row(
 ) -> TableRow | None:
     folder = folders.get(f"{method}:{dataset}")
     if folder is not None:
+        if not folder.is_dir():
+            raise UserError(f"--results {method}:{dataset}={folder}: there is no such folder")
         return TableRow(str(folder), {}, f"folder-{method.lower().replace(' ', '-').replace('/', '')}")
     if method in TABLE_1_METHODS:
         choice = TABLE_1_METHODS[method]

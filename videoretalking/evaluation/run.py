@@ -186,6 +186,7 @@ class Evaluation:
         try:
             self._seed(pair)
             result = self.method.result(pair, self.folder / "videos")
+            self._remove_namesake(pair, result.video)
             started = perf_counter()
             if not result.video.is_file():
                 self.method.dub(pair, result.video)
@@ -305,6 +306,14 @@ class Evaluation:
         random.seed(number)
         np.random.seed(number)  # noqa: NPY002 - for code that still draws from the global generator
         torch.manual_seed(number)
+
+    def _remove_namesake(self, pair: Pair, video: Path) -> None:
+        """Remove a dub that was made here of another pair of this name, as after a change of the list."""
+        path = self._score_path(pair)
+        if path.is_file() and video.parent == self.folder / "videos":
+            record = read_json(path)
+            if (record.get("video"), record.get("audio")) != (str(pair.video), str(pair.audio)):
+                video.unlink(missing_ok=True)
 
     def _record(self, pair: Pair) -> dict[str, Any] | None:
         path = self._score_path(pair)

@@ -44,10 +44,12 @@ def list_table(
             rows = list(csv.DictReader(handle))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}), which --layout table needs") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no table of text in UTF-8: {error}") from None
     if rows and not {"file", "identity"} <= rows[0].keys():
         raise UserError(f"{path} needs the columns file and identity")
     for row in rows:
-        relative = Path(row["file"])
+        relative = Path(row["file"] or "")  # a line that ends early has no value
         if relative.suffix.lower() in MEDIA_SUFFIXES and row["identity"]:
             yield Source(
                 name=relative.with_suffix("").as_posix(),
@@ -55,5 +57,5 @@ def list_table(
                 identity=row["identity"],
                 split=row["split"] if row.get("split") in SPLITS else "",
                 license=row.get("license") or row.get("licence") or "",
-                release_training=row.get("release_training", "no").lower() in publishable,
+                release_training=(row.get("release_training") or "no").lower() in publishable,
             )
