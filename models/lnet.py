@@ -124,13 +124,12 @@ class Painting:
             [B, 3, S, S] in [0, 1].
         """
         side = frame.shape[-1]
-        image = resize(self.image, side)
+        image = self.image if self.image.shape[-1] == side else resize(self.image, side)
         if self.share is None:
             return image
-        if self.flow is not None:
-            reference = _move(reference, self.flow)
         middle = side // 2
-        known = torch.cat([frame[:, :, :middle], reference[:, :, middle:]], dim=2)
+        lower = reference[:, :, middle:] if self.flow is None else _move(reference, self.flow, middle)
+        known = torch.cat([frame[:, :, :middle], lower], dim=2)
         return known + resize(self.share, side) * (image - known)
 
 
@@ -329,16 +328,19 @@ def _constant(conv: nn.Conv2d, value: float) -> nn.Conv2d:
     return conv
 
 
-def _move(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size."""
+def _move(image: torch.Tensor, flow: torch.Tensor, first: int) -> torch.Tensor:
+    """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size.
+
+    Only from row ``first`` on: [B, C, S - first, S].
+    """
+    side = image.shape[-1]
     # autocast would round the places to a tenth of a pixel
     with torch.autocast(image.device.type, enabled=False):
-        identity = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
-        grid = F.affine_grid(identity, list(image.shape), align_corners=False)
-    offset = resize(flow, image.shape[-1]) * (2.0 / flow.shape[-1])
-    return F.grid_sample(
-        image.float(), grid + offset.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-    )
+        places = (torch.arange(side, device=image.device, dtype=torch.float32) * 2.0 + 1.0) / side - 1.0
+        rows, columns = torch.meshgrid(places[first:], places, indexing="ij")
+        offset = resize(flow.float(), side)[:, :, first:] * (2.0 / flow.shape[-1])
+        grid = torch.stack([columns + offset[:, 0], rows + offset[:, 1]], dim=3)
+    return F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
 
 
 def _widths(config: LNetConfig) -> list[int]:

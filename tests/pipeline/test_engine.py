@@ -15,6 +15,7 @@ from videoretalking.core.devices import has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import psnr
 from videoretalking.models import int8
+from videoretalking.models.bfloat16 import Bfloat16Conv
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
@@ -93,7 +94,7 @@ def test_other_errors_and_a_single_item_that_does_not_fit_are_raised() -> None:
 
 def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32() -> None:
     computed: list[torch.dtype] = []
-    network = nn.Sequential(nn.Conv2d(3, 3, 1)).requires_grad_(False)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)).requires_grad_(False)
     network[0].register_forward_hook(lambda *call: computed.append(call[2].dtype))
     reduced = replace(FLOAT32, dtype=torch.bfloat16)
     image = torch.rand(1, 3, 4, 4)
@@ -179,9 +180,35 @@ def test_int8_runs_where_the_image_stays_the_same(caplog: pytest.LogCaptureFixtu
     with caplog.at_level("INFO"):
         result = INT8.prepare(network)(image)
     assert isinstance(network.layers[0], Int8Conv2d)
-    assert all(type(module) is nn.Conv2d for module in (network.first, network.layers[1], network.final))
+    assert all(isinstance(module, nn.Conv2d) for module in (network.first, network.layers[1], network.final))
     assert "Net in int8" in caplog.text
     assert not torch.equal(result, expected)
+    assert psnr(result, expected) >= MIN_PSNR
+
+
+@needs_int8
+@pytest.mark.parametrize(("gain", "passes"), [(1.0, True), (1e4, False)])
+def test_small_networks_are_tried_in_bfloat16(
+    gain: float, passes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, image = Net(gain), torch.rand(1, 3, 16, 16)
+    expected = network(image).image
+    with caplog.at_level("INFO"):
+        result = replace(INT8, bfloat16_too=True).prepare(network)(image)
+    assert isinstance(network.layers[0], Bfloat16Conv) == passes
+    assert ("others in bfloat16" if passes else "others stay in float32") in caplog.text
+    assert psnr(result, expected) >= (MIN_PSNR if passes else 60.0)
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_what_int8_leaves_is_tried_in_bfloat16() -> None:
+    network, image = Net(gain=1.0), torch.rand(1, 3, 16, 16)
+    network.layers[1] = nn.ConvTranspose2d(64, 64, 3, padding=1).requires_grad_(False)
+    expected = network(image).image
+    result = replace(INT8, bfloat16_too=True).prepare(network)(image)
+    assert isinstance(network.layers[0], Int8Conv2d)
+    assert isinstance(network.layers[1], Bfloat16Conv)
     assert psnr(result, expected) >= MIN_PSNR
 
 

@@ -72,6 +72,11 @@ def has_fast_int8(device: torch.device) -> bool:
     )
 
 
+def has_bfloat16_products(device: torch.device) -> bool:
+    """Whether products of bfloat16 numbers are fast on a CPU though it has no AMX: AVX512-BF16 and oneDNN."""
+    return device.type == "cpu" and "avx512_bf16" in _cpu_flags() and torch.backends.mkldnn.is_available()
+
+
 def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> torch.dtype:
     """``auto`` takes the fastest: bfloat16 on GPUs and AMX, int8 on other CPUs with VNNI, float32 elsewhere.
 

@@ -57,10 +57,10 @@ def soften(mask: Mask, softness: float) -> Mask:
         -(-round(_REACH * softness) // factor) * factor
     )  # as the exact blur, which repeats the last pixel
     down, right = border + -height % factor, border + -width % factor
-    mask = np.asarray(cv2.copyMakeBorder(mask, border, down, border, right, cv2.BORDER_REPLICATE))
-    size = mask.shape[1], mask.shape[0]
+    wider = cv2.copyMakeBorder(mask, border, down, border, right, cv2.BORDER_REPLICATE)
+    size = wider.shape[1], wider.shape[0]
     reduced = size[0] // factor, size[1] // factor
-    small = np.asarray(cv2.resize(mask, reduced, interpolation=cv2.INTER_AREA))
+    small = np.asarray(cv2.resize(wider, reduced, interpolation=cv2.INTER_AREA), dtype=np.float32)
     # the mean over a square blurs too, and so does the straight line between two pixels on the way back
     variance = softness**2 - (factor**2 - 1) / 12 - factor**2 / 6
     soft = _blur(small, variance**0.5 / factor)

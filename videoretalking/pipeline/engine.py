@@ -16,11 +16,19 @@ from typing import Any, Generic, SupportsFloat, TypeVar, cast
 import torch
 from torch import nn
 
-from videoretalking.core.devices import autocast, choose_device, choose_dtype, keep_freed_memory
+from videoretalking.core.devices import (
+    autocast,
+    choose_device,
+    choose_dtype,
+    has_bfloat16_products,
+    keep_freed_memory,
+)
 from videoretalking.core.quality import psnr
+from videoretalking.models.bfloat16 import float32_convs
 from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.dnet import DNet
 from videoretalking.models.enet import ENet
+from videoretalking.models.folding import fold_for_cpu
 from videoretalking.models.gfpgan import GFPGAN
 from videoretalking.models.int8 import HeavyConv, find_losses, heavy_convs, is_large, weighing
 from videoretalking.models.parsenet import ParseNet
@@ -53,6 +61,8 @@ class Engine:
         batch_size: items in one call to begin with.
         compiled: torch.compile the networks; does not go with int8.
         one_large_map: large networks with large maps get one item in a call.
+        bfloat16_too: under int8, convolutions that int8 may not have or that are too small for it run in bfloat16,
+            likewise only where the first faces look the same.
     """
 
     device: torch.device
@@ -60,6 +70,7 @@ class Engine:
     batch_size: int
     compiled: bool = False
     one_large_map: bool = False
+    bfloat16_too: bool = False
 
     @classmethod
     def from_config(cls, runtime: RuntimeConfig) -> Engine:
@@ -72,12 +83,14 @@ class Engine:
         dtype = choose_dtype(runtime.dtype, device, runtime.compile)
         batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
         one_large_map = device.type == "cpu" and not runtime.batch_size
-        return cls(device, dtype, batch_size, runtime.compile, one_large_map)
+        bfloat16_too = dtype == torch.int8 and has_bfloat16_products(device)
+        return cls(device, dtype, batch_size, runtime.compile, one_large_map, bfloat16_too)
 
     def __str__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
         if self.dtype == torch.int8:
-            precision = "float32, large ones in int8 where that looks the same"
+            reduced = "int8 or bfloat16" if self.bfloat16_too else "int8"
+            precision = f"float32, convolutions in {reduced} where that looks the same"
         compiled = ", compiled" if self.compiled else ""
         return f"{self.device} in {precision}, {self.batch_size} faces a batch{compiled}"
 
@@ -99,6 +112,8 @@ class Engine:
             engine = replace(engine, batch_size=1)
         with torch.inference_mode(False):  # the trial of int8 needs gradients
             network = network.to(self.device).to(memory_format=torch.channels_last)
+            if self.device.type == "cpu" and not self.compiled:
+                fold_for_cpu(network)
         return Runner(engine, network)
 
 
@@ -137,7 +152,7 @@ class Runner(Generic[Network]):
         self._plain = self._function
         if engine.compiled:
             self._function = torch.compile(self._function)
-        self._trial = trial or Int8Trial(network, enabled=engine.dtype == torch.int8)
+        self._trial = trial or Int8Trial(network, engine.dtype == torch.int8, engine.bfloat16_too)
         self._format_trial = format_trial or FormatTrial(network, engine.device, engine.dtype)
 
     def using(self, function: Callable[..., torch.Tensor]) -> Runner[Network]:
@@ -209,15 +224,18 @@ class Int8Trial:
     """Changes a network to int8 as far as its first real faces look the same; the verdict holds.
 
     How much a network loses in int8 depends on its weights, so that it is measured and not assumed. Where all of
-    the large convolutions in int8 lose too much, those that lose most for their work are left in float32.
+    the large convolutions in int8 lose too much, those that lose most for their work are left in float32. These and
+    the small ones are then tried in bfloat16.
 
     Args:
         network: for inference only; changed in place.
         enabled: False makes the trial do nothing.
+        bfloat16_too: try that as well.
     """
 
-    def __init__(self, network: nn.Module, enabled: bool) -> None:
-        self.network: nn.Module | None = network if enabled and is_large(network) else None
+    def __init__(self, network: nn.Module, enabled: bool, bfloat16_too: bool = False) -> None:
+        self.network: nn.Module | None = network if enabled and (is_large(network) or bfloat16_too) else None
+        self._bfloat16_too = bfloat16_too
 
     def __call__(self, function: Callable[..., Any], *inputs: torch.Tensor, **shared: Any) -> None:
         """At the first call run ``function`` both ways on the first faces and decide; afterwards return at once.
@@ -230,15 +248,21 @@ class Int8Trial:
         network, self.network = self.network, None
         if network is None:
             return
-        convs = heavy_convs(network)
+        convs = heavy_convs(network) if is_large(network) else []
+        # outside of inference mode, so that gradients can be had
+        with torch.inference_mode(False), torch.no_grad():
+            few = [tensor[:_TRIED].clone() for tensor in inputs]
+            more = {name: _own(value) for name, value in shared.items()}
+            mixture = _Mixture(convs, function, few, more)
+            verdicts = [self._try_int8(convs, mixture)] if convs else []
+            if self._bfloat16_too:
+                verdicts.append(self._try_bfloat16(network, mixture))
+        logger.info("%s %s", type(network).__name__, "; ".join(verdicts))
+
+    def _try_int8(self, convs: list[HeavyConv], mixture: _Mixture) -> str:
         passed = False
         try:
-            # outside of inference mode, so that gradients can be had
-            with torch.inference_mode(False), torch.no_grad():
-                few = [tensor[:_TRIED].clone() for tensor in inputs]
-                more = {name: _own(value) for name, value in shared.items()}
-                mixture = _Mixture(convs, function, few, more)
-                kept, quality = mixture.search()
+            kept, quality = mixture.search()
             passed = quality >= MIN_PSNR
         finally:
             if not passed:
@@ -247,7 +271,22 @@ class Int8Trial:
         verdict = f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
         if passed:
             verdict = f"in int8 but for {kept} of {len(mixture.convs)} convolutions" if kept else "in int8"
-        logger.info("%s %s: %.1f dB on the first faces", type(network).__name__, verdict, quality)
+        return f"{verdict}: {quality:.1f} dB on the first faces"
+
+    def _try_bfloat16(self, network: nn.Module, mixture: _Mixture) -> str:
+        convs = float32_convs(network)
+        passed = False
+        try:
+            for conv in convs:
+                conv.to_bfloat16()
+            quality = mixture.quality()
+            passed = quality >= MIN_PSNR
+        finally:
+            if not passed:
+                for conv in convs:
+                    conv.to_float32()
+        verdict = "in bfloat16" if passed else f"stay in float32, bfloat16 needs {MIN_PSNR:.0f} dB"
+        return f"{len(convs)} others {verdict}: {quality:.1f} dB"
 
 
 class _Mixture:
@@ -311,6 +350,10 @@ class _Mixture:
 
     def _try(self, count: int) -> float:
         self._apply(count)
+        return self.quality()
+
+    def quality(self) -> float:
+        """PSNR of the network as it is now against what it was at first."""
         return float(psnr(self._image()[None], self._expected[None]))
 
     def _rank(self) -> bool:

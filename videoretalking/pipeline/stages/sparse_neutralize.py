@@ -1,0 +1,98 @@
+"""Stage 1 at a lower rate: D-Net renders some frames of a person, and its face moves with the head between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from videoretalking.core.arrays import Floats64
+from videoretalking.core.constants import DNET_SIZE
+from videoretalking.core.landmarks import STILL
+from videoretalking.faces.align import anchor_crop
+from videoretalking.pipeline.engine import Runner
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import Pixels, Raster
+from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+
+_MOVED = 1.0  # pixels of D-Net's 256 within a face, on the mean: a head that turns faster is rendered anew
+
+
+class SparseNeutralizer(Neutralizer):
+    """A neutralizer of which D-Net sees a part of the frames.
+
+    D-Net's crop follows the still points of the face, so that what it rendered for one frame lies where the face of
+    the next one is; slow turns of the head come up to ``every - 1`` frames late. Everything else is done for each
+    frame: colors, and which pixels of the frame stay.
+
+    Args:
+        dnet: D-Net.
+        windows: as for :class:`Neutralizer`.
+        raster: likewise.
+        every: frames between renderings of a person; 1 renders each frame.
+    """
+
+    def __init__(
+        self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster, every: int
+    ) -> None:
+        super().__init__(_Sparse(dnet, every), windows, raster)
+
+    def _references(self, faces: Sequence[FaceJob], originals: Sequence[Pixels]) -> Sequence[Pixels]:
+        assert isinstance(self.dnet, _Sparse)
+        self.dnet.faces = faces
+        return super()._references(faces, originals)
+
+
+class _Sparse(Runner[nn.Module]):
+    """D-Net's runner, which gives what it rendered last for the faces that are not due.
+
+    Attributes:
+        faces: of the next call, in its order.
+    """
+
+    def __init__(self, dnet: Runner[nn.Module], every: int) -> None:
+        self.network, self.device, self.batch_size = dnet.network, dnet.device, dnet.batch_size
+        self.faces: Sequence[FaceJob] = ()
+        self._dnet, self._every = dnet, every
+        self._people: dict[tuple[int, int], _Rendering] = {}
+
+    def __call__(self, *inputs: torch.Tensor, **shared: torch.Tensor) -> torch.Tensor:
+        """As :class:`Runner`."""
+        shown, due = [], []
+        for place, face in enumerate(self.faces):
+            points = anchor_crop(face.landmarks, DNET_SIZE).to_crop(face.landmarks)[STILL]
+            person = (face.track, face.stretch)
+            known = self._people.get(person)
+            if known is None or known.uses >= self._every or known.moved(points) > _MOVED:
+                known = self._people[person] = _Rendering(points)
+                due.append(place)
+            known.uses += 1
+            shown.append(known)
+        if due:
+            images = self._dnet(*(tensor[due] for tensor in inputs), **shared)
+            for place, image in zip(due, images, strict=True):
+                shown[place].image = image
+        return torch.stack([cast(torch.Tensor, rendering.image) for rendering in shown])
+
+
+@dataclass
+class _Rendering:
+    """One image of D-Net and how often it was used.
+
+    Attributes:
+        points: [K, 2] still points of the face in D-Net's crop.
+        uses: frames that it served.
+        image: [3, 256, 256]; None until it was rendered.
+    """
+
+    points: Floats64
+    uses: int = 0
+    image: torch.Tensor | None = None
+
+    def moved(self, points: Floats64) -> float:
+        """How far the points are from those of the image, on the mean."""
+        return float(np.linalg.norm(points - self.points, axis=1).mean())
