@@ -25,12 +25,17 @@ _KEPT = {"flow_conv", "fourier"}
 class SmallConv:
     """A convolution of a network that runs in float32, or in bfloat16.
 
+    Attributes:
+        path: of the convolution in the network.
+
     Args:
         owner: module that has it.
         attribute: under this name.
+        path: of the owner in the network.
     """
 
-    def __init__(self, owner: nn.Module, attribute: str) -> None:
+    def __init__(self, owner: nn.Module, attribute: str, path: str = "") -> None:
+        self.path = f"{path}.{attribute}".lstrip(".")
         self._owner, self._attribute = owner, attribute
         self._original: Callable[..., torch.Tensor] = getattr(owner, attribute)
 
@@ -52,12 +57,12 @@ def float32_convs(network: nn.Module) -> list[SmallConv]:
         if _KEPT.intersection(path.split(".")):
             continue
         if isinstance(owner, ModulatedConv) and owner.convolve is F.conv2d and _is_worth_it(owner):
-            found.append(SmallConv(owner, "convolve"))
+            found.append(SmallConv(owner, "convolve", path))
         for name, child in owner.named_children():
             if not isinstance(child, nn.Conv2d | nn.ConvTranspose2d) or name in _KEPT:
                 continue
             if child.weight.dtype == torch.float32 and _is_worth_it(child):
-                found.append(SmallConv(owner, name))
+                found.append(SmallConv(owner, name, path))
     return found
 
 

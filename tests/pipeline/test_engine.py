@@ -19,8 +19,10 @@ from videoretalking.models.bfloat16 import Bfloat16Conv
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
+from videoretalking.pipeline import formats
 from videoretalking.pipeline.config import RuntimeConfig
-from videoretalking.pipeline.engine import MIN_PSNR, Engine, FormatTrial, main_output
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.formats import MIN_PSNR, FormatTrial, main_output
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -105,7 +107,7 @@ def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32
 
 def test_settings_make_the_engine() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
-    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)
+    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)  # and no folder of verdicts
     assert Engine.from_config(RuntimeConfig(device="cpu", dtype="bfloat16", batch_size=7)).batch_size == 7
     with pytest.raises(UserError, match="number format"):
         Engine.from_config(RuntimeConfig(device="cpu", dtype="float8"))
@@ -268,7 +270,7 @@ def test_a_layer_that_loses_too_much_stays_in_float32_alone(caplog: pytest.LogCa
 @needs_int8
 @pytest.mark.usefixtures("any_size")
 def test_int8_for_too_few_layers_is_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_MIN_SHARE", 0.9)
+    monkeypatch.setattr(formats, "_MIN_SHARE", 0.9)
     network, image = Uneven(gain=100.0), torch.rand(1, 3, 16, 16)
     assert torch.equal(INT8.prepare(network)(image), network(image))
     assert all(type(layer) is nn.Conv2d for layer in (*network.calm, network.sharp))

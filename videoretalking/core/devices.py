@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -101,6 +102,14 @@ def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> tor
     return DTYPES[name]
 
 
+def cpu_name() -> str:
+    """The processor's model and what it can do beside the usual, as far as the system tells."""
+    text = _cpu_flags()
+    name = next((line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), "")
+    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in text]
+    return f"{name or platform.processor() or platform.machine()} ({', '.join(flags) or 'no such units'})"
+
+
 def _cpu_flags() -> str:
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -144,3 +153,16 @@ def keep_freed_memory(keep: bool = True) -> bool:
         return False
     # a list, so that all three are set even if one is refused
     return all([bool(mallopt(key, value)) for key, value in wanted.items()])
+
+
+def return_freed_memory() -> bool:
+    """Hand what :func:`keep_freed_memory` kept back to the system once, after work that will not come again.
+
+    Returns:
+        Whether the C library could.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # as above
+        return False
+    return bool(trim(0))
