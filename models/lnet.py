@@ -130,7 +130,7 @@ class Painting:
         middle = side // 2
         lower = reference[:, :, middle:] if self.flow is None else _move(reference, self.flow, middle)
         known = torch.cat([frame[:, :, :middle], lower], dim=2)
-        return known + resize(self.share, side) * (image - known)
+        return torch.lerp(known, image, resize(self.share, side))
 
 
 def lnet_input(frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
