@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,14 @@ from videoretalking.models.layers.style import StyleConv, ToRGB
 # L-Net's image is padded before the style blocks and cropped after them, so that border artifacts of the
 # up-sampling fall outside: 96 + 2 * 2 = 100, 100 * 4 = 400, 400 - 2 * 8 = 384.
 _PADDING = 2
+# Pixels of L-Net's image to each side that a pixel of the result depends on, rounded up: through two convolutions
+# and a bilinear step at each size.
+_REACH = 3
 # Spread of fresh codes, and of the features that they are made from: small ones, for the linear layer sums
 # thousands and Adam moves all its weights at once. The modulations, 1 on the mean, then vary by about a tenth.
 _CODE_SPREAD, _FEATURE_SPREAD = 0.06, 0.02
+
+Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom in pixels of L-Net's image
 
 
 @dataclass(frozen=True)
@@ -98,18 +104,38 @@ class ENet(nn.Module):
         return self.paint(low_res, self.identity_encoder(reference), noise_seeds)
 
     def paint(
-        self, low_res: torch.Tensor, style: torch.Tensor, noise_seeds: torch.Tensor | None = None
+        self,
+        low_res: torch.Tensor,
+        style: torch.Tensor,
+        noise_seeds: torch.Tensor | None = None,
+        window: Window | None = None,
     ) -> torch.Tensor:
-        """:meth:`forward` with the identity encoder's style code, [B or 1, style_size]; sharing one is faster."""
+        """:meth:`forward` with the identity encoder's style code, [B or 1, style_size]; sharing one is faster.
+
+        Args:
+            low_res: as in :meth:`forward`.
+            style: the code.
+            noise_seeds: as in :meth:`forward`.
+            window: part of ``low_res`` to paint, in its pixels; None paints all. A part looks as in the whole.
+
+        Returns:
+            [B, 3, 4 * height, 4 * width] of the window.
+        """
         image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
-        features = image
         noise = self.fixed_noise() if noise_seeds is None else self.draw_noise(noise_seeds, low_res.shape[-1])
+        left, top, right, bottom = window or (0, 0, low_res.shape[-1], low_res.shape[-2])
+        part = _part((left, top, right, bottom), (image.shape[-1], image.shape[-2]))
+        image = _cut(image, part)
+        features = image
         for index, conv in enumerate(self.style_convs):
-            features = conv(features, style, noise[index])
+            factor = 2 ** (index // 2 + 1)
+            features = conv(features, style, _cut(noise[index], part, factor))
             if index % 2 == 1:
                 image = self.to_rgbs[index // 2](features, style, image)
-        margin = _PADDING * 2 ** len(self.to_rgbs)
-        return image[..., margin:-margin, margin:-margin].float()
+        factor = 2 ** len(self.to_rgbs)
+        inside = (left + _PADDING - part[0], top + _PADDING - part[1])
+        box = (*inside, inside[0] + right - left, inside[1] + bottom - top)
+        return _cut(image, box, factor).float()
 
     def fixed_noise(self) -> list[torch.Tensor]:
         """The map [1, 1, H, W] of each style convolution."""
@@ -125,6 +151,23 @@ class ENet(nn.Module):
             generator = torch.Generator(device).manual_seed(seed)
             rows.append([torch.randn(1, side, side, generator=generator, device=device) for side in sides])
         return [torch.stack(maps) for maps in zip(*rows, strict=True)]
+
+
+def _part(window: Window, size: tuple[int, int]) -> Window:
+    """The part of the padded image that a window of the image depends on."""
+    left, top, right, bottom = (edge + _PADDING for edge in window)
+    return (
+        max(left - _REACH, 0),
+        max(top - _REACH, 0),
+        min(right + _REACH, size[0]),
+        min(bottom + _REACH, size[1]),
+    )
+
+
+def _cut(maps: torch.Tensor, window: Window, factor: int = 1) -> torch.Tensor:
+    """The window of maps that are larger by a factor than what it is given for."""
+    left, top, right, bottom = (factor * edge for edge in window)
+    return maps[..., top:bottom, left:right]
 
 
 class IdentityEncoder(nn.Module):

@@ -43,16 +43,21 @@ class HeavyConv:
         work: multiplications, of the calls that were watched.
         loss: what it takes from the output of the network in int8, as a mean square (:func:`find_losses`).
 
+        path: of the convolution in the network.
+        balance: [in] that the channels are divided by in int8; None as long as no call was watched.
+
     Args:
         owner: module that has it.
         attribute: under this name.
+        path: of the owner in the network.
     """
 
-    def __init__(self, owner: nn.Module, attribute: str) -> None:
+    def __init__(self, owner: nn.Module, attribute: str, path: str = "") -> None:
         self.work, self.loss = 0, 0.0
+        self.path = f"{path}.{attribute}".lstrip(".")
+        self.balance: torch.Tensor | None = None
         self._owner, self._attribute = owner, attribute
         self._original: Callable[..., torch.Tensor] = getattr(owner, attribute)
-        self._balance: torch.Tensor | None = None
         self._rounded: Callable[..., torch.Tensor] | None = None
 
     def to_float32(self) -> None:
@@ -64,13 +69,18 @@ class HeavyConv:
         setattr(self._owner, self._attribute, self.rounded)
 
     @property
+    def is_int8(self) -> bool:
+        """Whether it runs in int8 now."""
+        return self._rounded is not None and getattr(self._owner, self._attribute) is self._rounded
+
+    @property
     def rounded(self) -> Callable[..., torch.Tensor]:
         """The same function in int8."""
         if self._rounded is None:
             if isinstance(self._original, nn.Conv2d):
-                self._rounded = Int8Conv2d(self._original, self._balance)
+                self._rounded = Int8Conv2d(self._original, self.balance)
             else:
-                self._rounded = partial(int8_conv2d, balance=self._balance)
+                self._rounded = partial(int8_conv2d, balance=self.balance)
         return self._rounded
 
     def watch(self, see: Callable[[HeavyConv, _Call], None]) -> None:
@@ -89,8 +99,8 @@ class HeavyConv:
         features, *weight = call.args[:2]  # a function gets its weight with the map
         kernel = weight[0] if weight else self._original.weight  # type: ignore[attr-defined]
         self.work += call.out[:, 0].numel() * kernel.numel()
-        if self._balance is None:
-            self._balance = balance_channels(features, kernel)
+        if self.balance is None:
+            self.balance = balance_channels(features, kernel)
 
 
 @dataclass(frozen=True)
@@ -113,12 +123,12 @@ class _Watched(nn.Module):
 def heavy_convs(network: nn.Module) -> list[HeavyConv]:
     """The large convolutions of ``network`` that still run in float32."""
     found: list[HeavyConv] = []
-    for owner in network.modules():
+    for path, owner in network.named_modules():
         if isinstance(owner, ModulatedConv) and _is_heavy(owner):
-            found.append(HeavyConv(owner, "convolve"))
+            found.append(HeavyConv(owner, "convolve", path))
         for name, child in owner.named_children():
             if isinstance(child, nn.Conv2d) and _is_heavy(child):
-                found.append(HeavyConv(owner, name))
+                found.append(HeavyConv(owner, name, path))
     return found
 
 

@@ -127,7 +127,7 @@ class Painting:
         Returns:
             [B, 3, S, S] in [0, 1].
         """
-        return self.on(self.known(frame, reference))
+        return self.on(frame if self.share is None else self.known(frame, reference))
 
     def known(self, frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
         """The frame above mid-height and the moved reference below it.
@@ -141,18 +141,15 @@ class Painting:
         Returns:
             [B, 3, S, S] in [0, 1].
         """
-        if self.flow is not None:
-            reference = _move(reference, self.flow)
         middle = frame.shape[-1] // 2
-        return torch.cat([frame[:, :, :middle], reference[:, :, middle:]], dim=2)
+        lower = reference[:, :, middle:] if self.flow is None else _move(reference, self.flow, middle)
+        return torch.cat([frame[:, :, :middle], lower], dim=2)
 
     def on(self, known: torch.Tensor) -> torch.Tensor:
         """The painting over :meth:`known` [B, 3, S, S], by its share; all of it where it has none."""
         side = known.shape[-1]
-        image = resize(self.image, side)
-        if self.share is None:
-            return image
-        return known + resize(self.share, side) * (image - known)
+        image = self.image if self.image.shape[-1] == side else resize(self.image, side)
+        return image if self.share is None else torch.lerp(known, image, resize(self.share, side))
 
 
 def lnet_input(frame: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -367,16 +364,19 @@ def _constant(conv: nn.Conv2d, value: float) -> nn.Conv2d:
     return conv
 
 
-def _move(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size."""
+def _move(image: torch.Tensor, flow: torch.Tensor, first: int) -> torch.Tensor:
+    """[B, C, S, S] read at each pixel's place plus ``flow`` [B, 2, s, s], in pixels of the flow's own size.
+
+    Only from row ``first`` on: [B, C, S - first, S].
+    """
+    side = image.shape[-1]
     # autocast would round the places to a tenth of a pixel
     with torch.autocast(image.device.type, enabled=False):
-        identity = torch.eye(2, 3, device=image.device).expand(len(image), 2, 3)
-        grid = F.affine_grid(identity, list(image.shape), align_corners=False)
-    offset = resize(flow, image.shape[-1]) * (2.0 / flow.shape[-1])
-    return F.grid_sample(
-        image.float(), grid + offset.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-    )
+        places = (torch.arange(side, device=image.device, dtype=torch.float32) * 2.0 + 1.0) / side - 1.0
+        rows, columns = torch.meshgrid(places[first:], places, indexing="ij")
+        offset = resize(flow.float(), side)[:, :, first:] * (2.0 / flow.shape[-1])
+        grid = torch.stack([columns + offset[:, 0], rows + offset[:, 1]], dim=3)
+    return F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
 
 
 def _widths(config: LNetConfig) -> list[int]:

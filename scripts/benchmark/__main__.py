@@ -28,7 +28,8 @@ from videoretalking.core.errors import run_command
 from videoretalking.core.files import atomic_path, check_output
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.engine import Engine
-from videoretalking.scripts.benchmark.dub import Case, Job, measure
+from videoretalking.scripts.benchmark.dub import Case, Job, calibrate, measure
+from videoretalking.scripts.benchmark.exactness import compare_dubs, summary
 from videoretalking.scripts.benchmark.material import FPS, released_size_weights
 from videoretalking.scripts.benchmark.networks import CHAIN, NETWORKS, measure_networks
 from videoretalking.scripts.benchmark.operators import measure_peaks
@@ -39,6 +40,7 @@ PARTS = ("released", "bundled", "networks")
 SIZES = ((256, 256), (1280, 720), (1920, 1080))  # on a GPU the largest comes first, since time may end there
 BUNDLED_SIZE = (640, 360)
 GROWTH_SECONDS = (30, 120, 600)
+_EXACT_FRAMES = 25
 # Frames of a run: on a GPU what lasts some seconds, on a CPU what a patient user waits for.
 _FRAMES = {"cuda": {"released": 160, "bundled": 480, "baseline": 16}}
 _FRAMES_ON_CPU = {"released": 12, "bundled": 150, "baseline": 4}
@@ -58,6 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + 60.0 * options.minutes if options.minutes else math.inf
     runtime = RuntimeConfig(options.device, options.dtype, options.batch_size, options.compile)
     engine = Engine.from_config(runtime)
+    if options.calibrate:
+        flags = (
+            "--device",
+            options.device,
+            "--dtype",
+            options.dtype,
+            "--batch-size",
+            str(options.batch_size),
+        )
+        in_own_process(calibrate, Job("calibrate", options.weights or "auto", (), flags))
+        return 0
     results: dict[str, Any] = {
         "version": __version__,
         "machine": _machine(engine.device),
@@ -74,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = {job.name: partial(_run, job, results) for job in _jobs(options, engine.device)}
     if "networks" in options.parts:
         parts["networks"] = partial(_run_networks, options, runtime, results)
+    if options.exact:
+        parts["exactness"] = partial(_run_exactness, options, results)
     if options.growth is not None:
         for seconds in sorted(options.growth or GROWTH_SECONDS):
             parts[f"growth {seconds} s"] = partial(_run_growth, seconds, options, results)
@@ -117,8 +132,17 @@ def _options(arguments: Sequence[str] | None) -> Any:
     )  # fmt: skip
     parser.add_argument("--frames", type=positive, help="of each end-to-end run (default: by device)")
     parser.add_argument(
-        "--weights", metavar="FOLDER", help="for the part released, instead of random ones of those sizes"
-    )
+        "--weights", metavar="FOLDER", help="for the part released, instead of random ones of those sizes; for "
+        "--exact and --calibrate, instead of those that inference.py takes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibrate", action="store_true",
+        help="choose the number formats on this machine anew, for later runs to find, and do nothing else",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exact", nargs="+", type=Path, metavar="CLIP",
+        help="dub these clips also in float32 with one face at a time, and say how near both are",
+    )  # fmt: skip
     parser.add_argument(
         "--no-restore", action="store_true", help="the largest size also without the mouth restorer"
     )
@@ -189,6 +213,27 @@ def _run_networks(
     print_network(None)
     for row in measured:
         print_network(row)
+
+
+def _run_exactness(options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:
+    """Of the defaults, with the weights that inference.py takes unless others are named."""
+    flags = ("--device", options.device, "--dtype", options.dtype, "--batch-size", str(options.batch_size))
+    arguments = (options.exact, options.frames or _EXACT_FRAMES, options.weights or "auto", flags)
+    rows = in_own_process(compare_dubs, *arguments)
+    results["exactness"] = rows
+    print(f"\n{'clip':<28}{'frames':>7}{'whole dB':>10}{'face dB':>9}{'worst frame':>13}{'most levels':>13}")
+    for row in rows:
+        print(
+            f"{row['clip']:<28}{row['frames']:>7}{row['whole']:>10.1f}{row['face']:>9.1f}"
+            f"{row['worst_frame']:>13.1f}{row['largest']:>13}"
+        )
+    if rows:
+        least = summary(rows)
+        print(
+            f"least: {least['whole']:.1f} dB of a picture, {least['face']:.1f} dB of a face, "
+            f"{least['worst_frame']:.1f} dB of a frame; faces on the mean {least['mean_face']:.1f} dB",
+            flush=True,
+        )
 
 
 def _run_growth(seconds: int, options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:

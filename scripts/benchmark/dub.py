@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from videoretalking.core.devices import keep_freed_memory
-from videoretalking.pipeline.engine import Engine
+from videoretalking.core.locations import user_folder
+from videoretalking.pipeline.engine import FORMATS, Engine
 from videoretalking.pipeline.flags import parse
 from videoretalking.pipeline.report import Report
 from videoretalking.pipeline.retalker import Retalker
 from videoretalking.pipeline.stream import Stopwatch
+from videoretalking.pipeline.verdicts import forget_verdicts
 from videoretalking.scripts.benchmark.accounting import (
     REST,
     Account,
@@ -148,6 +150,23 @@ def measure(job: Job, peaks: dict[str, float], deadline: float = float("inf")) -
             probed = make_clip(folder, *_WARM_SIZE, max(_PROBED, engine.batch_size))
             add_work(outcome.runs, _probe(retalker, probed, folder), probed.frames, engine, peaks)
     return outcome
+
+
+def calibrate(job: Job) -> int:
+    """Forget which number formats were chosen on this machine, and choose anew; how many verdicts there are then.
+
+    Args:
+        job: weights and flags; its cases are not run.
+    """
+    folder = user_folder() / FORMATS
+    forget_verdicts(folder)
+    with tempfile.TemporaryDirectory() as name:
+        retalker = _load(job, Path(name))
+        clip = make_clip(Path(name), *_WARM_SIZE, retalker.networks.engine.batch_size)
+        _dub(retalker, clip, Path(name), Stopwatch())
+    count = len(list(folder.iterdir())) if folder.is_dir() else 0
+    print(f"{count} networks: their number formats are in {folder}", flush=True)
+    return count
 
 
 def run_once(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:

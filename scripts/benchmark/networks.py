@@ -33,7 +33,8 @@ from videoretalking.models.layers.blocks import fold_spectral_norm, resize
 from videoretalking.models.lnet import lnet_input
 from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.config import RenderConfig, RuntimeConfig
-from videoretalking.pipeline.engine import Engine, main_output
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.formats import main_output
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.networks import EXACT, PARSERS
 from videoretalking.pipeline.stages.enhance import Enhancer

@@ -29,6 +29,7 @@ from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.stream import Stopwatch
 
 _INT8_OPERATOR = "onednn::qconv2d_pointwise"
+_POINTWISE_OPERATOR = "mkldnn::_convolution_pointwise"
 _LAYOUTS = {True: "channels last", False: "channels first"}
 _TRIAL_SECONDS = 1.0  # machines are noisy: the best of what fits
 
@@ -129,8 +130,8 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        quantized = func.name() == _INT8_OPERATOR
-        if packet not in flop_registry and not quantized:
+        quantized, pointwise = func.name() == _INT8_OPERATOR, func.name() == _POINTWISE_OPERATOR
+        if packet not in flop_registry and not (quantized or pointwise):
             with self:
                 result = func.decompose(*args, **kwargs)
             return func(*args, **kwargs) if result is NotImplemented else result
@@ -139,7 +140,12 @@ class _Recorder(TorchDispatchMode):
         if packet in (torch.ops.aten.addmm, torch.ops.aten.baddbmm):
             operands = operands[1:]  # what is added comes first
         if quantized:
-            self._add(Kind("int8", "int8", _layout(args[0]), len(args[0])), _quantized_flops(args[3], result))
+            self._add(
+                Kind("int8", "int8", _layout(args[0]), len(args[0])), _convolution_flops(args[3], result)
+            )
+        elif pointwise:
+            kind = Kind(_name(operands[0]), _name(operands[1]), _layout(operands[0]), len(operands[0]))
+            self._add(kind, _convolution_flops(operands[1], result))
         elif packet is torch.ops.aten.convolution:
             kind = Kind(_name(operands[0]), _name(operands[1]), _layout(operands[0]), len(operands[0]))
             self._add(kind, flop_registry[packet](*args, **kwargs, out_val=result))
@@ -179,6 +185,8 @@ def measure_peaks(runtime: RuntimeConfig) -> dict[str, float]:
     engine = Engine.from_config(runtime)  # which may also set how exactly a GPU computes in float32
     device, dtype = engine.device, engine.dtype
     names = {torch.float32, dtype if dtype != torch.int8 else torch.float32}
+    if engine.bfloat16_too:
+        names.add(torch.bfloat16)
     if device.type == "cuda":
         names |= {torch.float16, torch.bfloat16}
     peaks = {_format(name): _peak(device, name) for name in names}
@@ -222,7 +230,7 @@ def _best(function: Callable[[], Any], device: torch.device) -> float:
     return best / threads_of(device)
 
 
-def _quantized_flops(weight: torch.Tensor, result: torch.Tensor) -> int:
+def _convolution_flops(weight: torch.Tensor, result: torch.Tensor) -> int:
     return 2 * result.numel() * math.prod(weight.shape[1:])
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 
 from videoretalking.faces import masks
 
@@ -55,3 +57,17 @@ def test_turned_faces_keep_a_sensible_unit(frontal: np.ndarray) -> None:
     profile = frontal.copy()
     profile[:, 0] = 160 + (profile[:, 0] - 160) * 0.1
     assert masks.eye_distance(profile) > 0.7 * masks.eye_distance(frontal)
+
+
+@pytest.mark.parametrize("softness", [2.0, 6.5, 12.0, 21.0])
+@pytest.mark.parametrize("size", [(384, 384), (263, 191)])
+def test_wide_blurs_are_the_exact_ones(softness: float, size: tuple[int, int]) -> None:
+    width, height = size
+    corners = np.array([[0.3, 0.5], [0.65, 0.5], [0.75, 0.7], [0.5, 0.9]]) * size
+    hard = masks.polygon_mask(corners, size)
+    exact = cv2.GaussianBlur(hard, (0, 0), softness, borderType=cv2.BORDER_REPLICATE)
+    soft = masks.soften(hard, softness)
+    assert soft.shape == (height, width) and soft.dtype == np.float32
+    assert np.abs(soft - exact).max() < 0.005
+    image = np.stack([hard, 1.0 - hard, hard], axis=-1)
+    assert np.abs(masks.soften(image, softness)[..., 1] - (1.0 - soft)).max() < 1e-5

@@ -18,7 +18,8 @@ from videoretalking.core.quality import psnr
 from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.catalog import NETWORKS, build_network, load_network
 from videoretalking.models.layers.blocks import fold_spectral_norm
-from videoretalking.pipeline.engine import MIN_PSNR, Engine, main_output
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.formats import MIN_PSNR, main_output
 from videoretalking.pipeline.stages.mask import class_shares
 
 Shapes = tuple[tuple[int, ...], ...]

@@ -16,7 +16,7 @@ from videoretalking.core.quality import MAX_PSNR
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline import InferenceConfig, Retalker
 from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
-from videoretalking.pipeline.engine import MIN_PSNR
+from videoretalking.pipeline.formats import MIN_PSNR
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NUM_FRAMES = 12

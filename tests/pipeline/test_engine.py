@@ -15,11 +15,14 @@ from videoretalking.core.devices import has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import psnr
 from videoretalking.models import int8
+from videoretalking.models.bfloat16 import Bfloat16Conv
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
+from videoretalking.pipeline import formats
 from videoretalking.pipeline.config import RuntimeConfig
-from videoretalking.pipeline.engine import MIN_PSNR, Engine, FormatTrial, main_output
+from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.formats import MIN_PSNR, FormatTrial, main_output
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
 CPU = torch.device("cpu")
@@ -93,7 +96,7 @@ def test_other_errors_and_a_single_item_that_does_not_fit_are_raised() -> None:
 
 def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32() -> None:
     computed: list[torch.dtype] = []
-    network = nn.Sequential(nn.Conv2d(3, 3, 1)).requires_grad_(False)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)).requires_grad_(False)
     network[0].register_forward_hook(lambda *call: computed.append(call[2].dtype))
     reduced = replace(FLOAT32, dtype=torch.bfloat16)
     image = torch.rand(1, 3, 4, 4)
@@ -104,7 +107,7 @@ def test_a_network_computes_in_the_engine_s_number_format_and_hands_back_float32
 
 def test_settings_make_the_engine() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
-    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)
+    assert engine == Engine(CPU, torch.float32, batch_size=4, one_large_map=True)  # and no folder of verdicts
     assert Engine.from_config(RuntimeConfig(device="cpu", dtype="bfloat16", batch_size=7)).batch_size == 7
     with pytest.raises(UserError, match="number format"):
         Engine.from_config(RuntimeConfig(device="cpu", dtype="float8"))
@@ -179,9 +182,35 @@ def test_int8_runs_where_the_image_stays_the_same(caplog: pytest.LogCaptureFixtu
     with caplog.at_level("INFO"):
         result = INT8.prepare(network)(image)
     assert isinstance(network.layers[0], Int8Conv2d)
-    assert all(type(module) is nn.Conv2d for module in (network.first, network.layers[1], network.final))
+    assert all(isinstance(module, nn.Conv2d) for module in (network.first, network.layers[1], network.final))
     assert "Net in int8" in caplog.text
     assert not torch.equal(result, expected)
+    assert psnr(result, expected) >= MIN_PSNR
+
+
+@needs_int8
+@pytest.mark.parametrize(("gain", "passes"), [(1.0, True), (1e4, False)])
+def test_small_networks_are_tried_in_bfloat16(
+    gain: float, passes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, image = Net(gain), torch.rand(1, 3, 16, 16)
+    expected = network(image).image
+    with caplog.at_level("INFO"):
+        result = replace(INT8, bfloat16_too=True).prepare(network)(image)
+    assert isinstance(network.layers[0], Bfloat16Conv) == passes
+    assert ("others in bfloat16" if passes else "others stay in float32") in caplog.text
+    assert psnr(result, expected) >= (MIN_PSNR if passes else 60.0)
+
+
+@needs_int8
+@pytest.mark.usefixtures("any_size")
+def test_what_int8_leaves_is_tried_in_bfloat16() -> None:
+    network, image = Net(gain=1.0), torch.rand(1, 3, 16, 16)
+    network.layers[1] = nn.ConvTranspose2d(64, 64, 3, padding=1).requires_grad_(False)
+    expected = network(image).image
+    result = replace(INT8, bfloat16_too=True).prepare(network)(image)
+    assert isinstance(network.layers[0], Int8Conv2d)
+    assert isinstance(network.layers[1], Bfloat16Conv)
     assert psnr(result, expected) >= MIN_PSNR
 
 
@@ -241,7 +270,7 @@ def test_a_layer_that_loses_too_much_stays_in_float32_alone(caplog: pytest.LogCa
 @needs_int8
 @pytest.mark.usefixtures("any_size")
 def test_int8_for_too_few_layers_is_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "_MIN_SHARE", 0.9)
+    monkeypatch.setattr(formats, "_MIN_SHARE", 0.9)
     network, image = Uneven(gain=100.0), torch.rand(1, 3, 16, 16)
     assert torch.equal(INT8.prepare(network)(image), network(image))
     assert all(type(layer) is nn.Conv2d for layer in (*network.calm, network.sharp))

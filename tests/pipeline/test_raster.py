@@ -32,6 +32,7 @@ from videoretalking.pipeline.stages.composite import Compositor
 CPU = torch.device("cpu")
 ARRAYS = ArrayRaster(CPU)
 FRAME = (640, 360)  # width, height
+WIDE = 5e-3  # arrays compute wide blurs on a reduced image
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -110,16 +111,20 @@ def test_patches_in_their_frame(tensors: TensorRaster, side: float) -> None:
         same(tensors.coverage(crop.size, matrices, size), ARRAYS.coverage(crop.size, matrices, size), 1e-5)
 
 
-def test_blurs(tensors: TensorRaster) -> None:
-    images, softness = pictures(96, 120), [1.5, 0.0, 40.0]
+@pytest.mark.parametrize(
+    ("softness", "tolerance"),
+    [([1.5, 0.0, 5.0], 1e-5), ([40.0, 6.0, 17.0], WIDE)],
+)
+def test_blurs(tensors: TensorRaster, softness: list[float], tolerance: float) -> None:
+    images = pictures(96, 120)
     for batch in (images, images[..., 0].copy()):
-        same(tensors.soften(tensors.constant(batch), softness), ARRAYS.soften(batch, softness), 1e-5)
+        same(tensors.soften(tensors.constant(batch), softness), ARRAYS.soften(batch, softness), tolerance)
 
 
 def test_polygons(tensors: TensorRaster) -> None:
     outlines = [face_outline(face_landmarks(10 + 7 * k, 8, 80)) for k in range(3)]
     arguments = (outlines, (128, 112), [4.0, 0.0, 9.0])
-    same(tensors.polygons(*arguments), ARRAYS.polygons(*arguments), 1e-5)
+    same(tensors.polygons(*arguments), ARRAYS.polygons(*arguments), WIDE)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (97, 131), (5, 200), (33, 1), (2, 3)])

@@ -18,13 +18,15 @@ from tiny_weights import SIZES
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from videoretalking.core.devices import has_fast_int8
+from videoretalking.core.devices import has_bfloat16_products, has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info
-from videoretalking.media.video import VideoReader
+from videoretalking.media.video import VideoReader, VideoWriter
 from videoretalking.models.catalog import build_network
+from videoretalking.models.folding import fold_for_cpu
 from videoretalking.models.int8 import heavy_convs
 from videoretalking.pipeline.config import RuntimeConfig
+from videoretalking.pipeline.engine import FORMATS
 from videoretalking.pipeline.weights import missing
 from videoretalking.scripts.benchmark import __main__ as program
 from videoretalking.scripts.benchmark import material, networks
@@ -113,6 +115,16 @@ def test_operators_tell_format_layout_batch_and_work() -> None:
     assert np.isnan(reduced.floor({"float32": 1e11}))
 
 
+def test_operators_see_1x1_convolutions_wherever_they_run() -> None:
+    network = nn.Sequential(nn.Conv2d(16, 8, 1)).eval().requires_grad_(False)
+    image = torch.rand(2, 16, 6, 6)
+    with torch.inference_mode():
+        before = work_of(lambda: network(image))
+        fold_for_cpu(network)
+        after = work_of(lambda: network(image))
+    assert before.total == after.total == 2 * 2 * 36 * 16 * 8
+
+
 @pytest.mark.skipif(not has_fast_int8(CPU), reason="no int8 here")
 def test_operators_see_which_convolutions_became_int8() -> None:
     network = nn.Sequential(nn.Conv2d(64, 64, 3), nn.Conv2d(64, 8, 3)).eval().requires_grad_(False)
@@ -131,7 +143,8 @@ def test_peaks_are_those_of_the_formats_that_run(dtype: str, monkeypatch: pytest
     if dtype == "int8" and not has_fast_int8(CPU):
         pytest.skip("no int8 here")
     peaks = measure_peaks(RuntimeConfig(device="cpu", dtype=dtype))
-    assert set(peaks) == {"float32", dtype}
+    others = {"bfloat16"} if dtype == "int8" and has_bfloat16_products(CPU) else set()
+    assert set(peaks) == {"float32", dtype} | others
     assert all(1e8 < peak < 1e15 for peak in peaks.values())
 
 
@@ -160,9 +173,13 @@ def test_stages_of_a_real_dub_add_up_to_the_whole(dtype: str) -> None:
     for stage in ("neutralize", "lipsync", "enhance"):
         facts = rows[stage]
         assert facts["gflop"] > 0.5 and facts["floor_share"] > 0.0
-        assert facts["runs_in"]["dtypes"]["float32"] > 0.99  # small networks are not tried in int8
+        reduced = dtype == "auto" and has_fast_int8(CPU) and has_bfloat16_products(CPU)
+        assert facts["runs_in"]["dtypes"].get("bfloat16", 0.0) > 0.7 or not reduced
+        assert facts["runs_in"]["dtypes"]["float32"] > 0.99 or dtype == "auto"
+        assert "int8" not in facts["runs_in"]["dtypes"]  # small networks are not tried in it
         assert facts["runs_in"]["layouts"]["channels last"] > 0.5
-        assert next(iter(facts["runs_in"]["batches"])) == "4"
+        # in fast D-Net sees every second frame
+        assert next(iter(facts["runs_in"]["batches"])) == ("2" if stage == "neutralize" else "4")
     assert "gflop" not in rows["encode"]
 
 
@@ -233,6 +250,43 @@ def test_program_writes_figures_and_picture(
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 5
     text = capsys.readouterr().out
     assert "frames/s" in text and "composite" in text and "of video" in text
+
+
+def test_program_says_how_near_the_fast_formats_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(program, "in_own_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr("videoretalking.scripts.benchmark.operators._TRIAL_SECONDS", 0.0)
+    clip = material.make_clip(tmp_path, 192, 192, 4)
+    both, silent = tmp_path / "both.mp4", clip.video
+    with VideoReader(clip.video) as reader, VideoWriter(both, reader.info, audio=clip.audio) as writer:
+        for frame in reader:
+            writer.write(frame.image, frame.time, 1 / 25)
+    figures = tmp_path / "exact.json"
+    arguments = ["--device", "cpu", "--parts", "--weights", "demo", "--frames", "3", "--json", str(figures)]
+    assert program.main([*arguments, "--exact", str(both), str(silent)]) == 0  # the silent one is left out
+    (row,) = json.loads(figures.read_text(encoding="utf-8"))["exactness"]
+    assert row["clip"] == "both.mp4" and row["frames"] == 3
+    assert 35.0 < row["face"] <= row["whole"] and row["worst_frame"] <= row["whole"]
+    assert program.main([*arguments, "--dtype", "float32", "--exact", str(both)]) == 0
+    (same,) = json.loads(figures.read_text(encoding="utf-8"))["exactness"]
+    assert same["face"] > 55.0 and same["largest"] <= 1  # batches alone change what rounding does
+    assert "least: " in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not (has_fast_int8(CPU) and has_bfloat16_products(CPU)), reason="no other formats than float32 here"
+)
+def test_program_calibrates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "videoretalking" / FORMATS
+    folder.mkdir(parents=True)
+    (folder / "old.npz").write_bytes(b"")
+    monkeypatch.setattr(program, "in_own_process", lambda function, *arguments: function(*arguments))
+    assert program.main(["--device", "cpu", "--calibrate", "--weights", "demo"]) == 0
+    names = {path.name.partition("_")[0] for path in folder.iterdir()}
+    assert {"dnet", "lnet", "enet"} <= names and not (folder / "old.npz").exists()
 
 
 def test_program_begins_nothing_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

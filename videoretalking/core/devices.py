@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -72,6 +73,11 @@ def has_fast_int8(device: torch.device) -> bool:
     )
 
 
+def has_bfloat16_products(device: torch.device) -> bool:
+    """Whether products of bfloat16 numbers are fast on a CPU though it has no AMX: AVX512-BF16 and oneDNN."""
+    return device.type == "cpu" and "avx512_bf16" in _cpu_flags() and torch.backends.mkldnn.is_available()
+
+
 def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> torch.dtype:
     """``auto`` takes the fastest: bfloat16 on GPUs and AMX, int8 on other CPUs with VNNI, float32 elsewhere.
 
@@ -94,6 +100,14 @@ def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> tor
     if name == "int8" and not has_fast_int8(device):
         raise UserError("--dtype int8 needs a CPU with AVX-512 VNNI; try --dtype auto")
     return DTYPES[name]
+
+
+def cpu_name() -> str:
+    """The processor's model and what it can do beside the usual, as far as the system tells."""
+    text = _cpu_flags()
+    name = next((line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line), "")
+    flags = [flag for flag in ("avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in text]
+    return f"{name or platform.processor() or platform.machine()} ({', '.join(flags) or 'no such units'})"
 
 
 def _cpu_flags() -> str:
@@ -139,3 +153,16 @@ def keep_freed_memory(keep: bool = True) -> bool:
         return False
     # a list, so that all three are set even if one is refused
     return all([bool(mallopt(key, value)) for key, value in wanted.items()])
+
+
+def return_freed_memory() -> bool:
+    """Hand what :func:`keep_freed_memory` kept back to the system once, after work that will not come again.
+
+    Returns:
+        Whether the C library could.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # as above
+        return False
+    return bool(trim(0))

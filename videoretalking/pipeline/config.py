@@ -58,10 +58,14 @@ class RenderConfig:
     Attributes:
         face: ``largest``, ``all``, or the number of a face in the order of the report.
         neutralize: run D-Net; without it the frame itself is L-Net's reference (ablation of table 3).
+        neutralize_every: frames of a person between two runs of D-Net, whose face moves with the head meanwhile; 1
+            runs it for each frame.
         enhance: run E-Net; without it L-Net's image is enlarged (ablation of table 3).
         expression: template for D-Net: ``neutral``, ``smile``, an image of a face, or a file of coefficients.
         expression_blend: 0 neutral .. 1 the template (table 4; smile if it is neutral); None is 1.
         identity_every: frames between encodings of the identity for E-Net; 1 is as published.
+        least_share: of the painting against the reference, for an L-Net that gives it: shares up to it are left
+            out, and so is E-Net's work on pixels that nobody will see. 0.002 is half a gray level at most.
         one_shot: D-Net warps the first frame of every shot instead of each frame (appendix B).
         upper_face: emotion of the upper face through GANimation.
         parse: segment the new face with a parsing network if its weights are there; else, and without them, the
@@ -76,10 +80,12 @@ class RenderConfig:
 
     face: str = "largest"
     neutralize: bool = True
+    neutralize_every: int = 1
     enhance: bool = True
     expression: str = "neutral"
     expression_blend: float | None = None
     identity_every: int = 8
+    least_share: float = 0.002
     one_shot: bool = False
     upper_face: UpperFace = "original"
     parse: bool = True
@@ -156,10 +162,18 @@ class InferenceConfig:
 
 # Values by dotted key. ``balanced`` is the defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "fast": {"render.parse": False, "render.restore": 0.0, "output.speed": "veryfast", "output.quality": 18},
+    "fast": {
+        "render.neutralize_every": 2,
+        "render.least_share": 0.02,
+        "render.parse": False,
+        "render.restore": 0.0,
+        "output.speed": "veryfast",
+        "output.quality": 18,
+    },
     "balanced": {},
     "best": {
         "render.identity_every": 1,
+        "render.least_share": 0.0,
         "render.parse_every": 1,
         "runtime.dtype": "float32",
         "output.speed": "slow",

@@ -38,6 +38,7 @@ from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
 from videoretalking.pipeline.stages.restore import MouthRestorer
+from videoretalking.pipeline.stages.sparse_neutralize import SparseNeutralizer
 from videoretalking.pipeline.stages.sync import SyncScorer
 from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
 from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
@@ -105,11 +106,16 @@ class Renderer:
         self.schedule = _schedule(analysis, speech, options, still_fps)
         self._engine = networks.engine
         self._raster = raster = choose_raster(networks.engine.device)
-        self._neutralize = None
+        self._neutralize: Neutralizer | None = None
         if networks.dnet and options.neutralize:
-            self._neutralize = Neutralizer(networks.dnet, (), raster)
+            every = options.neutralize_every
+            self._neutralize = (
+                SparseNeutralizer(networks.dnet, (), raster, every)
+                if every > 1
+                else Neutralizer(networks.dnet, (), raster)
+            )
         self.follow(analysis.tracks)
-        self._lipsync = LipSyncer(networks.lnet)
+        self._lipsync = LipSyncer(networks.lnet, options.least_share)
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
         self._mask = FaceMasker(networks.parser, raster, options.parse_every)
         self._restore = None
@@ -247,12 +253,14 @@ class Renderer:
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
-            enhanced = replace(painting, image=self._enhance(faces, painting.image, original))
-            known = enhanced.known(original, reference)
-            patches = raster.pixels(enhanced.on(known))
-            if enhanced.share is not None:
+            image = self._enhance(faces, painting.image, original, painting.share)
+            enhanced = replace(painting, image=image)
+            if enhanced.share is None:
+                patches = raster.pixels(enhanced.on(original))
+            else:
+                known = enhanced.known(original, reference)
                 lips = [face.crop.to_crop(face.landmarks) for face in faces]
-                patches = keep_detail(raster, patches, raster.pixels(known), lips)
+                patches = keep_detail(raster, raster.pixels(enhanced.on(known)), raster.pixels(known), lips)
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)

@@ -61,6 +61,36 @@ def test_people_do_not_share_codes(enet: Runner[ENet]) -> None:
     torch.testing.assert_close(enhancer(faces, low_res, identity), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("window", [(8, 40, 88, 96), (0, 0, 96, 96), (31, 30, 40, 45)])
+def test_a_part_looks_as_in_the_whole(enet: Runner[ENet], window: tuple[int, int, int, int]) -> None:
+    left, top, right, bottom = window
+    low_res, style = torch.rand(2, 3, 96, 96), torch.randn(1, enet.network.config.style_size)
+    with torch.no_grad():
+        whole = enet.network.paint(low_res, style)
+        part = enet.network.paint(low_res, style, window=window)
+    expected = whole[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
+    torch.testing.assert_close(part, expected, atol=1e-6, rtol=0)
+
+
+def test_what_nobody_sees_is_not_painted(enet: Runner[ENet]) -> None:
+    low_res, identity = _inputs(4)
+    share = torch.zeros(4, 1, 96, 96)
+    share[:2, :, 50:80, 30:60] = 0.5
+    share[2:, :, 60:90, 40:70] = 1.0
+    expected = Enhancer(enet, identity_every=5)(_faces([0, 1, 2, 3]), low_res, identity)
+    enhancer = Enhancer(enet, identity_every=5)
+    parts = [slice(0, 2), slice(2, 4)]
+    painted = torch.cat(
+        [enhancer(_faces([0, 1, 2, 3][part]), low_res[part], identity[part], share[part]) for part in parts]
+    )
+    # what the share becomes when it is enlarged reaches two pixels further
+    seen = torch.nn.functional.interpolate(share, size=384, mode="bilinear").expand_as(painted) > 0.0
+    torch.testing.assert_close(painted[seen], expected[seen], atol=1e-5, rtol=0)
+    assert (painted[:2, :, :190] == 0.0).all() and not (painted == 0.0).all()
+    nothing = enhancer(_faces([4]), low_res[:1], identity[:1], share[:1] * 0.0)
+    assert nothing.shape == (1, 3, 384, 384)
+
+
 def test_without_e_net_the_image_is_enlarged() -> None:
     low_res = torch.rand(1, 3, 1, 1).expand(1, 3, 96, 96).contiguous()
     enlarged = Enhancer(None, 5)(_faces([0]), low_res, torch.zeros(1, 3, 384, 384))

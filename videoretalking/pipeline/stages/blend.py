@@ -65,25 +65,6 @@ class Pyramids:
         return images
 
 
-def low_pass(images: Pixels, blur: float, raster: Raster) -> Pixels:
-    """What a wide blur leaves of images, by halving and doubling their size; much cheaper than the blur itself.
-
-    Args:
-        images: [N, H, W] or [N, H, W, C], all of one size.
-        blur: standard deviation in pixels, met within a factor of 1.5.
-        raster: of the images.
-    """
-    halvings = max(
-        0, round(math.log2(max(1.0, math.sqrt(3.0) * blur)))
-    )  # n of them blur by sqrt((4^n - 1) / 3)
-    pyramids = Pyramids([(images.shape[2], images.shape[1])] * len(images), halvings, raster)
-    levels = pyramids.gaussian(images)
-    coarse = levels[-1]
-    for finer, sizes in zip(levels[-2::-1], pyramids.sizes[-2::-1], strict=True):
-        coarse = raster.expand(coarse, finer.shape[1:3], sizes)
-    return coarse
-
-
 def blend(inside: Pixels, outside: Pixels, masks: Pixels, pyramids: Pyramids) -> Pixels:
     """Mix images band by band, so that coarse colors meet softly and fine detail meets sharply.
 

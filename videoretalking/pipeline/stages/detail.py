@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from videoretalking.core.arrays import Floats64
 from videoretalking.faces.masks import MOUTH_SOFTNESS, eye_distance, mouth_outline
 from videoretalking.pipeline.raster import Pixels, Raster
-from videoretalking.pipeline.stages.blend import low_pass
 
 _CHANGE_BLUR = 0.02  # of the side: finer differences are those of sharpness, not of what is shown
 _SAME = 0.04  # difference of two colors at which a quarter of the likeness is left, white is 1
@@ -51,14 +50,14 @@ def match_colors(raster: Raster, images: Pixels, goals: Pixels, seen: Pixels) ->
     Returns:
         [N, S, S, 3] float32 in [0, 1].
     """
-    blur = _COLOR_BLUR * images.shape[1]
-    drift = low_pass(seen[..., None] * (goals - images), blur, raster)
-    return (images + drift / (low_pass(seen, blur, raster)[..., None] + _LEAST_SEEN)).clip(0.0, 1.0)
+    blurs = [_COLOR_BLUR * images.shape[1]] * len(images)
+    drift = raster.soften(seen[..., None] * (goals - images), blurs)
+    return (images + drift / (raster.soften(seen, blurs)[..., None] + _LEAST_SEEN)).clip(0.0, 1.0)
 
 
 def likeness(raster: Raster, differences: Pixels) -> Pixels:
     """[N, H, W] near 1 where differences [N, H, W, 3] are small but for detail, near 0 where they are not."""
-    coarse = low_pass(differences, _CHANGE_BLUR * max(differences.shape[1:3]), raster)
+    coarse = raster.soften(differences, [_CHANGE_BLUR * differences.shape[1]] * len(differences))
     return 1.0 / (1.0 + (coarse**2).mean(-1) / _SAME**2) ** 2
 
 

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from videoretalking.core.constants import ENET_SIZE
-from videoretalking.models.enet import ENet
+from videoretalking.models.enet import ENet, Window
 from videoretalking.models.layers.blocks import resize
 from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
+
+_GRID = (
+    4  # pixels of L-Net's image to whose multiples a window grows: convolutions are prepared for few sizes
+)
 
 
 class Enhancer:
@@ -32,9 +36,14 @@ class Enhancer:
             self.encode = enet.using(enet.network.identity_encoder)
             self.paint = enet.using(enet.network.paint)
         self._people: dict[tuple[int, int], _Person] = {}
+        self._window: Window | None = None
 
     def __call__(
-        self, faces: Sequence[FaceJob], low_res: torch.Tensor, identity: torch.Tensor
+        self,
+        faces: Sequence[FaceJob],
+        low_res: torch.Tensor,
+        identity: torch.Tensor,
+        share: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Enhance.
 
@@ -42,6 +51,8 @@ class Enhancer:
             faces: the faces.
             low_res: [N, 3, 96, 96] in [0, 1], L-Net's images of them.
             identity: [N, 3, 384, 384] in [0, 1], sharp crops of the same frames.
+            share: [N, 1, 96, 96] how much of each pixel will be shown; None stands for ones. What is far from all
+                that is shown need not be painted and may be 0.
 
         Returns:
             [N, 3, 384, 384] in [0, 1].
@@ -52,8 +63,35 @@ class Enhancer:
             return self.enet(low_res, identity).clamp(0.0, 1.0)
         self.enet.settle(low_res[:1], identity[:1])
         codes = self._shared_codes(faces, identity)
-        images = [self.paint(low_res[first:last], style=code[None]) for code, first, last in _runs(codes)]
-        return torch.cat(images).clamp(0.0, 1.0)
+        window = self._grown_window(share)
+        images = [
+            self.paint(low_res[first:last], style=code[None], window=window)
+            for code, first, last in _runs(codes)
+        ]
+        painted = torch.cat(images).clamp(0.0, 1.0)
+        if window is None:
+            return painted
+        left, top, right, bottom = window
+        whole = painted.new_zeros(len(painted), 3, ENET_SIZE, ENET_SIZE)
+        factor = ENET_SIZE // low_res.shape[-1]
+        whole[..., factor * top : factor * bottom, factor * left : factor * right] = painted
+        return whole
+
+    def _grown_window(self, share: torch.Tensor | None) -> Window | None:
+        """The part to paint, which only grows; None is all of it, as on a GPU, which would have to wait."""
+        if share is None or share.device.type != "cpu":
+            return None
+        seen = share.amax(dim=(0, 1)) > 0.0
+        lines = [seen.any(dim=axis).nonzero() for axis in (0, 1)]  # columns, rows
+        if len(lines[0]):
+            # one more on each side: what is enlarged reaches half a pixel further
+            starts = [max((int(line[0]) - 1) // _GRID * _GRID, 0) for line in lines]
+            stops = [min(-(-(int(line[-1]) + 2) // _GRID) * _GRID, share.shape[-1]) for line in lines]
+            known = self._window or (*starts, *stops)
+            left, top = map(min, starts, known[:2])
+            right, bottom = map(max, stops, known[2:])
+            self._window = left, top, right, bottom
+        return self._window
 
     def _shared_codes(self, faces: Sequence[FaceJob], identity: torch.Tensor) -> list[torch.Tensor]:
         """The mean code of each face's person when the frame comes, [style_size] each."""

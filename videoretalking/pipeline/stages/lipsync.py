@@ -19,12 +19,15 @@ class LipSyncer:
 
     Args:
         lnet: L-Net, or a Wav2Lip generator (the baseline).
+        least_share: shares of the painting up to this one become 0, so that nothing has to be painted there; the
+            others move down with it.
     """
 
-    def __init__(self, lnet: Runner[nn.Module]) -> None:
+    def __init__(self, lnet: Runner[nn.Module], least_share: float = 0.0) -> None:
         network = lnet.network
         config: Any = network.config
         self.antialias: bool = config.antialias
+        self.least_share = least_share
         self.blends = isinstance(network, LNet) and network.config.blend_reference
         self.lnet = lnet.using(_layers(network)) if isinstance(network, LNet) and self.blends else lnet
 
@@ -43,7 +46,10 @@ class LipSyncer:
         layers = self.lnet(audio[:, None], faces)
         if not self.blends:
             return Painting(layers)
-        return Painting(*layers.split((3, 1, 2), dim=1))
+        image, share, flow = layers.split((3, 1, 2), dim=1)
+        if self.least_share > 0.0:
+            share = ((share - self.least_share) / (1.0 - self.least_share)).clamp(min=0.0)
+        return Painting(image, share, flow)
 
 
 def _layers(network: LNet) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

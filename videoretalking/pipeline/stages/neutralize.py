@@ -106,7 +106,7 @@ class Neutralizer:
 
     def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster) -> None:
         self.dnet = dnet
-        self._render = dnet.using(_both_images(dnet.network))
+        self._both = dnet.using(_both_images(dnet.network))
         self.windows = windows
         self.raster = raster
         # (track, first frame) -> D-Net's source in one-shot mode
@@ -144,8 +144,7 @@ class Neutralizer:
             [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
         )
         sources = self.raster.tensor(self._cut_sources(faces, crops))
-        self.dnet.settle(sources[:_TRIED], torch.from_numpy(windows[:_TRIED]))
-        edited, warped = self._render(sources, torch.from_numpy(windows)).clamp(0.0, 1.0).split(3, dim=1)
+        edited, warped = self._render(faces, sources, torch.from_numpy(windows)).split(3, dim=1)
         images = keep_detail(
             self.raster,
             self.raster.pixels(edited),
@@ -160,6 +159,11 @@ class Neutralizer:
             [face.landmarks for face in faces],
             self.raster.stack(originals),
         )
+
+    def _render(self, faces: Sequence[FaceJob], sources: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """[N, 6, 256, 256] in [0, 1]: D-Net's edited and warped image of each face."""
+        self.dnet.settle(sources[:_TRIED], windows[:_TRIED])
+        return self._both(sources, windows).clamp(0.0, 1.0)
 
     def _cut_sources(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> Pixels:
         """The images to warp: each frame's own face, or in one-shot mode the first of its stretch."""
