@@ -32,11 +32,12 @@ from videoretalking.provenance import statistics
 from videoretalking.provenance.carriers import carriers_of
 from videoretalking.provenance.keys import PUBLIC_KEY, Key
 from videoretalking.provenance.payload import Payload
-from videoretalking.provenance.pieces import PieceSum
+from videoretalking.provenance.pieces import PieceSum, Planes
 from videoretalking.provenance.placements import Placement
-from videoretalking.provenance.search import find, flatten, fold
+from videoretalking.provenance.search import find, fold
 from videoretalking.provenance.video import VideoMark
 from videoretalking.provenance.video_detector import detect_video
+from videoretalking.provenance.whitening import whiten
 from videoretalking.scripts.mark_attacks.video import ATTACKS, FPS, Frames, apply
 
 logger = logging.getLogger(__name__)
@@ -191,12 +192,15 @@ def false_alarms(pieces: Sequence[tuple[str, Frames]], number: int) -> Iterator[
     log_ps, single = [], []
     bar = tqdm(unmarked_pictures(large, number), desc="unmarked", total=number, unit="search")
     for picture, key in bar:
-        even, carriers = flatten(picture), carriers_of(key)
-        log_ps.append(find(even, carriers).log_p)
+        white, carriers = whiten(picture), carriers_of(key)
+        log_ps.append(find(white, carriers).log_p)
         column, row = np.concatenate([carriers.sync, carriers.data]).T
-        values = fold(even, Placement(1.0))[row, column]
+        values = fold(white, Placement(1.0))[row, column]
         turns = np.exp(2j * np.pi * rng.uniform(size=(DRAWS, len(values))))
-        single += [statistics.log_p_phases(float(score), np.abs(values)) for score in (turns @ values).real]
+        sizes = np.abs(values)
+        single += [
+            statistics.log_p_phases(float(score), sizes, sharp=True) for score in (turns @ values).real
+        ]
         if len(log_ps) % 100 == 0 or len(log_ps) == number:
             yield {
                 "searches": len(log_ps),
@@ -222,12 +226,12 @@ def speed(height: int = 1080, width: int = 1920) -> dict[str, float]:
     cv2.setNumThreads(1)
     mark = VideoMark(PUBLIC_KEY, Payload(0))
     frame: Image8 = made_up_piece(0, height, width)[0]
-    gray = _gray(frame)
+    planes = Planes.from_image(frame)
     piece = PieceSum(0.0, 2.0)
     figures = {
         "mark_ms": 1000 * _median_time(lambda: mark.apply(frame), 20),
-        "take_ms": 1000 * _median_time(lambda: piece.add(gray), 20),
-        "search_s": _median_time(lambda: find(flatten(piece.piece().mean), carriers_of(PUBLIC_KEY)), 3),
+        "take_ms": 1000 * _median_time(lambda: piece.add(planes), 20),
+        "search_s": _median_time(lambda: find(piece.piece().white, carriers_of(PUBLIC_KEY)), 3),
     }
     cv2.setNumThreads(threads)
     return figures
