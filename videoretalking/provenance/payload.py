@@ -29,7 +29,7 @@ OUR_BITS = _JOB_BITS  # what is open in a payload of this project and format
 CHECK_BITS = 16  # of the checksum
 _STEPS = PAYLOAD_BITS + CHECK_BITS + MEMORY
 CODE_BITS = _STEPS * len(GENERATORS)  # 264
-LISTED = 20_000  # messages that are asked for a fitting checksum
+LISTED = 1_500  # messages that are asked for a fitting checksum; one in 65,536 fits by chance
 
 _HEAD_BITS = _PROJECT_BITS + _VERSION_BITS
 
@@ -123,7 +123,7 @@ def decode(soft: npt.ArrayLike, ours: bool = False, least: float = math.inf) -> 
         ours: take for granted that it is a payload of this project and format, which leaves 48 bits to find out and
             bears a fifth more noise. The p-value of a finding then counts 2^48 payloads instead of 2^64.
         least: where the checksum of the most likely message does not fit, the most likely message is looked for
-            whose checksum fits and whose code word has at least this correlation with ``soft``, among 20,000.
+            whose checksum fits and whose code word has at least this correlation with ``soft``, among 1,500.
     """
     values = np.asarray(soft, dtype=np.float64)
     if values.shape != (CODE_BITS,):
