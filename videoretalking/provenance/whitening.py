@@ -18,8 +18,10 @@ import scipy.fft
 
 from videoretalking.core.arrays import AnyImage, Floats32
 
-_WINDOW, _HOP = 16, 4  # pixels, of the brightness; tiles hold waves of 8.5 to 40 pixels
-_COLOR_WINDOW = 8  # pixels of the colors, which have half as many; the hop is the same
+_WINDOW = 16  # pixels, of the brightness; tiles hold waves of 8.5 to 40 pixels
+_COLOR_WINDOW = 8  # of the colors, which have half as many
+_HOP = 4  # pixels from window to window; small pictures need all that can be had
+_LARGE, _LARGE_HOP = 150_000, 8  # from so many pixels on windows lie less densely
 _SMOOTH = 3.0  # pixels: sigma of what is taken away first, so that windows need not hold it
 _TYPICAL = 1.75  # gray levels at which a coefficient begins to count as content
 _COLORS = -0.8  # weight of the colors; a mark that raises the brightness lowers them
@@ -38,14 +40,16 @@ def whiten(gray: AnyImage, color: AnyImage | None = None) -> Floats32:
         [H, W] in no particular unit.
     """
     height, width = gray.shape
-    white = _reduce(np.asarray(gray, dtype=np.float32), _WINDOW, _SMOOTH)
+    hop = _HOP if height * width < _LARGE else _LARGE_HOP
+    white = _reduce(np.asarray(gray, dtype=np.float32), _WINDOW, hop, _SMOOTH)
     if color is not None and min(color.shape) > _COLOR_WINDOW:
-        small = _reduce(np.asarray(color, dtype=np.float32), _COLOR_WINDOW, _SMOOTH / 2)
+        small = _reduce(np.asarray(color, dtype=np.float32), _COLOR_WINDOW, _HOP, _SMOOTH / 2)
+        white *= hop**2 / _HOP**2  # as if windows lay as densely
         white += np.float32(_COLORS) * cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return white
 
 
-def _reduce(picture: Floats32, window: int, smooth: float) -> Floats32:
+def _reduce(picture: Floats32, window: int, hop: int, smooth: float) -> Floats32:
     """Weaken what is strong, window by window."""
     height, width = picture.shape
     detail = picture - cv2.GaussianBlur(picture, (0, 0), smooth)
@@ -53,19 +57,19 @@ def _reduce(picture: Floats32, window: int, smooth: float) -> Floats32:
     padded = cv2.copyMakeBorder(detail, window, below, window, right, cv2.BORDER_REFLECT)
     rise = np.sin(np.pi * np.arange(window) / window).astype(np.float32)
     taper = np.outer(rise, rise)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window))[::_HOP, ::_HOP]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (window, window))[::hop, ::hop]
     spectra: Complex64 = scipy.fft.rfft2(windows * taper)
     spectra /= window
     spectra /= np.square(spectra.real) + np.square(spectra.imag) + np.float32(_TYPICAL**2)
     parts = scipy.fft.irfft2(spectra, (window, window)) * (taper * window)
     total = np.zeros_like(padded)
-    every = window // _HOP  # windows that lie side by side
+    every = window // hop  # windows that lie side by side
     for y in range(every):
         for x in range(every):
             part = parts[y::every, x::every]
             down, across = part.shape[0] * window, part.shape[1] * window
             laid = part.transpose(0, 2, 1, 3).reshape(down, across)
-            total[y * _HOP : y * _HOP + down, x * _HOP : x * _HOP + across] += laid
+            total[y * hop : y * hop + down, x * hop : x * hop + across] += laid
     return np.asarray(total[window : window + height, window : window + width], dtype=np.float32)
 
 
