@@ -15,12 +15,13 @@ from videoretalking.provenance.carriers import carriers_of, draw_tile, period_fo
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
-FLOOR = 1.0  # gray levels (root mean square) on flat areas
-GAIN = 0.5  # gray levels a gray level of local activity
+FLOOR = 0.9  # gray levels (root mean square) on flat areas
+GAIN = 0.7  # gray levels a gray level of local activity
 CEILING = 2.1
+BUSY = 20.0  # gray levels of activity at which half is left: the content there drowns more
 MEAN_STRENGTH = 1.8  # gray levels over the whole frame: 44.1 dB
 SMALL_SIDE = 480  # pixels; smaller pictures need all of that: they are raised to it, by MOST at most
-MOST = 1.2
+MOST = 1.33
 LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
 WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
@@ -61,7 +62,8 @@ class VideoMark:
         if frame.shape[:2] != self._pattern.shape:
             self._pattern = self._repeat(*frame.shape[:2])
             size = (-(-frame.shape[1] // _COARSE), -(-frame.shape[0] // _COARSE))
-            self._power = cv2.resize(np.square(self._pattern), size, interpolation=cv2.INTER_AREA)
+            coarse = cv2.resize(np.square(self._pattern), size, interpolation=cv2.INTER_AREA)
+            self._power = np.asarray(coarse, dtype=np.float32)
         strength = self._strength(frame)
         if mask is not None:
             strength = strength * mask
@@ -87,7 +89,8 @@ class VideoMark:
         size = self._power.shape[::-1]
         busy = cv2.resize(detail, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         light = cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        strength = np.clip(FLOOR + GAIN * cv2.blur(busy, (3, 3)), FLOOR, CEILING)
+        activity = np.asarray(cv2.blur(busy, (3, 3)), dtype=np.float32)
+        strength = np.clip(FLOOR + GAIN * activity, FLOOR, CEILING) / (1 + np.square(activity / BUSY))
         strength *= np.minimum(1.0, 0.5 + 0.5 / DARK * light)
         strength *= max(WEAKEST, min(1.0, (LARGE_SIDE / min(height, width)) ** 0.5))
         most = MOST if min(height, width) < SMALL_SIDE else 1.0
