@@ -192,7 +192,7 @@ def test_message_near_the_likeliest_one_is_read_where_its_checksum_fits() -> Non
             spectrum[waves[:, 1], waves[:, 0]] = values + noise[0] + 1j * noise[1]
         decoded, _ = search.read_message(spectrum, carriers, (0.0, 0.0))
         if decoded.payload is None:
-            found, _ = search.read_message(spectrum, carriers, (0.0, 0.0), searched=1.0)
+            found, _ = search.read_message(spectrum, carriers, (0.0, 0.0), near=True)
             near += found.payload == PAYLOAD
             wrong += found.payload not in (None, PAYLOAD)
     assert near >= 3 and wrong == 0

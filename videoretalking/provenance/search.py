@@ -56,6 +56,7 @@ _GIVEN_WHOLE = 0.5  # of a placement that is given: the tile begins where it wou
 _CUT = 0.5  # of the picture that is left: the most that is cut off from each side of the middle
 _SYNC = 0.05  # share of the sync waves alone; the message has the rest
 _FOREIGN = 0.05  # share of payloads of other projects and formats
+_WORTH = 10.0  # a sharper bound is taken where it may decide: it lies not so much lower
 _GENEROUS = (
     0.8  # messages are listed down to this share of the evidence that they need, since the bound is sharper
 )
@@ -176,8 +177,9 @@ def read_message(
     spectrum: Spectrum,
     carriers: Carriers,
     shift: tuple[float, float],
+    searched: float = 0.0,
     foreign: bool = True,
-    searched: float | None = None,
+    near: bool = False,
 ) -> tuple[Decoded, float]:
     """Decode the data waves.
 
@@ -185,9 +187,9 @@ def read_message(
         spectrum: of the tile.
         carriers: of the key.
         shift: of the tile, in nominal pixels.
+        searched: logarithm of one over the share of the place.
         foreign: whether the payload may be of another project or format.
-        searched: logarithm of one over the share of the place; with it, messages near the likeliest one are read
-            too, as far as they can be credible.
+        near: read messages near the likeliest one too, as far as they can be credible.
 
     Returns:
         the message, and the logarithm of the p-value of all waves given it, corrected for all messages, not for the
@@ -198,7 +200,7 @@ def read_message(
     soft = np.bincount(carriers.bits, data.real, CODE_BITS).astype(np.float64)
     agreed, weights = float(sync.real.sum()), np.abs(np.concatenate([sync, data]))
     least = math.inf
-    if searched is not None:
+    if near:
         needed = OUR_BITS * math.log(2) + searched - statistics.LOG_FOUND
         least = math.sqrt(_GENEROUS * needed * float(np.square(weights).sum())) - agreed
     attempts = []
@@ -206,7 +208,10 @@ def read_message(
         decoded = decode(soft, ours, least)
         score = agreed + float((soft * decoded.code).sum())
         counted = (bits + (0 if decoded.payload is not None else CHECK_BITS)) * math.log(2) - math.log(share)
-        attempts.append((statistics.log_p_phases(score, weights, sharp=True) + counted, decoded))
+        log_p = statistics.log_p_phases(score, weights) + counted
+        if log_p + searched < statistics.LOG_FOUND + _WORTH:
+            log_p = statistics.log_p_phases(score, weights, sharp=True) + counted
+        attempts.append((log_p, decoded))
     log_p, decoded = min(attempts, key=lambda attempt: (attempt[1].payload is None, attempt[0]))
     return decoded, log_p
 
@@ -335,7 +340,9 @@ def find(
     clear = sum(trial.log_p < statistics.LOG_FOUND for trial in trials)  # neighbors of the right placement
     findings, unread = [], []
     for number, trial in enumerate(trials[: max(TRIED, min(clear, MAX_TRIED))]):
-        decoded, log_p = read_message(trial.spectrum, carriers, trial.shift, number < TRIED_FOREIGN)
+        decoded, log_p = read_message(
+            trial.spectrum, carriers, trial.shift, trial.searched, number < TRIED_FOREIGN
+        )
         findings.append(_judge(trial, decoded, log_p))
         # no message near this one is more credible than this one would be if its checksum fitted
         if (
@@ -346,7 +353,7 @@ def find(
     if all(finding.payload is None for finding in findings):
         for _, number in sorted(unread)[:RETRIED]:
             trial = trials[number]
-            near = read_message(trial.spectrum, carriers, trial.shift, False, trial.searched)
+            near = read_message(trial.spectrum, carriers, trial.shift, trial.searched, False, near=True)
             findings.append(_judge(trial, *near))
     return min(findings, key=lambda finding: (finding.payload is None, finding.log_p))
 

@@ -30,7 +30,7 @@ def _outputs() -> Floats64:
 
 
 _OUTPUTS = _outputs()
-_REGISTERS = np.arange(2 * _STATES).reshape(_STATES, 2)  # the two that lead to each state
+_NEVER = -1e30  # score of what cannot be
 _NEWEST = np.arange(_STATES) // (_STATES // 2)
 
 
@@ -54,20 +54,21 @@ class Trellis:
 
     def __init__(self, soft: Floats64, known: Ints64) -> None:
         steps = len(known)
-        values = soft.reshape(steps, len(GENERATORS))
-        score = np.full(_STATES, -np.inf)
+        outputs = soft.reshape(steps, len(GENERATORS)) @ _OUTPUTS.T
+        score = np.full(_STATES, _NEVER)
         score[0] = 0.0
-        best = np.empty((steps, _STATES), dtype=np.int64)
+        second = np.empty((steps, _STATES), dtype=bool)
         self._losses = np.empty((steps, _STATES))
-        for step, value in enumerate(values):
-            reached = score[_REGISTERS & (_STATES - 1)] + (_OUTPUTS @ value)[_REGISTERS]
-            if known[step] != OPEN:
-                reached[known[step] != _NEWEST] = -np.inf
-            second = reached[:, 1] > reached[:, 0]
-            best[step] = _REGISTERS[:, 0] + second  # a register's other choice differs in its last bit
-            score, other = reached.max(axis=1), reached.min(axis=1)
-            self._losses[step] = np.where(np.isfinite(other), score - np.maximum(other, -1e300), np.inf)
-        self._best = best
+        for step, bit in enumerate(known.tolist()):
+            # registers 2 s and 2 s + 1 lead to state s; their older bits are the state before
+            reached = (np.concatenate([score, score]) + outputs[step]).reshape(_STATES, 2)
+            if bit != OPEN:
+                reached[bit != _NEWEST] = _NEVER
+            first, other = reached.T
+            np.greater(other, first, out=second[step])
+            np.abs(first - other, out=self._losses[step])
+            score = np.maximum(first, other)
+        self._best = 2 * np.arange(_STATES) + second
         self.score = float(score[0])
 
     def likeliest(self) -> Ints64:
