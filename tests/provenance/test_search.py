@@ -15,7 +15,7 @@ from videoretalking.provenance.payload import Payload, encode
 from videoretalking.provenance.pieces import PieceSum, Planes
 from videoretalking.provenance.placements import USUAL, Placement
 from videoretalking.provenance.video import VideoMark
-from videoretalking.provenance.whitening import whiten
+from videoretalking.provenance.whitening import level, whiten
 
 PAYLOAD = Payload(4711)
 
@@ -87,6 +87,16 @@ def test_whitening_leaves_the_mark_and_takes_edges() -> None:
     assert np.abs(whiten(np.full((90, 70), 128, np.uint8))).max() < 1e-3
     colors = whiten(edges, -0.8 * cv2.resize(tile, (128, 112), interpolation=cv2.INTER_AREA))
     assert np.corrcoef(colors.ravel(), tile.ravel())[0, 1] > 0.3
+
+
+def test_noisy_regions_count_less_and_the_rim_is_soft() -> None:
+    rng = np.random.default_rng(1)
+    white = rng.normal(0, 1.0, (200, 300)).astype(np.float32)
+    white[:, 150:] *= 10.0
+    leveled = level(white)
+    quiet, loud = leveled[50:150, 20:100].std(), leveled[50:150, 200:280].std()
+    assert 0.2 < quiet / loud < 0.5  # before, the loud half was ten times as strong
+    assert np.abs(leveled[0]).max() < 0.5 * np.abs(leveled[10]).max()
 
 
 def test_colors_add_to_what_is_known() -> None:

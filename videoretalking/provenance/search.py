@@ -33,7 +33,7 @@ from videoretalking.provenance.payload import (
     decode,
 )
 from videoretalking.provenance.placements import Placement, propose, usual_places
-from videoretalking.provenance.whitening import fade
+from videoretalking.provenance.whitening import level
 
 Spectrum = npt.NDArray[np.complex128]
 
@@ -333,7 +333,7 @@ def find(
         cut: pixels from the left and upper rim of the marked picture to those of this part of it, where ``places``
             are given.
     """
-    white = fade(white)
+    white = level(white)
     trials = _trials(
         white, carriers, list(_given(white, places, cut)) if places else _priors(white, carriers)
     )

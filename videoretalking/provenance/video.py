@@ -22,7 +22,7 @@ BUSY = 20.0  # gray levels of activity at which half is left: the content there 
 MEAN_STRENGTH = 1.8  # gray levels over the whole frame: 44.1 dB
 SMALL_SIDE = 480  # pixels; smaller pictures need all of that: they are raised to it, by MOST at most
 MOST = 1.33
-LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
+LARGE_SIDE = 400  # pixels; larger pictures have room for a weaker mark, by the square root of their size
 WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
 

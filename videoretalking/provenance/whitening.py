@@ -24,6 +24,7 @@ _HOP = 4  # pixels from window to window; small pictures need all that can be ha
 _LARGE, _LARGE_HOP = 150_000, 8  # from so many pixels on windows lie less densely
 _SMOOTH = 3.0  # pixels: sigma of what is taken away first, so that windows need not hold it
 _TYPICAL = 1.75  # gray levels at which a coefficient begins to count as content
+_REGION = 32.0  # pixels: sigma of the regions that are compared
 _COLORS = -0.8  # weight of the colors; a mark that raises the brightness lowers them
 
 Complex64 = npt.NDArray[np.complex64]
@@ -73,10 +74,15 @@ def _reduce(picture: Floats32, window: int, hop: int, smooth: float) -> Floats32
     return np.asarray(total[window : window + height, window : window + width], dtype=np.float32)
 
 
-def fade(white: Floats32) -> Floats32:
-    """A whitened picture, or a part cut from one, that ends softly at the rim."""
+def level(white: Floats32) -> Floats32:
+    """A whitened picture, or a part of one, where loud regions count less, and which ends softly at the rim.
+
+    What is loud after whitening is noise that fills its region; the mark is not louder than other faint things.
+    """
     height, width = white.shape
-    return white * (_rim(height)[:, None] * _rim(width)[None, :])
+    power = cv2.GaussianBlur(np.square(white), (0, 0), _REGION)
+    weights = 1.0 / (power + float(power.mean()) + 1e-12)
+    return np.asarray(white * weights * (_rim(height)[:, None] * _rim(width)[None, :]), dtype=np.float32)
 
 
 def _rim(length: int) -> Floats32:
