@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
 
 from videoretalking.core.errors import UserError
 from videoretalking.provenance import statistics
 from videoretalking.provenance.keys import PUBLIC_KEY, Key, load_key, new_key_text
 from videoretalking.provenance.payload import CODE_BITS, Payload, decode, encode
+from videoretalking.provenance.trellis import MEMORY, OPEN, Trellis, convolve
 
 
 def test_fields_of_a_payload_come_back() -> None:
@@ -31,6 +33,48 @@ def test_code_corrects_what_noise_turned_round() -> None:
         decoded = decode(soft)
         assert decoded.payload == payload
         assert decoded.corrected == np.count_nonzero(np.sign(soft) != encode(payload)) > 10
+
+
+def test_messages_come_in_the_order_of_their_likelihood() -> None:
+    rng = np.random.default_rng(7)
+    soft = encode(Payload(42)) + rng.normal(0, 1.8, CODE_BITS)
+    known = np.full(88, OPEN)
+    known[-MEMORY:] = 0
+    known[3] = 1
+    trellis = Trellis(soft, known)
+    last, seen = 0.0, set()
+    for lost, number in trellis.messages(15.0):
+        bits = np.array([number >> step & 1 for step in range(88)])
+        assert bits[3] == 1 and not bits[-MEMORY:].any()
+        assert convolve(bits) @ soft == pytest.approx(trellis.score - lost)
+        assert last - 1e-9 <= lost <= 15.0
+        last = lost
+        seen.add(number)
+        if len(seen) == 1:
+            assert np.array_equal(bits, trellis.likeliest())
+    brute = 0  # every message that differs from the best in four bits or fewer in a row
+    best = trellis.likeliest()
+    for start in range(77):
+        for pattern in range(1, 16, 2):
+            other = best.copy()
+            other[start : start + 4] ^= np.array([pattern >> bit & 1 for bit in range(4)])
+            if other[3] == 1 and convolve(other) @ soft >= trellis.score - 15.0:
+                brute += 1
+                assert sum(int(bit) << step for step, bit in enumerate(other)) in seen
+    assert len(seen) > 50 and brute > 3
+
+
+def test_a_list_of_messages_bears_more_noise_and_gives_no_wrong_one() -> None:
+    rng = np.random.default_rng(8)
+    right = {math.inf: 0, 0.0: 0}
+    for _ in range(20):
+        payload = Payload(int(rng.integers(1 << 48)))
+        soft = encode(payload) + rng.normal(0, 1.5, CODE_BITS)
+        for least in right:
+            decoded = decode(soft, True, least)
+            assert decoded.payload in (None, payload)
+            right[least] += decoded.payload == payload
+    assert right[math.inf] + 4 <= right[0.0], right
 
 
 def test_code_bears_that_a_third_was_not_received() -> None:
@@ -100,7 +144,28 @@ def test_p_values_bound_what_chance_gives() -> None:
     for quantile in (0.9, 0.99, 0.999):
         bound = statistics.p_value(statistics.log_p_phases(float(np.quantile(scores, quantile)), magnitudes))
         assert 1 - quantile <= bound <= 30 * (1 - quantile)
-    assert statistics.log_p_signs(4.0, np.ones(4)) == -2.0
+        sharp = statistics.log_p_phases(float(np.quantile(scores, quantile)), magnitudes, sharp=True)
+        assert 1 - quantile <= statistics.p_value(sharp) <= bound
+    assert statistics.log_p_signs(4.0, np.ones(4)) == pytest.approx(math.log(1 / 16), abs=0.01)
     assert statistics.after_search(-5.0, math.log(10)) == pytest.approx(-5 + math.log(10))
     assert statistics.either(-5.0, -1.0) == pytest.approx(-5 + math.log(2))
     assert statistics.log_p_phases(-3.0, magnitudes) == 0.0
+
+
+def test_sharp_bound_is_within_a_third_of_a_normal_tail() -> None:
+    sizes = np.ones(334)
+    for deviations in (4.0, 6.0, 8.0):  # a sum of many waves is nearly normal, with lighter tails far out
+        score = deviations * math.sqrt(334 / 2)
+        tail = special.log_ndtr(-deviations)
+        sharp = statistics.log_p_phases(score, sizes, sharp=True)
+        assert tail - 0.01 * deviations**2 - 0.3 < sharp < tail + 0.3
+        assert sharp < statistics.log_p_phases(score, sizes) - 1.5
+    few = np.array([1.0, 1.0, 1.0])  # too few for a density that is bounded
+    assert statistics.log_p_phases(2.5, few, sharp=True) == statistics.log_p_phases(2.5, few)
+
+
+def test_signs_are_bounded_as_counting_says() -> None:
+    for count, score in ((20, 12), (40, 20)):
+        exact = sum(math.comb(count, up) for up in range((count + score) // 2, count + 1)) / 2**count
+        bound = statistics.p_value(statistics.log_p_signs(score, np.ones(count)))
+        assert exact <= bound <= 8 * exact

@@ -39,6 +39,9 @@ def test_unmarked_pictures_differ_and_are_asked_for_many_keys() -> None:
     assert all(picture.shape == (144, 144) and picture.std() > 1 for picture, _ in found)
     assert [key == PUBLIC_KEY for _, key in found] == [True] * 25 + [False] * 25 + [True] * 10
     assert len({key.secret for _, key in found}) == 2
+    rest = list(unmarked_pictures(pieces, 20, first=40))
+    for (picture, key), (again, same) in zip(found[40:], rest, strict=True):
+        assert np.array_equal(picture, again) and key == same
 
 
 def test_chance_raises_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,8 +66,7 @@ _TEMPOS = np.array([*(np.round(np.arange(-25, 26) * 0.002, 4) + 1.0), *_PLAYED])
 _HYPOTHESES = (len(_SPEEDS) * len(_FINE) + len(_TEMPOS)) * _PHASES * PERIOD
 _STRAIGHT = _PHASES * PERIOD  # hypotheses for the whole sound at its own speed
 _JOINED = math.log(1e-2)  # pieces whose beginning is this sure are added up
-_NEAR = 60  # times that a message is looked for near the most likely one
-_JITTER = 0.6  # of the root mean square of the votes
+_LISTED = math.log(1e-3)  # p-value of a message down to which it is looked for near the likeliest one
 _FOLLOWED = 3  # pieces that are read where the last sure one says
 _QUIET = 25.0  # percent of the time that is taken for background noise, band by band
 _LEAST_WEIGHT = 0.2  # of cells that do not stand out of it
@@ -205,19 +204,12 @@ class AudioSearch:
         All messages are counted: those whose checksum fits if it does, else all that the decoder chose from.
         """
         soft = self.soft_bits(cells)
+        energy = float(np.square(cells[self._pattern.groups < CODE_BITS]).sum())
+        least = math.sqrt(2 * energy * (OUR_BITS * math.log(2) - _LISTED))
         attempts = []
         for ours, bits in ((True, OUR_BITS), (False, PAYLOAD_BITS)):
-            decoded = decode(soft, ours)
+            decoded = decode(soft, ours, least if ours else math.inf)
             attempts.append((self._log_p(cells, decoded, bits), decoded.payload))
-        best = min(log_p for log_p, _ in attempts)
-        if all(payload is None for _, payload in attempts) and best < LOG_FOUND:
-            # the most likely message is none, but there may be one near it: ask again with some noise added
-            rng = np.random.default_rng(0)
-            spread = _JITTER * float(np.sqrt(np.square(soft).mean()))
-            for _ in range(_NEAR):
-                decoded = decode(soft + rng.normal(0, spread, CODE_BITS), ours=True)
-                if decoded.payload is not None:
-                    attempts.append((self._log_p(cells, decoded, OUR_BITS), decoded.payload))
         return min(attempts, key=lambda attempt: (attempt[1] is None, attempt[0]))
 
     def _log_p(self, cells: Floats64, decoded: Decoded, bits: int) -> float:

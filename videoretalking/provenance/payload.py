@@ -2,19 +2,24 @@
 
 64 bits: 12 say which project made the file, 4 in which format the mark is, 48 name the job at random. A checksum
 of 16 bits (CRC-16/CCITT) and 8 zeros follow, and a convolutional code of rate 1/3 and constraint length 9
-(generators 557, 663 and 711, octal, free distance 18) makes 264 code bits of these 88. The decoder is Viterbi's, on
-soft values: a mark leaves many weak votes for each bit, and what they weigh must not be lost before they are added.
+(:mod:`~videoretalking.provenance.trellis`) makes 264 code bits of these 88. Decoding is soft: a mark leaves many
+weak votes for each bit, and what they weigh must not be lost before they are added. Where the checksum of the
+likeliest message does not fit, the likeliest is looked for whose checksum does.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
+from videoretalking.core.arrays import Floats64, Ints64
 from videoretalking.core.errors import UserError
+from videoretalking.provenance.trellis import GENERATORS, MEMORY, OPEN, Trellis, convolve
 
 PROJECT_ID = 0x5E7  # this project's results
 FORMAT_VERSION = 1
@@ -22,17 +27,14 @@ PAYLOAD_BITS = 64
 _PROJECT_BITS, _VERSION_BITS, _JOB_BITS = 12, 4, 48
 OUR_BITS = _JOB_BITS  # what is open in a payload of this project and format
 CHECK_BITS = 16  # of the checksum
-_MEMORY = 8  # bits that the encoder remembers
-_STATES = 1 << _MEMORY
-_GENERATORS = (0o557, 0o663, 0o711)
-_STEPS = PAYLOAD_BITS + CHECK_BITS + _MEMORY
-CODE_BITS = _STEPS * len(_GENERATORS)  # 264
+_STEPS = PAYLOAD_BITS + CHECK_BITS + MEMORY
+CODE_BITS = _STEPS * len(GENERATORS)  # 264
+LISTED = 1_500  # messages that are asked for a fitting checksum; one in 65,536 fits by chance
 
 _HEAD_BITS = _PROJECT_BITS + _VERSION_BITS
-_OPEN = -1  # a bit of the message that the decoder does not know beforehand
 
 
-def _sending_order() -> npt.NDArray[np.int64]:
+def _sending_order() -> Ints64:
     """[88] bits of the message as they are sent: project and version spread evenly, the zeros last.
 
     The decoder may know project and version beforehand; spread, they help against errors everywhere.
@@ -47,7 +49,7 @@ def _sending_order() -> npt.NDArray[np.int64]:
 _ORDER = _sending_order()
 _IS_HEAD = _ORDER < _HEAD_BITS
 
-Signs = npt.NDArray[np.float64]
+Signs = Floats64
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ class Decoded:
 
 def encode(payload: Payload) -> Signs:
     """[264] code bits, -1 or 1."""
-    return _convolve(_with_check(payload.number))
+    return convolve(_with_check(payload.number))
 
 
-def decode(soft: npt.ArrayLike, ours: bool = False) -> Decoded:
+def decode(soft: npt.ArrayLike, ours: bool = False, least: float = math.inf) -> Decoded:
     """The most likely payload.
 
     Args:
@@ -120,70 +122,81 @@ def decode(soft: npt.ArrayLike, ours: bool = False) -> Decoded:
             it is, in any unit; 0 for a bit that was not received.
         ours: take for granted that it is a payload of this project and format, which leaves 48 bits to find out and
             bears a fifth more noise. The p-value of a finding then counts 2^48 payloads instead of 2^64.
+        least: where the checksum of the most likely message does not fit, the most likely message is looked for
+            whose checksum fits and whose code word has at least this correlation with ``soft``, among 1,500.
     """
     values = np.asarray(soft, dtype=np.float64)
     if values.shape != (CODE_BITS,):
         raise ValueError(f"expected [{CODE_BITS}] soft values, got {values.shape}")
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    known = np.where(_IS_HEAD, _with_check(Payload(0).number), _OPEN) if ours else np.full(_STEPS, _OPEN)
-    known[-_MEMORY:] = 0
-    bits = _viterbi(values.reshape(_STEPS, len(_GENERATORS)), known)
-    code = _convolve(bits)
-    message = bits[np.argsort(_ORDER)]
-    number = int("".join(map(str, message[:PAYLOAD_BITS].tolist())), 2)
-    fits = bool(np.array_equal(_with_check(number), bits))
+    known = np.where(_IS_HEAD, _with_check(Payload(0).number), OPEN) if ours else np.full(_STEPS, OPEN)
+    known[-MEMORY:] = 0
+    trellis = Trellis(values, known)
+    bits = trellis.likeliest()
+    if not _fits(bits) and trellis.score >= least:
+        for _, number in islice(trellis.messages(trellis.score - least), LISTED):
+            if _misfit(number) == 0:
+                bits = np.array([number >> step & 1 for step in range(_STEPS)])
+                break
+    code = convolve(bits)
     corrected = int(np.count_nonzero(code * values < 0))
-    return Decoded(Payload.from_number(number) if fits else None, corrected, code)
+    return Decoded(_payload_of(bits) if _fits(bits) else None, corrected, code)
 
 
-def _with_check(number: int) -> npt.NDArray[np.int64]:
+def _payload_of(bits: Ints64) -> Payload:
+    message = bits[np.argsort(_ORDER)]
+    return Payload.from_number(int("".join(map(str, message[:PAYLOAD_BITS].tolist())), 2))
+
+
+def _fits(bits: Ints64) -> bool:
+    return bool(np.array_equal(_with_check(_payload_of(bits).number), bits))
+
+
+def _with_check(number: int) -> Ints64:
     """[88] the message: payload and checksum in the order of sending, and the zeros that empty the encoder."""
+    text = f"{number:0{PAYLOAD_BITS}b}{_check_of(number):0{CHECK_BITS}b}{'0' * MEMORY}"
+    return np.array(list(map(int, text)))[_ORDER]
+
+
+def _check_of(number: int) -> int:
     check = 0xFFFF
     for byte in number.to_bytes(PAYLOAD_BITS // 8, "big"):
         check ^= byte << 8
         for _ in range(8):
             check = (check << 1 ^ (0x1021 if check & 0x8000 else 0)) & 0xFFFF
-    text = f"{number:0{PAYLOAD_BITS}b}{check:0{CHECK_BITS}b}{'0' * _MEMORY}"
-    return np.array(list(map(int, text)))[_ORDER]
+    return check
 
 
-def _outputs() -> Signs:
-    """[512, 3] what the encoder puts out for the newest bit (the highest) and its memory, as -1 or 1."""
-    register = np.arange(2 * _STATES)[:, None, None]
-    taps = register & np.array(_GENERATORS)[None, :, None]
-    ones = (taps >> np.arange(_MEMORY + 1) & 1).sum(axis=2)
-    return 2.0 * (ones % 2) - 1.0
+def _misfits() -> list[list[int]]:
+    """[11][256] by how much the checksum misfits for each byte of a message in the order of sending.
+
+    A checksum is linear but for a constant, which the first byte brings in.
+    """
+    constant = _check_of(0)
+    bits = []
+    for place in _ORDER.tolist():
+        if place < PAYLOAD_BITS:
+            bits.append(_check_of(1 << (PAYLOAD_BITS - 1 - place)) ^ constant)
+        else:
+            bits.append(
+                1 << (PAYLOAD_BITS + CHECK_BITS - 1 - place) if place < PAYLOAD_BITS + CHECK_BITS else 0
+            )
+    table = []
+    for start in range(0, _STEPS, 8):
+        row = [constant if start == 0 else 0]
+        for bit in bits[start : start + 8]:
+            row += [value ^ bit for value in row]
+        table.append(row)
+    return table
 
 
-_OUTPUTS = _outputs()
+_MISFITS = _misfits()
 
 
-def _convolve(bits: npt.NDArray[np.int64]) -> Signs:
-    memory, code = 0, np.empty((len(bits), len(_GENERATORS)))
-    for step, bit in enumerate(bits.tolist()):
-        register = bit << _MEMORY | memory
-        code[step] = _OUTPUTS[register]
-        memory = register >> 1
-    return code.ravel()
-
-
-def _viterbi(values: Signs, known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """[88] the message that has the known bits and whose code word correlates best with [88, 3] values."""
-    registers = np.arange(2 * _STATES).reshape(_STATES, 2)  # the two that lead to each state
-    score = np.full(_STATES, -np.inf)
-    score[0] = 0.0
-    choices = np.empty((_STEPS, _STATES), dtype=np.int64)
-    newest = np.arange(_STATES) // (_STATES // 2)
-    for step, value in enumerate(values):
-        reached = score[registers & (_STATES - 1)] + (_OUTPUTS @ value)[registers]
-        if known[step] != _OPEN:
-            reached[newest != known[step]] = -np.inf
-        best = reached.argmax(axis=1)
-        choices[step] = registers[np.arange(_STATES), best]
-        score = reached.max(axis=1)
-    bits, state = np.empty(_STEPS, dtype=np.int64), 0
-    for step in range(_STEPS - 1, -1, -1):
-        register = int(choices[step, state])
-        bits[step] = register >> _MEMORY
-        state = register & (_STATES - 1)
-    return bits
+def _misfit(number: int) -> int:
+    """What is wrong with the checksum of a message whose first bit is the lowest of the number; 0 if nothing."""
+    wrong = 0
+    for row in _MISFITS:
+        wrong ^= row[number & 255]
+        number >>= 8
+    return wrong

@@ -1,4 +1,8 @@
-"""What the detector looks at: mean pictures of stretches of a video, so that memory does not grow with length."""
+"""What the detector looks at: stretches of a video, whitened and averaged, so that memory stays flat.
+
+A few frames at a time are averaged and whitened (:mod:`~videoretalking.provenance.whitening`): what moves is
+another content in each such group, and the mark is the same in all.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,51 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 
-from videoretalking.core.arrays import AnyImage, Floats32
+from videoretalking.core.arrays import AnyImage, Floats32, Image8
 from videoretalking.media.container import open_media, read_packets, timeline_origin
 from videoretalking.media.reader import VideoInfo, VideoReader
+from videoretalking.provenance.carriers import NOMINAL_SIDE
+from videoretalking.provenance.whitening import whiten
 
 SECONDS = 2.0  # of a piece
 MAX_PIECES = 24  # longer videos are sampled, evenly
 FRAMES = 25  # of a piece, about; the mark is the same in all
-MAX_SIDE = 720  # pixels of the short side of what is looked at
+GROUP = 6  # frames that are averaged before they are whitened
+_DARKEST, _BRIGHTER = np.float32(16), np.float32(255 / 219)  # from the brightness of videos to gray levels
+MAX_SIDE = NOMINAL_SIDE  # pixels of the short side of what is looked at; larger pictures have larger tiles
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A frame as the detector looks at it.
+
+    Attributes:
+        gray: [H, W] brightness as videos store it, 16 to 235.
+        color: [h, w] sum of both color differences in levels, of half the size; None where there are no colors.
+    """
+
+    gray: AnyImage
+    color: AnyImage | None
+
+    @classmethod
+    def from_image(cls, image: Image8) -> Planes:
+        """From [H, W, 3] uint8 RGB."""
+        gray, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+        size = (max(1, gray.shape[1] // 2), max(1, gray.shape[0] // 2))
+        color = (red.astype(np.float32) + blue) * np.float32(224 / 255)
+        return cls(
+            _DARKEST + gray * np.float32(1 / _BRIGHTER), cv2.resize(color, size, interpolation=cv2.INTER_AREA)
+        )
+
+    @classmethod
+    def from_frame(cls, frame: av.VideoFrame, turns: int) -> Planes:
+        """From a decoded frame that is shown after so many quarter turns."""
+        planes = frame.to_ndarray(format="yuv420p")
+        height, width = frame.height, frame.width
+        small = (-(-height // 2), -(-width // 2))
+        colors = planes[height:].reshape(-1)[: 2 * small[0] * small[1]].reshape(2, *small)
+        color = colors[0].astype(np.float32) + colors[1]
+        return cls(np.rot90(planes[:height, :width], turns), np.rot90(color, turns))
 
 
 @dataclass(frozen=True)
@@ -30,36 +71,58 @@ class Piece:
     Attributes:
         start: seconds.
         end: seconds.
-        mean: [H, W] gray levels, its frames averaged; short side at most 720.
+        mean: [H, W] gray levels, its frames averaged; short side at most 448.
+        white: [H, W] its frames whitened and averaged.
         num_frames: how many were averaged.
     """
 
     start: float
     end: float
     mean: Floats32
+    white: Floats32
     num_frames: int
 
 
 class PieceSum:
-    """Averages frames as they come."""
+    """Whitens and averages frames as they come."""
 
     def __init__(self, start: float, end: float) -> None:
         self.start, self.end, self.num_frames = start, end, 0
-        self._total = np.zeros((0, 0), dtype=np.float32)
+        self._group = 0  # frames since the last whitening
+        self._gray = self._color = self._total = self._white = np.zeros((0, 0), dtype=np.float32)
 
-    def add(self, gray: AnyImage) -> None:
-        """Take in [H, W] gray levels."""
-        gray = _reduce(gray)
+    def add(self, planes: Planes) -> None:
+        """Take in one frame."""
+        gray = _reduce(planes.gray, MAX_SIDE)
+        color = None if planes.color is None else _reduce(planes.color, MAX_SIDE // 2)
         if self.num_frames == 0:
             self._total = np.zeros(gray.shape, dtype=np.float32)
-        elif gray.shape != self._total.shape:  # streams may change their size
-            gray = cv2.resize(gray, self._total.shape[::-1], interpolation=cv2.INTER_AREA)
-        cv2.accumulate(gray, self._total)
+            self._gray, self._white = self._total.copy(), self._total.copy()
+            self._color = np.zeros((0, 0) if color is None else color.shape, dtype=np.float32)
+        # streams may change their size
+        self._gray += _fit(gray, self._gray)
+        if color is not None and self._color.size:
+            self._color += _fit(color, self._color)
+        self._group += 1
         self.num_frames += 1
+        if self._group == GROUP:
+            self._whiten()
 
     def piece(self) -> Piece:
         """What came so far; at least one frame must have."""
-        return Piece(self.start, self.end, self._total / np.float32(self.num_frames), self.num_frames)
+        if self._group:
+            self._whiten()
+        count = np.float32(self.num_frames)
+        mean = (self._total / count - _DARKEST) * _BRIGHTER
+        return Piece(self.start, self.end, mean, self._white / count, self.num_frames)
+
+    def _whiten(self) -> None:
+        count = np.float32(self._group)
+        self._white += count * whiten(self._gray / count, self._color / count if self._color.size else None)
+        self._total += self._gray
+        self._gray[:] = 0
+        self._color[:] = 0
+        self._group = 0
 
 
 def read_pieces(path: str | Path) -> Iterator[Piece]:
@@ -72,7 +135,7 @@ def read_pieces(path: str | Path) -> Iterator[Piece]:
         info = video.info
         if info.is_still:
             still = PieceSum(0.0, 0.0)
-            still.add(cv2.cvtColor(next(iter(video)).image, cv2.COLOR_RGB2GRAY))
+            still.add(Planes.from_image(next(iter(video)).image))
             yield still.piece()
             return
     with open_media(path) as container:
@@ -112,7 +175,7 @@ def _group(container: InputContainer, info: VideoInfo, start: float | None) -> I
             current = PieceSum(begin, begin + SECONDS)
         current.end = max(current.end, offset)
         if number % step == 0 or current.num_frames == 0:
-            current.add(np.rot90(frame.to_ndarray(format="gray"), -info.rotation // 90))
+            current.add(Planes.from_frame(frame, -info.rotation // 90))
     if current is not None and current.num_frames:
         yield current.piece()
 
@@ -133,10 +196,18 @@ def _decode(container: InputContainer, start: float | None) -> Iterator[tuple[fl
                 yield time, frame
 
 
-def _reduce(gray: AnyImage) -> AnyImage:
-    height, width = gray.shape
-    share = MAX_SIDE / min(height, width)
+def _reduce(plane: AnyImage, side: int) -> AnyImage:
+    """Shrink so that the short side has at most so many pixels."""
+    height, width = plane.shape
+    share = side / min(height, width)
     if share >= 1:
-        return np.ascontiguousarray(gray)
-    size = (round(width * share), round(height * share))
-    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(plane)
+    return cv2.resize(plane, (round(width * share), round(height * share)), interpolation=cv2.INTER_AREA)
+
+
+def _fit(plane: AnyImage, like: AnyImage) -> AnyImage:
+    return (
+        plane
+        if plane.shape == like.shape
+        else cv2.resize(plane, like.shape[::-1], interpolation=cv2.INTER_AREA)
+    )

@@ -29,7 +29,7 @@ _BLOCK = 2048  # placements asked at once
 _SCALE_STEP = 0.004
 _ANGLE_STEP = 0.25
 _EMPTY = 0.5963  # mean of ln(1 + x) for powers x of noise, which are exponentially distributed
-_USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # scales tried whatever the magnitudes say
+USUAL = (1.0, 0.75, 2 / 3, 0.5, 4 / 3, 1.5, 2.0)  # sizes tried whatever the magnitudes say
 
 
 @dataclass(frozen=True)
@@ -119,18 +119,19 @@ def _places_of_sync(size: int, carriers: Carriers) -> Ints32:
     return _places_of(size, carriers.sync, _placements())
 
 
-def usual_places(height: int, width: int) -> list[Placement]:
-    """Placements that are tried whatever the magnitudes say: the picture as it was, resized as people do, mirrored.
+def usual_places(height: int, width: int) -> list[tuple[Placement, float]]:
+    """Placements that are tried whatever the magnitudes say, with their sizes against the picture that was marked.
 
-    Tiles grow with large pictures, so what was resized bears a tile of its former size.
+    The first is the picture as it was, the others are resized as people do. Tiles grow with large pictures, so what
+    was resized bears a tile of its former size.
     """
-    scales = [share * period_for(round(height / share), round(width / share)) / TILE for share in _USUAL]
-    return [Placement(scale, mirrored=flag) for flag in (False, True) for scale in scales]
+    periods = [period_for(round(height / size), round(width / size)) for size in USUAL]
+    return [(Placement(size * period / TILE), size) for size, period in zip(USUAL, periods, strict=True)]
 
 
 def propose(even: Floats32, carriers: Carriers) -> list[Placement]:
-    """Placements worth a look at their phases, the usual ones first."""
-    places = usual_places(*even.shape)
+    """Placements worth a look at their phases."""
+    places = []
     rows = _placements()
     power = relative_power(even)
     everything = np.concatenate([carriers.sync, carriers.data])

@@ -23,7 +23,7 @@ from videoretalking.provenance.carriers import TILE, carriers_of, draw_tile, per
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import CODE_BITS, encode
 from videoretalking.provenance.pieces import Piece, read_pieces
-from videoretalking.provenance.search import Placement, flatten
+from videoretalking.provenance.search import Placement
 from videoretalking.provenance.video_detector import VideoDetection
 from videoretalking.provenance.video_windows import Box
 
@@ -45,7 +45,7 @@ class _Undone:
     """A piece whose placement is undone: one pixel is one of the nominal tile.
 
     Attributes:
-        picture: [h, w] flattened.
+        picture: [h, w] whitened.
         to_nominal: [2, 3] pixels of the piece to those of ``picture``.
     """
 
@@ -102,10 +102,10 @@ def agreement(
     """
     code = np.zeros(CODE_BITS) if found.payload is None else encode(found.payload)
     tile = draw_tile(carriers_of(key), code, TILE)
-    undone = [_undo(flatten(piece.mean), found) for piece in pieces]
+    undone = [_undo(piece.white, found) for piece in pieces]
     tiles = [_lay_together(piece.picture) for piece in undone]
     if box is not None:  # elsewhere is nothing that tells where the tiles begin
-        inside = [_undo(_keep(flatten(piece.mean), box), found) for piece in pieces]
+        inside = [_undo(_keep(piece.white, box), found) for piece in pieces]
         tiles = [_lay_together(piece.picture) for piece in inside]
     usual = _best_shift(np.sum(tiles, axis=0), tile)
     maps = []
@@ -121,7 +121,7 @@ def agreement(
 
 
 def _keep(even: Floats32, box: Box) -> Floats32:
-    """The part of a flattened picture in a box; zeros elsewhere."""
+    """The part of a whitened picture in a box; zeros elsewhere."""
     kept = np.zeros_like(even)
     box.cut(kept)[:] = box.cut(even)
     return kept

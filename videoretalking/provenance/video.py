@@ -15,19 +15,21 @@ from videoretalking.provenance.carriers import carriers_of, draw_tile, period_fo
 from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
-FLOOR = 1.0  # gray levels (root mean square) on flat areas
-GAIN = 0.5  # gray levels a gray level of local activity
+FLOOR = 0.9  # gray levels (root mean square) on flat areas
+GAIN = 0.7  # gray levels a gray level of local activity
 CEILING = 2.1
-MEAN_STRENGTH = 1.78  # gray levels over the whole frame: 44.2 dB, less 0.1 by the payload
+BUSY = 20.0  # gray levels of activity at which half is left: the content there drowns more
+MEAN_STRENGTH = 1.8  # gray levels over the whole frame: 44.1 dB
 SMALL_SIDE = 480  # pixels; smaller pictures need all of that: they are raised to it, by MOST at most
-MOST = 1.2
-LARGE_SIDE = 512  # pixels; larger pictures have room for a weaker mark, by the square root of their size
+MOST = 1.33
+LARGE_SIDE = 400  # pixels; larger pictures have room for a weaker mark, by the square root of their size
 WEAKEST = 0.65  # times the strength, on large pictures
 DARK = 64  # below this gray level the mark weakens, by half at black: the eye sees more there
 
 # Brightness is 0.299 R + 0.587 G + 0.114 B: the least change of the three bytes that raises it by one is in
 # proportion to these. Blue is left alone, since the little it would have is lost in rounding.
 _RED, _GREEN = 0.689, 1.353
+_COARSE = 8  # pixels of the frame a pixel of the strength
 _STEPS = 10.0  # of a table a gray level
 _ROWS = 64  # changed at once, so that what lies between stays in the processor's cache
 
@@ -45,6 +47,7 @@ class VideoMark:
         self.payload = payload
         self._code = encode(payload)
         self._pattern = np.zeros((0, 0), dtype=np.float32)
+        self._power = self._pattern  # mean square of the pattern, as coarse as the strength
 
     def apply(self, frame: Image8, mask: Mask | None = None) -> Image8:
         """A marked copy of a frame.
@@ -58,6 +61,9 @@ class VideoMark:
         """
         if frame.shape[:2] != self._pattern.shape:
             self._pattern = self._repeat(*frame.shape[:2])
+            size = (-(-frame.shape[1] // _COARSE), -(-frame.shape[0] // _COARSE))
+            coarse = cv2.resize(np.square(self._pattern), size, interpolation=cv2.INTER_AREA)
+            self._power = np.asarray(coarse, dtype=np.float32)
         strength = self._strength(frame)
         if mask is not None:
             strength = strength * mask
@@ -74,21 +80,21 @@ class VideoMark:
         repeated = np.tile(tile, (-(-height // period), -(-width // period)))
         return np.ascontiguousarray(repeated[:height, :width])
 
-    @staticmethod
-    def _strength(frame: Image8) -> Floats32:
+    def _strength(self, frame: Image8) -> Floats32:
         """[H, W] gray levels that the eye does not see here."""
         height, width = frame.shape[:2]
         small = cv2.resize(frame, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
         gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         detail = cv2.absdiff(gray, cv2.blur(gray, (7, 7)))
-        size = (-(-width // 8), -(-height // 8))
+        size = self._power.shape[::-1]
         busy = cv2.resize(detail, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         light = cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        strength = np.clip(FLOOR + GAIN * cv2.blur(busy, (3, 3)), FLOOR, CEILING)
+        activity = np.asarray(cv2.blur(busy, (3, 3)), dtype=np.float32)
+        strength = np.clip(FLOOR + GAIN * activity, FLOOR, CEILING) / (1 + np.square(activity / BUSY))
         strength *= np.minimum(1.0, 0.5 + 0.5 / DARK * light)
         strength *= max(WEAKEST, min(1.0, (LARGE_SIDE / min(height, width)) ** 0.5))
         most = MOST if min(height, width) < SMALL_SIDE else 1.0
-        strength *= min(most, MEAN_STRENGTH / float(np.sqrt(np.square(strength).mean())))
+        strength *= min(most, MEAN_STRENGTH / float(np.sqrt((np.square(strength) * self._power).mean())))
         return cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
 
     @staticmethod

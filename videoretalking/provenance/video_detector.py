@@ -23,9 +23,14 @@ from videoretalking.provenance.carriers import TILE, Carriers, carriers_of, peri
 from videoretalking.provenance.keys import PUBLIC_KEY, Key
 from videoretalking.provenance.payload import Payload
 from videoretalking.provenance.pieces import Piece, expected_pieces, read_pieces
-from videoretalking.provenance.search import Finding, find, flatten
+from videoretalking.provenance.search import Finding, find
 
 MIN_SIDE = 64  # pixels; less bears no mark
+_TOTAL, _SIDE, _PIECES = (
+    0.8,
+    0.1,
+    0.1,
+)  # shares of the mean, of the mean laid on its side, of all pieces together
 
 
 @dataclass(frozen=True)
@@ -124,15 +129,14 @@ def detect_video(path: str | Path, key: Key = PUBLIC_KEY, quiet: bool = False) -
 
 
 def _judge(pieces: Sequence[Piece], carriers: Carriers, progress: tqdm[Any]) -> VideoDetection:
-    even = _even(pieces)
-    total, turn = find(even, carriers), 0
-    # half of the chance of a false alarm goes to the mean, so that a long video does not weaken it, a quarter to
-    # the mean laid on its side, and a quarter to all pieces together
-    log_p = statistics.after_search(total.log_p, math.log(2))
+    white = mean_of(pieces)
+    total, turn = find(white, carriers), 0
+    # most of the chance of a false alarm goes to the mean, so that a long video does not weaken it
+    log_p = statistics.after_search(total.log_p, -math.log(_TOTAL))
     clear = log_p < statistics.LOG_FOUND
     if not clear:
-        side = find(np.ascontiguousarray(np.rot90(even)), carriers)
-        log_p_side = statistics.after_search(side.log_p, math.log(4))
+        side = find(np.ascontiguousarray(np.rot90(white)), carriers)
+        log_p_side = statistics.after_search(side.log_p, -math.log(_SIDE))
         if log_p_side < min(log_p, statistics.LOG_FOUND):
             total, turn, log_p, clear = side, 1, log_p_side, True
     alone = []
@@ -140,18 +144,16 @@ def _judge(pieces: Sequence[Piece], carriers: Carriers, progress: tqdm[Any]) -> 
         if len(pieces) == 1:
             alone.append(total)
         elif clear:
-            alone.append(
-                find(np.ascontiguousarray(np.rot90(_even([piece]), turn)), carriers, [total.placement])
-            )
+            alone.append(find(np.ascontiguousarray(np.rot90(piece.white, turn)), carriers, [total.placement]))
         else:
-            alone.append(find(_even([piece]), carriers))
+            alone.append(find(piece.white, carriers))
         progress.update()
     progress.close()
     best = total
     if not clear:
         best = min([total, *alone], key=lambda finding: (finding.payload is None, finding.log_p))
         log_p_pieces = min(finding.log_p for finding in alone)
-        log_p = min(log_p, statistics.after_search(log_p_pieces, math.log(4 * len(pieces))))
+        log_p = min(log_p, statistics.after_search(log_p_pieces, math.log(len(pieces) / _PIECES)))
     evidence = [
         PieceEvidence(piece.start, piece.end, statistics.log10(finding.log_p))
         for piece, finding in zip(pieces, alone, strict=True)
@@ -180,9 +182,8 @@ def _detection(
     )
 
 
-def _even(pieces: Sequence[Piece]) -> Floats32:
-    """Flattened mean of all pieces; those of another size than the first are left out."""
-    alike = [piece for piece in pieces if piece.mean.shape == pieces[0].mean.shape]
-    weights = np.array([piece.num_frames for piece in alike], dtype=np.float32)
-    total = sum(weight * piece.mean for weight, piece in zip(weights, alike, strict=True))
-    return flatten(np.asarray(total / weights.sum(), dtype=np.float32))
+def mean_of(pieces: Sequence[Piece]) -> Floats32:
+    """Mean of all whitened pieces; those of another size than the first are left out."""
+    alike = [piece for piece in pieces if piece.white.shape == pieces[0].white.shape]
+    weights = [piece.num_frames for piece in alike]
+    return np.average([piece.white for piece in alike], axis=0, weights=weights).astype(np.float32)

@@ -44,10 +44,11 @@ class TensorMark:
             [N, 3, H, W] in [0, 1], of the same type and on the same device.
         """
         images = frames.detach().float()
-        strength = self._strength(images * 255.0)
+        pattern = self._pattern_for(frames)
+        strength = self._strength(images * 255.0, pattern)
         if masks is not None:
             strength = strength * masks
-        change = strength * self._pattern_for(frames)
+        change = strength * pattern
         # numbers and not a tensor of them: making one on a GPU would wait for it
         colors = [
             color + change * (share / 255.0) for color, share in zip(images.split(1, 1), _SHARES, strict=True)
@@ -65,19 +66,22 @@ class TensorMark:
         return known
 
     @staticmethod
-    def _strength(levels: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, 1, H, W] gray levels that the eye does not see here."""
+    def _strength(levels: Tensor, pattern: Tensor) -> Tensor:
+        """[N, 3, H, W] and [H, W] -> [N, 1, H, W] gray levels that the eye does not see here."""
         height, width = levels.shape[-2:]
         red, green, blue = (color * weight for color, weight in zip(levels.split(1, 1), _GRAY, strict=True))
         gray = red + green + blue
         small = functional.interpolate(gray, (-(-height // 2), -(-width // 2)), mode="area")
-        size = (-(-height // 8), -(-width // 8))
+        size = (-(-height // video._COARSE), -(-width // video._COARSE))
+        power = functional.interpolate(pattern.square()[None, None], size, mode="area")
         busy = functional.interpolate((small - _blur(small, 7)).abs(), size, mode="area")
         light = functional.interpolate(small, size, mode="area")
-        strength = (video.FLOOR + video.GAIN * _blur(busy, 3)).clamp(video.FLOOR, video.CEILING)
+        busy = _blur(busy, 3)
+        strength = (video.FLOOR + video.GAIN * busy).clamp(video.FLOOR, video.CEILING)
+        strength = strength / (1 + (busy / video.BUSY).square())
         strength = strength * (0.5 + 0.5 / video.DARK * light).clamp(max=1.0)
         strength = strength * max(video.WEAKEST, min(1.0, (video.LARGE_SIDE / min(height, width)) ** 0.5))
-        mean = strength.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        mean = (strength.square() * power).mean(dim=(1, 2, 3), keepdim=True).sqrt()
         most = video.MOST if min(height, width) < video.SMALL_SIDE else 1.0
         strength = strength * (video.MEAN_STRENGTH / mean).clamp(max=most)
         return functional.interpolate(strength, (height, width), mode="bilinear", align_corners=False)

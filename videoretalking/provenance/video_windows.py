@@ -21,8 +21,8 @@ from videoretalking.provenance import statistics
 from videoretalking.provenance.carriers import TILE, carriers_of, period_for
 from videoretalking.provenance.keys import PUBLIC_KEY, Key
 from videoretalking.provenance.pieces import read_pieces
-from videoretalking.provenance.search import Finding, Placement, find, flatten
-from videoretalking.provenance.video_detector import PieceEvidence, VideoDetection
+from videoretalking.provenance.search import Finding, Placement, find
+from videoretalking.provenance.video_detector import PieceEvidence, VideoDetection, mean_of
 
 _SHARES = (0.5, 0.35, 0.25)  # of the frame's short side: sides of the windows
 _STEPS = 3  # windows overlap, and begin a third of their side apart
@@ -44,6 +44,11 @@ class Box:
         rows = slice(round(self.top * height), round(self.bottom * height))
         return picture[rows, round(self.left * width) : round(self.right * width)]
 
+    def corner(self, picture: Floats32) -> tuple[float, float]:
+        """Pixels at the left of it and above it in a [H, W] picture."""
+        height, width = picture.shape
+        return float(round(self.left * width)), float(round(self.top * height))
+
 
 def detect_in_windows(
     path: str | Path, key: Key = PUBLIC_KEY, quiet: bool = False
@@ -62,16 +67,14 @@ def detect_in_windows(
         UserError: unreadable.
     """
     pieces = list(read_pieces(path))
-    alike = [piece for piece in pieces if piece.mean.shape == pieces[0].mean.shape]
-    weights = [piece.num_frames for piece in alike]
-    mean = np.average([piece.mean for piece in alike], axis=0, weights=weights).astype(np.float32)
-    usual = Placement(period_for(*mean.shape) / TILE)
+    white = mean_of(pieces)
+    usual = Placement(period_for(*white.shape) / TILE)
     carriers = carriers_of(key)
-    boxes = list(_windows(*mean.shape))
+    boxes = list(_windows(*white.shape))
     best: tuple[Finding, Box] | None = None
     progress: dict[str, Any] = {"unit": "window", "delay": 2.0, "disable": quiet, "leave": False}
     for box in tqdm(boxes, desc="searching windows", **progress):
-        finding = find(flatten(box.cut(mean)), carriers, [usual])
+        finding = find(box.cut(white), carriers, [usual], box.corner(white))
         if best is None or (finding.payload is None, finding.log_p) < (
             best[0].payload is None,
             best[0].log_p,
@@ -87,7 +90,7 @@ def detect_in_windows(
         PieceEvidence(
             piece.start,
             piece.end,
-            statistics.log10(find(flatten(box.cut(piece.mean)), carriers, [usual]).log_p),
+            statistics.log10(find(box.cut(piece.white), carriers, [usual], box.corner(piece.white)).log_p),
         )
         for piece in pieces
     )
