@@ -19,6 +19,7 @@ import torch
 
 from videoretalking.core.arrays import Floats32, Image8
 from videoretalking.core.constants import (
+    ENET_SIZE,
     LNET_SIZE,
     MEL_WINDOW,
     SAMPLE_RATE,
@@ -33,6 +34,7 @@ from videoretalking.metrics.face_tracks import CROP_SIZE, crop_face
 from videoretalking.metrics.mfcc import COLUMNS_PER_SECOND, mfcc
 from videoretalking.metrics.mjpeg import MjpegStream
 from videoretalking.metrics.offset import SyncScore, sync_score
+from videoretalking.models.layers.blocks import shrink
 from videoretalking.models.lipsync_expert import LipSyncExpert, stack_lower_half
 from videoretalking.models.syncnet import SyncNet
 
@@ -231,7 +233,8 @@ class ExpertScore(LipSync):
     """The same arithmetic on the embeddings of the lip-sync expert, for where SyncNet's weights are absent.
 
     Embeddings have unit length and no negative numbers, so distances lie between 0 and the root of 2. Each
-    uninterrupted run of frames with a face is one track; its crops are those of the training.
+    uninterrupted run of frames with a face is one track; its crops are those of the training, cut at 384 pixels and
+    reduced.
 
     Args:
         network: the expert, in eval mode.
@@ -252,10 +255,11 @@ class ExpertScore(LipSync):
             return
         first = self._run[0] if self._run is not None and self._run[1] == step - 1 else step
         self._run = (first, step)
-        yield first, extract(frame, box_crop(face.box, (LNET_SIZE, LNET_SIZE)))
+        yield first, extract(frame, box_crop(face.box, (ENET_SIZE, ENET_SIZE)))
 
     def _embed_video(self, crops: Image8) -> Floats32:
-        windows = to_float(crops, self.device).unfold(0, SYNC_FRAMES, 1).movedim(-1, 2)
+        faces = shrink(to_float(crops, self.device), LNET_SIZE, self.network.config.antialias)
+        windows = faces.unfold(0, SYNC_FRAMES, 1).movedim(-1, 2)
         with torch.inference_mode():
             return self.network.embed_faces(stack_lower_half(windows)).cpu().numpy()
 
