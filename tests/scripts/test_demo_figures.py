@@ -275,7 +275,7 @@ def test_dnet_is_given_the_templates_in_place_of_the_clips_expression(
     seen: list[torch.Tensor] = []
 
     class DNet:
-        config = SimpleNamespace(window=27)
+        config = SimpleNamespace(window=27, overshoot=0.0)
 
         def __call__(self, images: torch.Tensor, windows: torch.Tensor) -> DNetOutput:
             assert images.shape[1:] == (3, 256, 256) and windows.shape[1:] == (73, 27)

@@ -227,7 +227,7 @@ for name in ("av", "librosa", "scipy", "skimage"):
     sys.modules[name] = None
 from videoretalking.scripts import train_demo
 from videoretalking.core.errors import UserError
-sys.argv = ["train_demo", "--minutes", "1"]
+sys.argv = ["train_demo", "--minutes", "1", "--only", "landmarks"]
 try:
     train_demo.main()
 except UserError as error:
