@@ -18,7 +18,7 @@ from videoretalking.pipeline import Retalker
 from videoretalking.pipeline.config import RenderConfig, WeightsConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.networks import load_networks
-from videoretalking.pipeline.weights import Weights
+from videoretalking.pipeline.weights import Weights, choose_weights
 
 Make = Callable[..., Retalker]
 MakeFile = Callable[..., Path]
@@ -74,3 +74,11 @@ def test_the_papers_parser_comes_first(tmp_path: Path, there: tuple[str, ...], e
     engine = Engine(torch.device("cpu"), torch.float32, batch_size=2)
     parser = load_networks(Weights("test", tmp_path, WeightsConfig()), RenderConfig(), engine).parser
     assert (parser is None) if expected is None else isinstance(parser.network, expected)
+
+
+def test_networks_are_loaded_in_a_callers_inference_mode() -> None:
+    """As ordinary tensors: what is rewritten and tried for a CPU cannot be had from others."""
+    engine = Engine(torch.device("cpu"), torch.float32, batch_size=2)
+    with torch.inference_mode():
+        networks = load_networks(choose_weights(WeightsConfig(family="demo")), RenderConfig(), engine)
+    assert not any(weight.is_inference() for weight in networks.lnet.network.parameters())

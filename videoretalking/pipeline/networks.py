@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import nn
 
 from videoretalking.core.errors import UserError
@@ -61,7 +62,9 @@ def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Net
     def load(name: str, wanted: bool = True) -> Runner[nn.Module] | None:
         if not wanted:
             return None
-        return engine.prepare(weights.load(name, engine.device), exact=name in EXACT)
+        # a caller may be in inference mode, whose tensors cannot be rewritten
+        with torch.inference_mode(False):
+            return engine.prepare(weights.load(name, engine.device), exact=name in EXACT)
 
     restore = render.restore > 0.0 and weights.path("gfpgan") is not None
     if render.restore > 0.0 and not restore:
