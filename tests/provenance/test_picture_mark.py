@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import cv2
 import numpy as np
@@ -196,3 +198,19 @@ def test_message_near_the_likeliest_one_is_read_where_its_checksum_fits() -> Non
             near += found.payload == PAYLOAD
             wrong += found.payload not in (None, PAYLOAD)
     assert near >= 3 and wrong == 0
+
+
+def test_several_threads_begin_to_mark_at_once() -> None:
+    """As in the main job, which composites and marks chunks beside each other."""
+    frames = [picture(160, 120), picture(96, 128)] * 4
+    expected = [VideoMark(PUBLIC_KEY, PAYLOAD).apply(frame) for frame in frames[:2]] * 4
+    for _ in range(5):
+        mark, start = VideoMark(PUBLIC_KEY, PAYLOAD), Barrier(len(frames))
+
+        def run(frame: Image8, mark: VideoMark = mark, start: Barrier = start) -> Image8:
+            start.wait()
+            return mark.apply(frame)
+
+        with ThreadPoolExecutor(len(frames)) as pool:
+            marked = list(pool.map(run, frames))
+        assert all(np.array_equal(*pair) for pair in zip(marked, expected, strict=True))

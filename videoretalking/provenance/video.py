@@ -46,8 +46,9 @@ class VideoMark:
         self.key = key
         self.payload = payload
         self._code = encode(payload)
-        self._pattern = np.zeros((0, 0), dtype=np.float32)
-        self._power = self._pattern  # mean square of the pattern, as coarse as the strength
+        nothing = np.zeros((0, 0), dtype=np.float32)
+        # for the last size, replaced as one: several threads mark frames
+        self._drawn = (nothing, nothing)
 
     def apply(self, frame: Image8, mask: Mask | None = None) -> Image8:
         """A marked copy of a frame.
@@ -59,34 +60,37 @@ class VideoMark:
         Returns:
             [H, W, 3] uint8.
         """
-        if frame.shape[:2] != self._pattern.shape:
-            self._pattern = self._repeat(*frame.shape[:2])
-            size = (-(-frame.shape[1] // _COARSE), -(-frame.shape[0] // _COARSE))
-            coarse = cv2.resize(np.square(self._pattern), size, interpolation=cv2.INTER_AREA)
-            self._power = np.asarray(coarse, dtype=np.float32)
-        strength = self._strength(frame)
+        pattern, power = self._drawn
+        if frame.shape[:2] != pattern.shape:
+            pattern, power = self._drawn = self._draw(*frame.shape[:2])
+        strength = self._strength(frame, power)
         if mask is not None:
             strength = strength * mask
         marked = np.empty_like(frame)
         for top in range(0, len(frame), _ROWS):
             rows = slice(top, top + _ROWS)
-            change = np.asarray(cv2.multiply(strength[rows], self._pattern[rows]), dtype=np.float32)
+            change = np.asarray(cv2.multiply(strength[rows], pattern[rows]), dtype=np.float32)
             self._add(frame[rows], change, marked[rows])
         return marked
 
-    def _repeat(self, height: int, width: int) -> Floats32:
+    def _draw(self, height: int, width: int) -> tuple[Floats32, Floats32]:
+        """[H, W] the pattern, and its mean square, as coarse as the strength."""
         period = period_for(height, width)
         tile = draw_tile(carriers_of(self.key), self._code, period)
         repeated = np.tile(tile, (-(-height // period), -(-width // period)))
-        return np.ascontiguousarray(repeated[:height, :width])
+        pattern = np.ascontiguousarray(repeated[:height, :width])
+        size = (-(-width // _COARSE), -(-height // _COARSE))
+        power = cv2.resize(np.square(pattern), size, interpolation=cv2.INTER_AREA)
+        return pattern, np.asarray(power, dtype=np.float32)
 
-    def _strength(self, frame: Image8) -> Floats32:
+    @staticmethod
+    def _strength(frame: Image8, power: Floats32) -> Floats32:
         """[H, W] gray levels that the eye does not see here."""
         height, width = frame.shape[:2]
         small = cv2.resize(frame, (-(-width // 2), -(-height // 2)), interpolation=cv2.INTER_AREA)
         gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
         detail = cv2.absdiff(gray, cv2.blur(gray, (7, 7)))
-        size = self._power.shape[::-1]
+        size = power.shape[::-1]
         busy = cv2.resize(detail, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         light = cv2.resize(gray, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         activity = np.asarray(cv2.blur(busy, (3, 3)), dtype=np.float32)
@@ -94,7 +98,7 @@ class VideoMark:
         strength *= np.minimum(1.0, 0.5 + 0.5 / DARK * light)
         strength *= max(WEAKEST, min(1.0, (LARGE_SIDE / min(height, width)) ** 0.5))
         most = MOST if min(height, width) < SMALL_SIDE else 1.0
-        strength *= min(most, MEAN_STRENGTH / float(np.sqrt((np.square(strength) * self._power).mean())))
+        strength *= min(most, MEAN_STRENGTH / float(np.sqrt((np.square(strength) * power).mean())))
         return cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)
 
     @staticmethod
