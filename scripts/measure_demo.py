@@ -72,8 +72,10 @@ def measure(
         num_frames: most frames of a clip that D-Net renders or that is dubbed.
 
     Raises:
-        UserError: no validation clip, or one that is also in training.
+        UserError: no validation clip, or one that is also in training; too few frames for dubs.
     """
+    if "dubs" in parts and num_frames < LEAST_FRAMES:
+        raise UserError(f"--frames {num_frames} is too few for dubs: name {LEAST_FRAMES} or more")
     clips = read_clips(root)
     talking = [
         item for item in clips if item.clip.has("mel") and len(item.clip) > 2 * MIN_SHIFT + SYNC_FRAMES

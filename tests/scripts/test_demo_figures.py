@@ -24,6 +24,7 @@ from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_c
 from videoretalking.media.audio import load_waveform
 from videoretalking.media.reader import VideoReader
 from videoretalking.models.dnet import DNetOutput
+from videoretalking.scripts import measure_demo
 from videoretalking.scripts.demo_figures import dubs, expression, find, hearing, identity, pictures
 from videoretalking.scripts.demo_figures.clips import HeldOutClip, one_each, read_clips
 from videoretalking.scripts.demo_figures.dubs import Dub
@@ -324,3 +325,8 @@ def test_a_network_that_looks_at_the_reference_is_told_from_one_that_does_not(
     assert (found["reference_levels"] == 0.0) == (share == 0.0)
     alone = identity.measure_identity(read_clips(root)[:1], enet)  # type: ignore[arg-type]
     assert alone == {"reference_levels": None, "own_nearer": None}
+
+
+def test_too_few_frames_for_dubs_are_said_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--frames 24 is too few for dubs: name 25"):
+        measure_demo.measure(tmp_path, tmp_path, tmp_path, ["dubs"], 24)
