@@ -376,7 +376,9 @@ def _move(image: torch.Tensor, flow: torch.Tensor, first: int) -> torch.Tensor:
         rows, columns = torch.meshgrid(places[first:], places, indexing="ij")
         offset = resize(flow.float(), side)[:, :, first:] * (2.0 / flow.shape[-1])
         grid = torch.stack([columns + offset[:, 0], rows + offset[:, 1]], dim=3)
-    return F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+    # enlarged pictures are there for their detail
+    mode = "bicubic" if side > flow.shape[-1] else "bilinear"
+    return F.grid_sample(image.float(), grid, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _widths(config: LNetConfig) -> list[int]:

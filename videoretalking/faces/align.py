@@ -267,7 +267,11 @@ def lipsync_box(landmarks: npt.ArrayLike) -> Floats32:
 
 
 def warp(
-    image: npt.NDArray[Sample], matrix: Floats64, size: tuple[int, int], edge: bool = True
+    image: npt.NDArray[Sample],
+    matrix: Floats64,
+    size: tuple[int, int],
+    edge: bool = True,
+    cubic: bool = False,
 ) -> npt.NDArray[Sample]:
     """Resample an image under an affine map, low-pass filtered where the map shrinks.
 
@@ -276,6 +280,8 @@ def warp(
         matrix: [2, 3] image -> output.
         size: (width, height) of the output.
         edge: repeat the border pixels outside the image; False gives black.
+        cubic: interpolate with cubic polynomials, which keep fine detail and may leave the range of the image (by a
+            tenth of an edge's height), instead of linearly.
 
     Returns:
         [height, width(, C)] of the type of ``image``.
@@ -283,7 +289,8 @@ def warp(
     if Crop(matrix, size).scale < MIN_SCALE:
         image, matrix = _shrink(image, matrix, size)
     border = cv2.BORDER_REPLICATE if edge else cv2.BORDER_CONSTANT
-    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border, borderValue=0)
+    flags = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    warped = cv2.warpAffine(image, matrix, size, flags=flags, borderMode=border, borderValue=0)
     return np.asarray(warped, dtype=image.dtype)
 
 
@@ -344,9 +351,11 @@ def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[An
     return np.dstack([_reduce(channel, size) for channel in np.moveaxis(image, 2, 0)])
 
 
-def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:
+def extract(
+    image: npt.NDArray[Sample], crop: Crop, edge: bool = True, cubic: bool = False
+) -> npt.NDArray[Sample]:
     """Cut a crop out of a frame; arguments as in :func:`warp`."""
-    return warp(image, crop.matrix, crop.size, edge)
+    return warp(image, crop.matrix, crop.size, edge, cubic)
 
 
 @dataclass(frozen=True)
@@ -399,6 +408,13 @@ def placed_box(crop: Crop, frame_size: tuple[int, int]) -> tuple[int, int, int, 
     left, top = np.clip(np.floor(corners.min(axis=0)) + 1, 0, frame_size).astype(int).tolist()
     right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, frame_size).astype(int).tolist()
     return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def matrix_from(box: tuple[int, int, int, int], crop: Crop) -> Floats64:
+    """[2, 3] map from the pixels of a box of a crop's frame to those of the crop."""
+    matrix = crop.matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ box[:2]
+    return matrix
 
 
 def matrix_into(box: tuple[int, int, int, int], crop: Crop) -> Floats64:

@@ -99,15 +99,27 @@ class Raster(ABC):
 
     @abstractmethod
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        """The crops of uint8 frames, which may be of one size only: [N, h, w, 3] float32 in [0, 1]."""
+        """The crops of uint8 frames, which may be of one size only: [N, h, w, 3] float32 in [0, 1].
+
+        Differs from published inference, which interpolates linearly: detail that is lost here is lost in the result.
+        """
 
     @abstractmethod
-    def warp(self, images: Pixels, matrices: Sequence[Floats64], size: Size, edge: bool = True) -> Pixels:
+    def warp(
+        self,
+        images: Pixels,
+        matrices: Sequence[Floats64],
+        size: Size,
+        edge: bool = True,
+        cubic: bool = False,
+    ) -> Pixels:
         """:func:`faces.align.warp` of float32 images, each under a map of its own."""
 
-    def view(self, images: Pixels, crops: Sequence[Crop], edge: bool = True) -> Pixels:
+    def view(
+        self, images: Pixels, crops: Sequence[Crop], edge: bool = True, cubic: bool = False
+    ) -> Pixels:
         """:func:`faces.align.extract` of float32 images, each through a crop of its own, all of one size."""
-        return self.warp(images, [crop.matrix for crop in crops], crops[0].size, edge)
+        return self.warp(images, [crop.matrix for crop in crops], crops[0].size, edge, cubic)
 
     @abstractmethod
     def coverage(self, patch_size: Size, matrices: Sequence[Floats64], size: Size) -> Pixels:
@@ -201,11 +213,18 @@ class ArrayRaster(Raster):
         )
 
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        return self.to_floats(self.view(frames, crops))
+        return self.to_floats(self.view(frames, crops, cubic=True))
 
-    def warp(self, images: Pixels, matrices: Sequence[Floats64], size: Size, edge: bool = True) -> Pixels:
+    def warp(
+        self,
+        images: Pixels,
+        matrices: Sequence[Floats64],
+        size: Size,
+        edge: bool = True,
+        cubic: bool = False,
+    ) -> Pixels:
         return np.stack(
-            [warp(image, matrix, size, edge) for image, matrix in zip(images, matrices, strict=True)]
+            [warp(image, matrix, size, edge, cubic) for image, matrix in zip(images, matrices, strict=True)]
         )
 
     def coverage(self, patch_size: Size, matrices: Sequence[Floats64], size: Size) -> Pixels:

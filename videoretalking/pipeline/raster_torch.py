@@ -36,6 +36,7 @@ FORCE_VARIABLE = "VIDEORETALKING_RASTER"  # "torch" takes these operations on th
 # cv2.warpAffine: steps of a source position in its integer arithmetic, and those that it interpolates between.
 _POSITION_BITS, _FRACTION_BITS = 10, 5
 _HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
+_CUBIC_REACH = 2.0  # pixels to each side that a cubic interpolation looks at
 _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
 _PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
@@ -118,7 +119,8 @@ class TensorRaster(Raster):
         return self.soften(self.constant(hard).float() / 255.0, softness)
 
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        return self.warp(frames, [crop.matrix for crop in crops], crops[0].size) / 255.0
+        sampled = self.warp(frames, [crop.matrix for crop in crops], crops[0].size, cubic=True)
+        return sampled.clamp(0.0, 255.0) / 255.0
 
     def warp(
         self,
@@ -126,6 +128,7 @@ class TensorRaster(Raster):
         matrices: Sequence[Floats64],
         size: Size,
         edge: bool = True,
+        cubic: bool = False,
         shrinks: bool = True,
     ) -> Pixels:
         height, width = images[0].shape[:2]
@@ -143,9 +146,14 @@ class TensorRaster(Raster):
             )
             batch = _separable(batch, down, across)
             offsets = np.zeros_like(offsets)
-        grid = self._grid(parts, size, offsets, edge, (batch.shape[3], batch.shape[2]))
+        beyond = _CUBIC_REACH if cubic else 0.0
+        grid = self._grid(parts, size, offsets, beyond if edge else None, (batch.shape[3], batch.shape[2]))
         sampled = F.grid_sample(
-            batch, grid, padding_mode="border" if edge else "zeros", align_corners=False
+            batch,
+            grid,
+            mode="bicubic" if cubic else "bilinear",
+            padding_mode="border" if edge else "zeros",
+            align_corners=False,
         ).permute(0, 2, 3, 1)
         return sampled[..., 0] if flat else sampled
 
@@ -210,15 +218,19 @@ class TensorRaster(Raster):
     def _areas(self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int) -> torch.Tensor:
         """[N, max(counts), length] means over pixel areas, as ``cv2.INTER_AREA`` takes them along one axis.
 
+        Where an image becomes fewer pixels than another, its last one is repeated.
+
         Args:
             spans: [N] pixels that are reduced.
-            counts: [N] pixels that they become; rows beyond stay 0.
+            counts: [N] pixels that they become.
             offsets: [N] where they begin among the ``length``.
             length: of the axis.
         """
-        numbers = self.constant(np.stack([spans, spans / counts, offsets], axis=1).astype(np.float32))
-        span, step, offset = numbers[:, :, None, None].unbind(1)
-        first = torch.arange(int(counts.max()), device=self.device)[:, None] * step
+        columns = np.stack([spans, spans / counts, offsets, counts - 1], axis=1)
+        numbers = self.constant(columns.astype(np.float32))
+        span, step, offset, latest = numbers[:, :, None, None].unbind(1)
+        number = torch.arange(int(counts.max()), device=self.device, dtype=torch.float32)[:, None]
+        first = torch.minimum(number, latest) * step
         last = torch.minimum(first + step, span)
         pixel = torch.arange(length, device=self.device) - offset
         overlap = torch.minimum(pixel + 1.0, last) - torch.maximum(pixel, first)
@@ -229,10 +241,13 @@ class TensorRaster(Raster):
         parts: Sequence[ReducedPart],
         size: Size,
         offsets: Ints64,
-        edge: bool,
+        beyond: float | None,
         source_size: Size,
     ) -> torch.Tensor:
-        """[N, h, w, 2] where ``grid_sample`` looks, rounded as ``cv2.warpAffine`` rounds."""
+        """[N, h, w, 2] where ``grid_sample`` looks, rounded as ``cv2.warpAffine`` rounds.
+
+        At most ``beyond`` pixels outside of the part; None looks anywhere.
+        """
         inverses = np.stack([Crop(part.matrix, size).inverse for part in parts]) * 2.0**_POSITION_BITS
         across = np.rint(inverses[:, :, :1] * np.arange(size[0]))
         down = np.rint(inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:])
@@ -244,8 +259,8 @@ class TensorRaster(Raster):
         positions = places.float() / 2.0**_FRACTION_BITS
         limits = np.array([part.size for part in parts]) - 1
         numbers = self.constant(np.stack([limits, offsets], axis=1).astype(np.float32))[..., None, None]
-        if edge:
-            positions = torch.minimum(positions.clamp(min=0.0), numbers[:, 0])
+        if beyond is not None:
+            positions = torch.minimum(positions.clamp(min=-beyond), numbers[:, 0] + beyond)
         extent = self.constant(np.array(source_size, dtype=np.float32))
         return ((positions + numbers[:, 1]).permute(0, 2, 3, 1) * 2.0 + 1.0) / extent - 1.0
 

@@ -216,7 +216,7 @@ def insert_renderings(
     views = [crop.after(source) for crop, source in zip(crops, sources, strict=True)]
     window = raster.constant(fade_window(*sources[0].size, _FADE))
     weights = raster.view([window] * count, views, edge=False)
-    inserted = raster.view(images, views)
+    inserted = raster.view(images, views, cubic=True).clip(0.0, 1.0)
     points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
     seen = weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN))
     inserted = match_colors(raster, inserted, originals, seen)
