@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from videoretalking.losses.blending import flow_variation, mouth_ellipse, refere
 from videoretalking.losses.judges import limit_factors, scale_gradient, with_colors_of
 from videoretalking.losses.landmarks import LandmarkLoss, cut_mouths, movement_loss, opening_loss
 from videoretalking.losses.perceptual import l1_loss
-from videoretalking.models.discriminators import ENetDiscriminator, ENetDiscriminatorConfig
+from videoretalking.models.discriminators import PatchDiscriminator, PatchDiscriminatorConfig
 from videoretalking.models.layers.blocks import roll_clip, unroll_audio, unroll_clip
 from videoretalking.models.lnet import Painting
 from videoretalking.train.config import FrozenConfig, OptimizerConfig
@@ -79,9 +80,12 @@ class LNetSmallDataConfig(LNetTrainingConfig, TalkingAids):
         judge_limit: largest ratio of the gradients of expert and landmark network, each with its weights, to that
             of the pixels, on the mouth; 0 for no limit. Goes with ``landmarks``. The ratio is taken anew in each
             micro-batch of each process.
-        adversarial_from: step from which on the adversary takes part, trained with the settings of ``optimizer``.
-            It sharpens what is there, and would hinder a picture that is still to come.
-        discriminator: sizes of the adversary, which is that of E-Net.
+        adversarial_from: step from which on the adversary judges the network. It sharpens what is there, and would
+            hinder a picture that is still to come.
+        discriminator_steps: steps before that in which the adversary learns already: while it knows nothing its
+            verdicts are noise.
+        discriminator_rate: learning rate of the adversary in those of the network.
+        discriminator: sizes of the adversary.
     """
 
     step: Literal["lnet_small_data"] = "lnet_small_data"
@@ -91,7 +95,9 @@ class LNetSmallDataConfig(LNetTrainingConfig, TalkingAids):
     picture_steps: int = 0
     judge_limit: float = 0.0
     adversarial_from: int = 0
-    discriminator: ENetDiscriminatorConfig = field(default_factory=ENetDiscriminatorConfig)
+    discriminator_steps: int = 0
+    discriminator_rate: float = 1.0
+    discriminator: PatchDiscriminatorConfig = field(default_factory=PatchDiscriminatorConfig)
 
 
 class LNetSmallDataStep(LNetStep):
@@ -118,8 +124,8 @@ class LNetSmallDataStep(LNetStep):
         if config.loss_weights.landmarks:
             self.landmarks = LandmarkLoss(load_frozen(config.landmarks, "landmarks", device), LIPS)
         if config.loss_weights.adversarial:
-            self.first_adversarial_step = config.adversarial_from
-            self.discriminator = ENetDiscriminator(config.discriminator).to(device)
+            self.first_adversarial_step = max(0, config.adversarial_from - config.discriminator_steps)
+            self.discriminator = PatchDiscriminator(config.discriminator).to(device)
             self.discriminator_loss_weights = {"discriminator": 1.0}
 
     def sample_options(self) -> dict[str, Any]:
@@ -147,7 +153,7 @@ class LNetSmallDataStep(LNetStep):
             losses["sync"], metrics["sync_probability"] = judge_sync(
                 self.expert, judged, batch["sync_audio"], batch["speech"]
             )
-        if self.discriminator is not None and step >= self.first_adversarial_step:
+        if self.discriminator is not None and step >= self.config.adversarial_from:
             losses["adversarial"] = torch.stack(
                 [generator_loss(self.discriminator(view)) for view in _show_lower(output, true_lips)]
             ).sum()
@@ -167,8 +173,9 @@ class LNetSmallDataStep(LNetStep):
         return {"discriminator": torch.stack(losses).sum()}
 
     def discriminator_optimizer(self) -> OptimizerConfig:
-        """The same as the network's."""
-        return self.config.optimizer
+        """That of the network, with its own rate."""
+        optimizer = self.config.optimizer
+        return dataclasses.replace(optimizer, lr=self.config.discriminator_rate * optimizer.lr)
 
     @staticmethod
     @torch.no_grad()
