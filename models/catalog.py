@@ -60,6 +60,7 @@ NETWORKS: Mapping[str, Entry] = {
     "lnet": Entry("lnet", "LNet"),
     "enet": Entry("enet", "ENet"),
     "enet_discriminator": Entry("discriminators", "ENetDiscriminator", released=False),
+    "patch_discriminator": Entry("discriminators", "PatchDiscriminator", released=False),
     "reconnet": Entry("reconnet", "ReconNet"),
     "lipsync_expert": Entry("lipsync_expert", "LipSyncExpert"),
     "syncnet": Entry("syncnet", "SyncNet"),

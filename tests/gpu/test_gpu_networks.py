@@ -87,6 +87,9 @@ CASES: dict[str, Case] = {
     "enet_discriminator": Case(
         "enet_discriminator", ((2, 3, 96, 96),), {"widths": (8, 16, 16), "detail_gain": 4.0}
     ),
+    "patch_discriminator": Case(
+        "patch_discriminator", ((2, 3, 96, 96),), {"widths": (8, 16, 16), "detail_gain": 4.0}
+    ),
     "reconnet": Case("reconnet", ((2, 3, 224, 224),), {"depths": (1, 1, 1, 1)}),
     "lipsync_expert": Case("lipsync_expert", ((6, 1, 80, 16), (6, 15, 48, 96))),
     "syncnet": Case(

@@ -8,12 +8,15 @@ from torch import nn
 from videoretalking.models.discriminators import (
     ENetDiscriminator,
     ENetDiscriminatorConfig,
+    PatchDiscriminator,
+    PatchDiscriminatorConfig,
     QualityDiscriminator,
     QualityDiscriminatorConfig,
 )
 
 TINY_QUALITY = QualityDiscriminatorConfig(widths=(2, 3, 4, 5, 6, 7, 8))
 TINY_ENET = ENetDiscriminatorConfig(widths=(4, 6, 8, 8))
+TINY_PATCH = PatchDiscriminatorConfig(widths=(4, 6, 8), detail_gain=8.0)
 
 
 def test_quality_discriminator_has_the_released_size() -> None:
@@ -44,6 +47,7 @@ def test_quality_discriminator_judges_frames_time_major_by_their_lower_half() ->
     [
         (QualityDiscriminator(TINY_QUALITY), torch.rand(2, 3, 2, 96, 96)),
         (ENetDiscriminator(TINY_ENET), torch.rand(4, 3, 32, 32)),
+        (PatchDiscriminator(TINY_PATCH), torch.rand(4, 3, 32, 48)),
     ],
 )
 def test_gradient_reaches_parameters_and_image(network: torch.nn.Module, images: torch.Tensor) -> None:
@@ -95,3 +99,31 @@ def test_enet_discriminator_is_not_blind_to_faint_detail() -> None:
             differences.append((network(detailed) - network(smooth)).abs().mean().item())
     bounded, stronger, shown = differences
     assert bounded < 1e-3 and stronger > 20 * bounded and shown > 1.5 * stronger
+
+
+def test_patch_discriminator_judges_each_image_alone() -> None:
+    network = PatchDiscriminator(TINY_PATCH)
+    images = torch.rand(3, 3, 48, 96)
+    with torch.no_grad():
+        scores = network(images)
+        assert scores.shape == (3, 1, 6, 12)
+        torch.testing.assert_close(scores[1:2], network(images[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_patch_discriminator_learns_to_see_softness() -> None:
+    """Drawn discs, and the same with softer edges."""
+    torch.manual_seed(0)
+    network = PatchDiscriminator(PatchDiscriminatorConfig((8, 16, 16), detail_gain=8.0))
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.99))
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    losses = []
+    for _ in range(80):
+        x, y, radius = (12 + 24 * torch.rand(8, 1, 1), 12 + 24 * torch.rand(8, 1, 1), 4 + 8 * torch.rand(8, 1, 1))
+        distance = radius - ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
+        real, fake = (torch.sigmoid(distance / soft)[:, None].expand(-1, 3, -1, -1) for soft in (0.5, 1.0))
+        loss = F.softplus(-network(real)).mean() + F.softplus(network(fake)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) / 10 < 1.0 < sum(losses[:5]) / 5

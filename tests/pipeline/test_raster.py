@@ -71,10 +71,10 @@ def same(result: Any, expected: np.ndarray, tolerance: float) -> None:
     ("side", "size", "center", "levels"),
     [
         (150, 256, (300, 180), 0.51),  # what OpenCV rounds to bytes
-        (340, 96, (300, 180), 1.01),  # it rounds twice where it shrinks
-        (330, 256, (300, 180), 1.01),  # one of the three shrinks
+        (340, 96, (300, 180), 1.5),  # it rounds twice where it shrinks
+        (330, 256, (300, 180), 1.5),  # one of the three shrinks
         (300, 256, (20, 20), 0.51),  # beyond the frame's border
-        (500, 128, (600, 350), 1.01),
+        (500, 128, (600, 350), 1.5),
     ],
 )
 def test_crops_of_frames(
@@ -90,13 +90,14 @@ def test_crops_of_frames(
     assert abs(float(cut.mean()) - expected.mean()) < 0.05 / 255
 
 
-@pytest.mark.parametrize("edge", [True, False])
+@pytest.mark.parametrize(("edge", "cubic"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize(("side", "size"), [(100, 160), (120, 50), (125, 96), (400, 128)])
-def test_views_of_crops(tensors: TensorRaster, side: float, size: int, edge: bool) -> None:
+def test_views_of_crops(tensors: TensorRaster, side: float, size: int, edge: bool, cubic: bool) -> None:
     images = pictures(128, 128)
     views = crops(side, size, (64, 64), step=3)
     for batch in (images, images[..., 0].copy()):
-        same(tensors.view(tensors.constant(batch), views, edge), ARRAYS.view(batch, views, edge), 1e-5)
+        expected = ARRAYS.view(batch, views, edge, cubic)
+        same(tensors.view(tensors.constant(batch), views, edge, cubic), expected, 1e-5)
 
 
 @pytest.mark.parametrize("side", [150.0, 60.0])  # enlarged, and shrunk
@@ -107,7 +108,9 @@ def test_patches_in_their_frame(tensors: TensorRaster, side: float) -> None:
         box = placed_box(crop, FRAME)
         assert box is not None
         size, matrices = (box[2] - box[0], box[3] - box[1]), [matrix_into(box, crop)]
-        same(tensors.warp(tensors.constant(patch), matrices, size), ARRAYS.warp(patch, matrices, size), 1e-5)
+        for cubic in (False, True):
+            expected = ARRAYS.warp(patch, matrices, size, cubic=cubic)
+            same(tensors.warp(tensors.constant(patch), matrices, size, cubic=cubic), expected, 1e-5)
         same(tensors.coverage(crop.size, matrices, size), ARRAYS.coverage(crop.size, matrices, size), 1e-5)
 
 
@@ -196,7 +199,8 @@ def test_faces_composited_together_are_those_composited_one_by_one(tensors: Tens
     for inside, result, weights in zip(faces, results, painted, strict=True):
         (expected,), (expected_weights,) = composite(ARRAYS, [inside])
         error = np.abs(result.astype(int) - expected)
-        assert error.max() <= 6 and error.mean() < 0.05  # the distance to the mask is rounded by OpenCV
+        # OpenCV rounds the distance to the mask, and repeats what lies at the border of a part of a frame
+            assert error.max() <= 10 and error.mean() < 0.05
         np.testing.assert_allclose(weights, expected_weights, atol=0.04)
         untouched = weights == 0
         assert np.array_equal(result[untouched], inside[0].frame[untouched])

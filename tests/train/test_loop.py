@@ -124,6 +124,15 @@ def test_the_adversary_waits_for_its_step(debug_config: DebugConfig) -> None:
         assert [event.step for event in events.Scalars(f"train/{name}")] == steps
 
 
+def test_the_adversary_learns_before_it_judges(debug_config: DebugConfig) -> None:
+    options = ("loop.steps=3", "loop.log_every=1", "adversarial_from=2", "discriminator_steps=1")
+    config = debug_config("lnet", *QUIET, *options)
+    train(config)
+    events = EventAccumulator(str(Path(config.loop.folder) / "events")).Reload()
+    for name, steps in (("adversarial", [3]), ("discriminator", [2, 3])):
+        assert [event.step for event in events.Scalars(f"train/{name}")] == steps
+
+
 def test_landmarks_run_end_to_end(debug_config: DebugConfig) -> None:
     config = debug_config("landmarks", "loop.precision=bfloat16", "loop.ema_decay=0.5")
     train(config)

@@ -142,7 +142,7 @@ class TensorRaster(Raster):
         sizes = np.array([part.size for part in parts])
         if (sizes != spans).any():
             across, down = (
-                self._areas(spans[:, k], sizes[:, k], offsets[:, k], batch.shape[3 - k]) for k in (0, 1)
+                self._areas(spans[:, k], sizes[:, k], offsets[:, k], batch.shape[3 - k], edge) for k in (0, 1)
             )
             batch = _separable(batch, down, across)
             offsets = np.zeros_like(offsets)
@@ -215,21 +215,23 @@ class TensorRaster(Raster):
     def to_bytes(self, images: Pixels) -> Pixels:
         return (images * 255.0).round().clamp(0.0, 255.0).to(torch.uint8)
 
-    def _areas(self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int) -> torch.Tensor:
+    def _areas(
+        self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int, edge: bool
+    ) -> torch.Tensor:
         """[N, max(counts), length] means over pixel areas, as ``cv2.INTER_AREA`` takes them along one axis.
-
-        Where an image becomes fewer pixels than another, its last one is repeated.
 
         Args:
             spans: [N] pixels that are reduced.
             counts: [N] pixels that they become.
             offsets: [N] where they begin among the ``length``.
             length: of the axis.
+            edge: repeat the last one where an image becomes fewer than another; False gives 0.
         """
-        columns = np.stack([spans, spans / counts, offsets, counts - 1], axis=1)
+        most = int(counts.max())
+        columns = np.stack([spans, spans / counts, offsets, counts - 1 if edge else counts], axis=1)
         numbers = self.constant(columns.astype(np.float32))
         span, step, offset, latest = numbers[:, :, None, None].unbind(1)
-        number = torch.arange(int(counts.max()), device=self.device, dtype=torch.float32)[:, None]
+        number = torch.arange(most, device=self.device, dtype=torch.float32)[:, None]
         first = torch.minimum(number, latest) * step
         last = torch.minimum(first + step, span)
         pixel = torch.arange(length, device=self.device) - offset
