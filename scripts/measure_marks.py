@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ SHORTEST = FPS  # frames of a piece, where a clip has no more
 CLASSES = ((480, math.inf), (280, 480), (0, 280))  # pixels of the short side, each a column
 MADE_UP_SIZES = ((720, 1280), (360, 640))
 QUICK_PIECES = 4
+UNMARKED_MADE_UP = 4  # made-up pieces, at most, among those that the search for what is not there is given
 UNMARKED_SIDE = 144  # pixels of a piece without mark: the search takes as many placements as in a large one
 KEY_CHANGES = 25  # pieces without mark that are asked for one key
 DRAWS = 20  # of a key's phases for each of them, without a search
@@ -105,8 +106,23 @@ def made_up_piece(seed: int, height: int = 720, width: int = 1280) -> Frames:
     return frames
 
 
-def measure_piece(name: str, frames: Frames, number: int, quick: bool) -> tuple[list[Result], float]:
+def made_up_pieces(number: int) -> Iterator[tuple[str, Frames]]:
+    """Pieces by seed, large and small in turn."""
+    for seed in range(number):
+        yield f"made up {seed}", made_up_piece(seed, *MADE_UP_SIZES[seed % len(MADE_UP_SIZES)])
+
+
+def measure_piece(
+    name: str, frames: Frames, number: int, quick: bool, turns: int = 1
+) -> tuple[list[Result], float]:
     """Mark a piece, attack and detect it.
+
+    Args:
+        name: of the piece.
+        frames: of the piece.
+        number: of the piece, from which its payload follows.
+        quick: take few attacks.
+        turns: take every so many attacks, the next piece the next ones.
 
     Returns:
         a result an attack, and the PSNR of the marked frames in decibels.
@@ -117,8 +133,8 @@ def measure_piece(name: str, frames: Frames, number: int, quick: bool) -> tuple[
     results = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "piece.mkv"
-        for attack in ATTACKS:
-            if quick and not attack.quick:
+        for place, attack in enumerate(ATTACKS):
+            if (quick and not attack.quick) or (number - place) % turns:
                 continue
             apply(attack, marked, path)
             begin = time.perf_counter()
@@ -293,6 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so many videos of each folder")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces and few attacks")
     parser.add_argument("--made-up", type=int, default=4, help="pieces of made-up video")
+    parser.add_argument(
+        "--turns", type=int, default=1, help="each piece takes every so many attacks, the next one the next"
+    )
     parser.add_argument("--unmarked", type=int, default=10_000, help="searches in unmarked pieces")
     parser.add_argument(
         "--first", type=int, default=0, help="unmarked piece to begin with, to search in parts"
@@ -307,19 +326,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pieces += list(pieces_of(folder, options.every))
     if options.quick:
         pieces = pieces[:: max(1, len(pieces) // QUICK_PIECES)][:QUICK_PIECES]
-    for seed in range(1 if options.quick else options.made_up):
-        size = MADE_UP_SIZES[seed % len(MADE_UP_SIZES)]
-        pieces.append((f"made up {seed}", made_up_piece(seed, *size)))
+    made_up = 1 if options.quick else options.made_up
     results: list[Result] = []
     figures: dict[str, Any] = {"psnr": {}}
-    for number, (name, frames) in enumerate(
-        tqdm(pieces if options.survival else [], desc="marked", unit="piece")
-    ):
-        found, figures["psnr"][name] = measure_piece(name, frames, number, options.quick)
+    marked = chain(pieces, made_up_pieces(made_up)) if options.survival else []
+    bar = tqdm(marked, desc="marked", total=(len(pieces) + made_up) * options.survival, unit="piece")
+    for number, (name, frames) in enumerate(bar):
+        found, figures["psnr"][name] = measure_piece(name, frames, number, options.quick, options.turns)
         results += found
         figures["results"] = [asdict(result) for result in results]
         save(figures, options.output)
     figures["1080p"] = speed()
+    pieces += made_up_pieces(min(made_up, UNMARKED_MADE_UP))
     for figures["unmarked"] in false_alarms(pieces, 10 if options.quick else options.unmarked, options.first):
         save(figures, options.output)
     save(figures, options.output)
