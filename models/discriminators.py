@@ -1,4 +1,4 @@
-"""Image discriminators: Wav2Lip's for the baseline, the adversary of E-Net (paper, eq. 13), and one of plain patches."""
+"""Image discriminators: Wav2Lip's for the baseline, E-Net's adversary (paper, eq. 13), one of plain patches."""
 
 from __future__ import annotations
 
@@ -162,7 +162,10 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.config = config = config or PatchDiscriminatorConfig()
         widths = config.widths
-        layers: list[nn.Module] = [nn.Conv2d(6 if config.detail_gain else 3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(6 if config.detail_gain else 3, widths[0], 4, 2, 1),
+            nn.LeakyReLU(0.2),
+        ]
         for before, after in itertools.pairwise(widths):
             norm = nn.InstanceNorm2d(after, affine=True)
             layers += [nn.Conv2d(before, after, 4, 2, 1), norm, nn.LeakyReLU(0.2)]
@@ -182,7 +185,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def _with_detail(image: torch.Tensor, gain: float) -> torch.Tensor:
-    """[B, 3, H, W] in [0, 1] -> [-1, 1] and, where there is a gain, the difference from the local mean beside it."""
+    """[B, 3, H, W] in [0, 1] -> [-1, 1] and, with a gain, the difference from the local mean beside it."""
     if not gain:
         return to_signed(image)
     mean = F.avg_pool2d(image, _DETAIL_SIZE, 1, _DETAIL_SIZE // 2, count_include_pad=False)

@@ -118,7 +118,11 @@ def test_patch_discriminator_learns_to_see_softness() -> None:
     rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
     losses = []
     for _ in range(80):
-        x, y, radius = (12 + 24 * torch.rand(8, 1, 1), 12 + 24 * torch.rand(8, 1, 1), 4 + 8 * torch.rand(8, 1, 1))
+        x, y, radius = (
+            12 + 24 * torch.rand(8, 1, 1),
+            12 + 24 * torch.rand(8, 1, 1),
+            4 + 8 * torch.rand(8, 1, 1),
+        )
         distance = radius - ((columns - x) ** 2 + (rows - y) ** 2).sqrt()
         real, fake = (torch.sigmoid(distance / soft)[:, None].expand(-1, 3, -1, -1) for soft in (0.5, 1.0))
         loss = F.softplus(-network(real)).mean() + F.softplus(network(fake)).mean()

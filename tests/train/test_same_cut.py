@@ -16,15 +16,16 @@ from videoretalking.core.constants import ENET_SIZE, MEL_BANDS, MEL_WINDOW
 from videoretalking.core.quality import psnr
 from videoretalking.datasets.base import SampleSource
 from videoretalking.datasets.clips import ClipMeta, ClipWriter, PreparedClip
-from videoretalking.datasets.collection import DataConfig, to_image
+from videoretalking.datasets.collection import DataConfig
 from videoretalking.datasets.degradations import degrade
 from videoretalking.datasets.enet import ENetClips
 from videoretalking.datasets.expert import SyncWindows
 from videoretalking.datasets.lnet import LNetClips
 from videoretalking.datasets.manifest import ManifestEntry, write_manifest
-from videoretalking.faces.align import box_crop, extract
+from videoretalking.faces.align import box_crop
 from videoretalking.models.layers.blocks import shrink
 from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.raster import ArrayRaster
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "examples" / "portrait.jpg"
@@ -74,8 +75,9 @@ class Recorder(nn.Module):
 
 def seen_in_use(clip: PreparedClip, antialias: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """The crop that the pipeline takes, [1, 3, 384, 384], and what L-Net sees of it, [1, 3, 96, 96]."""
-    crop = to_image(extract(clip.frame(0), box_crop(clip.boxes[0], (ENET_SIZE, ENET_SIZE))))
-    large = torch.from_numpy(crop)[None]
+    raster = ArrayRaster(torch.device("cpu"))
+    crops = raster.cut([clip.frame(0)], [box_crop(clip.boxes[0], (ENET_SIZE, ENET_SIZE))])
+    large = raster.tensor(crops)
     lnet = Recorder(antialias)
     engine = Engine(torch.device("cpu"), torch.float32, batch_size=1)
     LipSyncer(engine.prepare(lnet))(torch.zeros(1, MEL_BANDS, MEL_WINDOW), large, large)

@@ -351,11 +351,9 @@ def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[An
     return np.dstack([_reduce(channel, size) for channel in np.moveaxis(image, 2, 0)])
 
 
-def extract(
-    image: npt.NDArray[Sample], crop: Crop, edge: bool = True, cubic: bool = False
-) -> npt.NDArray[Sample]:
+def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:
     """Cut a crop out of a frame; arguments as in :func:`warp`."""
-    return warp(image, crop.matrix, crop.size, edge, cubic)
+    return warp(image, crop.matrix, crop.size, edge)
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,7 @@ class Raster(ABC):
 
     @abstractmethod
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        """The crops of uint8 frames, which may be of one size only: [N, h, w, 3] float32 in [0, 1].
-
-        Differs from published inference, which interpolates linearly: detail that is lost here is lost in the result.
-        """
+        """The crops of uint8 frames, which may be of one size only: [N, h, w, 3] float32 in [0, 1]."""
 
     @abstractmethod
     def warp(
@@ -115,9 +112,7 @@ class Raster(ABC):
     ) -> Pixels:
         """:func:`faces.align.warp` of float32 images, each under a map of its own."""
 
-    def view(
-        self, images: Pixels, crops: Sequence[Crop], edge: bool = True, cubic: bool = False
-    ) -> Pixels:
+    def view(self, images: Pixels, crops: Sequence[Crop], edge: bool = True, cubic: bool = False) -> Pixels:
         """:func:`faces.align.extract` of float32 images, each through a crop of its own, all of one size."""
         return self.warp(images, [crop.matrix for crop in crops], crops[0].size, edge, cubic)
 
@@ -136,6 +131,10 @@ class Raster(ABC):
     @abstractmethod
     def filled(self, images: Pixels, sizes: Sequence[Size], value: float) -> Pixels:
         """[N, H, W] with ``value`` where an image was filled up."""
+
+    @abstractmethod
+    def edges_repeated(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
+        """[N, H, W, 3] with the last row and column of an image where it was filled up."""
 
     @abstractmethod
     def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
@@ -213,7 +212,7 @@ class ArrayRaster(Raster):
         )
 
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        return self.to_floats(self.view(frames, crops, cubic=True))
+        return self.to_floats(self.view(frames, crops))
 
     def warp(
         self,
@@ -239,6 +238,9 @@ class ArrayRaster(Raster):
         )
 
     def filled(self, images: Pixels, sizes: Sequence[Size], value: float) -> Pixels:
+        return images
+
+    def edges_repeated(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
         return images
 
     def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:

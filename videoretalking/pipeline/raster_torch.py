@@ -119,8 +119,7 @@ class TensorRaster(Raster):
         return self.soften(self.constant(hard).float() / 255.0, softness)
 
     def cut(self, frames: Sequence[Pixels], crops: Sequence[Crop]) -> Pixels:
-        sampled = self.warp(frames, [crop.matrix for crop in crops], crops[0].size, cubic=True)
-        return sampled.clamp(0.0, 255.0) / 255.0
+        return self.warp(frames, [crop.matrix for crop in crops], crops[0].size) / 255.0
 
     def warp(
         self,
@@ -175,6 +174,15 @@ class TensorRaster(Raster):
         inside = (rows < height)[:, :, None] & (columns < width)[:, None, :]
         return torch.where(inside, images, value)
 
+    def edges_repeated(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
+        width, height = self.constant(np.array(sizes, dtype=np.int32).T)[:, :, None]
+        rows, columns = (
+            torch.minimum(torch.arange(length, device=self.device), extent - 1)
+            for length, extent in zip(images.shape[1:3], (height, width), strict=True)
+        )
+        numbers = torch.arange(len(images), device=self.device)[:, None, None]
+        return images[numbers, rows[:, :, None], columns[:, None, :]]
+
     def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
         flat = images.dim() == 3
         batch = (images[..., None] if flat else images).permute(0, 3, 1, 2)
@@ -215,9 +223,7 @@ class TensorRaster(Raster):
     def to_bytes(self, images: Pixels) -> Pixels:
         return (images * 255.0).round().clamp(0.0, 255.0).to(torch.uint8)
 
-    def _areas(
-        self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int, edge: bool
-    ) -> torch.Tensor:
+    def _areas(self, spans: Ints64, counts: Ints64, offsets: Ints64, length: int, edge: bool) -> torch.Tensor:
         """[N, max(counts), length] means over pixel areas, as ``cv2.INTER_AREA`` takes them along one axis.
 
         Args:

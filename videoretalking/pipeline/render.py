@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from videoretalking.core.arrays import AnyImage, Floats32
 from videoretalking.core.coefficients import ANGLES, Drive
@@ -21,6 +22,7 @@ from videoretalking.faces.track import select_tracks
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.color import Layout
 from videoretalking.media.video import VideoReader
+from videoretalking.models.lnet import Painting
 from videoretalking.pipeline.analyze import Analysis
 from videoretalking.pipeline.config import RenderConfig
 from videoretalking.pipeline.jobs import FaceJob, FrameJob
@@ -32,7 +34,7 @@ from videoretalking.pipeline.report import FaceReport, FrameReport
 from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
-from videoretalking.pipeline.stages.detail import keep_detail
+from videoretalking.pipeline.stages.detail import LIPS_MARGIN, keep_detail, lips_mask
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
@@ -253,14 +255,7 @@ class Renderer:
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
-            image = self._enhance(faces, painting.image, original, painting.share)
-            enhanced = replace(painting, image=image)
-            if enhanced.share is None:
-                patches = raster.pixels(enhanced.on(original))
-            else:
-                known = enhanced.known(original, reference)
-                lips = [face.crop.to_crop(face.landmarks) for face in faces]
-                patches = keep_detail(raster, raster.pixels(enhanced.on(known)), raster.pixels(known), lips)
+            patches = self._enlarge(faces, painting, original, reference)
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)
@@ -269,6 +264,22 @@ class Renderer:
                 patches = self._restore(faces, patches, masks.mouth)
         for face, patch, mask in zip(faces, patches, masks.face, strict=True):
             face.patch, face.mask = patch, mask
+
+    def _enlarge(
+        self, faces: Sequence[FaceJob], painting: Painting, original: torch.Tensor, reference: torch.Tensor
+    ) -> Pixels:
+        """[N, S, S, 3] the faces at the size of the crops: E-Net's lips, and what else has changed."""
+        raster = self._raster
+        if painting.share is None:
+            return raster.pixels(self._enhance(faces, painting.image, original))
+        low, side = painting.image.shape[-1], original.shape[-1]
+        points = [face.crop.to_crop(face.landmarks) for face in faces]
+        lips = lips_mask(raster, [(found + 0.5) * (low / side) - 0.5 for found in points], low, LIPS_MARGIN)
+        share = torch.maximum(painting.share, raster.tensor(lips[..., None]))
+        image = self._enhance(faces, painting.image, original, share)
+        known = painting.known(original, reference)
+        enhanced = replace(painting, image=image, share=share).on(known)
+        return keep_detail(raster, raster.pixels(enhanced), raster.pixels(known), points)
 
     def _finish_alone(self, job: FrameJob) -> AnyImage:
         (image,) = self._finish([job])

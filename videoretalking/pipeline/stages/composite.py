@@ -94,7 +94,7 @@ class Compositor:
         regions = raster.regions([frames[place] for place in places], boxes)
         shape = (regions.shape[2], regions.shape[1])
         weights = raster.warp(self._weights(faces), matrices, shape)
-        patches = self._bring_back(faces, boxes, shape)
+        patches = self._bring_back(faces, boxes, sizes, shape)
         coverage = raster.coverage(faces[0].crop.size, matrices, shape)
         alike = raster.filled(weights[..., 1], sizes, 0.0)
         originals = raster.to_floats(regions)
@@ -119,11 +119,14 @@ class Compositor:
             if painted is not None:
                 painted[place][window] = raster.maximum(painted[place][window], reach[number][own])
 
-    def _bring_back(self, faces: Sequence[FaceJob], boxes: Sequence[Box], shape: Size) -> Pixels:
+    def _bring_back(
+        self, faces: Sequence[FaceJob], boxes: Sequence[Box], sizes: Sequence[Size], shape: Size
+    ) -> Pixels:
         """[N, H, W, 3] the patches in the pixels of the boxes, as sharp as if they had never left them.
 
-        A face that is smaller than its crop loses up to half of its finest detail on the way there and back. What the
-        same way takes from the result is added to it, the first step of the iteration of Van Cittert (1931).
+        A face that is smaller than its crop loses up to half of its finest detail on the way there, where pixels
+        are interpolated linearly as in training, and back. What the same way takes from the result is added to it,
+        the first step of the iteration of Van Cittert (1931).
         """
         raster = self.raster
         matrices = [matrix_into(box, face.crop) for box, face in zip(boxes, faces, strict=True)]
@@ -131,8 +134,8 @@ class Compositor:
         if max(face.crop.scale for face in faces) <= 1.0:
             return patches
         crops = [matrix_from(box, face.crop) for box, face in zip(boxes, faces, strict=True)]
-        there = raster.warp(patches, crops, faces[0].crop.size, cubic=True)
-        return 2.0 * patches - raster.warp(there, matrices, shape, cubic=True)
+        there = raster.warp(raster.edges_repeated(patches, sizes), crops, faces[0].crop.size)
+        return 2.0 * patches - raster.warp(there, matrices, shape)
 
     def _weights(self, faces: Sequence[FaceJob]) -> Pixels:
         """[N, S, S, 2] in the crops: how far the new face counts, and where it shows what the frame shows."""

@@ -13,7 +13,7 @@ _SAME = 0.04  # difference of two colors at which a quarter of the likeness is l
 _COLOR_BLUR = 0.05  # of the side: colors that vary over a longer way are those of the frame
 _LEAST_SEEN = 1e-3  # keeps the mean finite where nothing is seen
 MOUTH_MARGIN = 0.2  # eye distances around the lips whose colors are not measured
-_LIPS_MARGIN = 0.1  # eye distances around the lips within which nothing is kept
+LIPS_MARGIN = 0.15  # eye distances around the lips within which nothing is kept
 
 
 def keep_detail(raster: Raster, edited: Pixels, warped: Pixels, landmarks: Sequence[Floats64]) -> Pixels:
@@ -34,7 +34,7 @@ def keep_detail(raster: Raster, edited: Pixels, warped: Pixels, landmarks: Seque
     """
     side = edited.shape[1]
     edited = match_colors(raster, edited, warped, 1.0 - lips_mask(raster, landmarks, side, MOUTH_MARGIN))
-    kept = likeness(raster, edited - warped) * (1.0 - lips_mask(raster, landmarks, side, _LIPS_MARGIN))
+    kept = likeness(raster, edited - warped) * (1.0 - lips_mask(raster, landmarks, side, LIPS_MARGIN))
     return edited + kept[..., None] * (warped - edited)
 
 
