@@ -68,7 +68,7 @@ STEADY = np.array([0, 1, 15, 16, *RIGID])
 _MAX_YAW = np.deg2rad(35.0)  # beyond it the far half of a mesh is a guess
 _CLOSED_SHARE = 0.2  # of a person's frames, those with the most closed mouth
 _ROUNDS = 4  # of aligning to the mean and averaging again
-_SMILE_SIZE = 3.1  # standard deviations of the smile measure
+_SMILE_SIZE = 3.2  # standard deviations of the smile measure
 
 
 @dataclass(frozen=True)
