@@ -18,12 +18,14 @@ from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.enet import ENet, ENetConfig
-from videoretalking.models.lnet import LNetConfig
+from videoretalking.models.lnet import LNetConfig, Painting
 from videoretalking.pipeline import Retalker
 from videoretalking.pipeline import schedule as schedule_module
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.networks import Networks, load_networks
+from videoretalking.pipeline.stages.enhance import Enhancer
+from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.weights import Weights
 
 Make = Callable[..., Retalker]
@@ -344,6 +346,36 @@ def test_the_restorer_changes_the_mouth_only(
     assert plain[y, x].min() < gray[y, x].min() < white[y, x].min()
     far = np.s_[: landmarks[33, 1] - 8]
     assert np.abs(white[far] - plain[far]).max() <= 2
+
+
+def test_the_lips_are_those_of_enet_whatever_share_lnet_painted(
+    monkeypatch: pytest.MonkeyPatch,
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+) -> None:
+    def paint_nothing(self: LipSyncer, audio: torch.Tensor, frames: torch.Tensor, _: object) -> Painting:
+        faces = frames[..., ::4, ::4]
+        return Painting(faces, torch.zeros_like(faces[:, :1]), torch.zeros_like(faces[:, :2]))
+
+    def white(
+        self: Enhancer, faces: object, low: torch.Tensor, identity: torch.Tensor, _: object
+    ) -> torch.Tensor:
+        return torch.ones_like(identity)
+
+    monkeypatch.setattr(LipSyncer, "__call__", paint_nothing)
+    monkeypatch.setattr(Enhancer, "__call__", white)
+    retalker = make_retalker(render={"color_match": 0.0, "neutralize": False})
+    frame = next(iter(retalker.frames(make_video(talking_frames[:3]), make_speech(0.12)))).image
+    landmarks = face_landmarks(30, 20, 80).astype(int)
+    for x, y in landmarks[[51, 57, 62]]:
+        assert frame[y, x].min() > 200
+    chin, original = (
+        frame[landmarks[8, 1] - 5, landmarks[8, 0]],
+        talking_frames[0][landmarks[8, 1] - 5, landmarks[8, 0]],
+    )
+    assert np.abs(chin.astype(int) - original).max() <= 50  # the coarse bands reach so far
 
 
 def test_faint_hiss_does_not_move_the_mouth(
