@@ -15,6 +15,9 @@ Large faces are measured on the longest clip of each person. ``--only`` measures
                opening, leak; by the bundled landmark network, which also taught; a quarter of a second of CPU time
                a frame with the bundled networks
 =============  ==============================================================================================
+
+``--over runs/demo/lnet/kept`` measures each of the weights there in place of its network's bundled ones, and writes
+a CSV file with a line for each step and curves (PNG) beside the JSON file.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from videoretalking.models.wav2lip import Wav2Lip
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.weights import Weights
 from videoretalking.scripts.demo_figures.clips import HeldOutClip, one_each, read_clips
+from videoretalking.scripts.demo_figures.curves import find_stages, measure_over, write_curves
 from videoretalking.scripts.demo_figures.dubs import LEAST_FRAMES, make_retalker, measure_dubs
 from videoretalking.scripts.demo_figures.expression import measure_expression
 from videoretalking.scripts.demo_figures.hearing import measure_hearing
@@ -165,10 +169,24 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/demo/figures.json"))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     parser.add_argument("--frames", type=positive, default=50, help="of a clip that are rendered or dubbed")
-    arguments = parser.parse_args()
-    figures = measure(
-        arguments.root, arguments.large, arguments.checkpoints, arguments.only, arguments.frames
+    parser.add_argument(
+        "--over",
+        type=Path,
+        nargs="+",
+        metavar="PLACE",
+        help="weights of one network, files or folders of them",
     )
+    arguments = parser.parse_args()
+
+    def measure_in(checkpoints: Path) -> Figures:
+        return measure(arguments.root, arguments.large, checkpoints, arguments.only, arguments.frames)
+
+    if arguments.over:
+        stages = find_stages(arguments.over)
+        write_curves(arguments.output, measure_over(stages, arguments.checkpoints, measure_in))
+        logger.info("wrote %s, .csv and .png", arguments.output)
+        return
+    figures = measure_in(arguments.checkpoints)
     with atomic_path(arguments.output) as temporary:
         temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     logger.info("wrote %s", arguments.output)

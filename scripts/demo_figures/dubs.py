@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from videoretalking.core.arrays import Floats32, Image8
+from videoretalking.core.arrays import Flags, Floats32, Image8
+from videoretalking.core.coefficients import ANGLES
 from videoretalking.core.constants import SAMPLE_RATE, TRAIN_FPS
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
@@ -28,6 +29,7 @@ from videoretalking.scripts.demo_figures.clips import HeldOutClip, mean
 from videoretalking.scripts.demo_figures.find import find_landmarks
 from videoretalking.scripts.demo_figures.hearing import correlation
 from videoretalking.scripts.demo_figures.pictures import (
+    EDGES,
     cheek_color,
     color_error,
     lip_color,
@@ -38,6 +40,8 @@ from videoretalking.scripts.demo_figures.pictures import (
 SPEECHES = ("own", "foreign")
 LEAST_FRAMES = 25  # that a dub must have changed, else the clip counts as not found
 _STEADY = 1e-4  # eye distances: a mouth that moves less stands still
+_TURNED_YAW, _TURNED_ROLL = 20.0, 10.0  # degrees, from which on a head counts as turned or tilted
+_LEAST_TURNED = 5  # frames of a clip: fewer are no figure
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,20 @@ class Dub:
         result: the same shapes.
         around: [N, 68, 2] landmarks of the face in the source, by the pipeline.
         boxes: [N, 4] the crop that was painted.
+        angles: [N, 3] degrees by which the head is turned: pitch, yaw, roll.
     """
 
     source: list[Image8]
     result: list[Image8]
     around: Floats32
     boxes: Floats32
+    angles: Floats32
+
+    @property
+    def turned(self) -> Flags:
+        """[N] whether the head is turned to a side or tilted."""
+        _, yaw, roll = np.abs(self.angles).T
+        return (yaw > _TURNED_YAW) | (roll > _TURNED_ROLL)
 
 
 def make_retalker(checkpoints: Path, cache: Path) -> Retalker:
@@ -83,7 +95,9 @@ def measure_dubs(
         num_frames: most frames of a clip.
 
     Returns:
-        Means over the clips in which a face was found, and each clip's figures (:func:`dub_figures`).
+        Means over the clips in which a face was found, and each clip's figures (:func:`dub_figures`). Beside them
+        ``seam_worst``, the highest ``seam_edge`` of all clips and speeches, and ``seam_turned``, that of the frames
+        in which heads are turned or tilted (None without such frames), each with its clip (``seam_worst_clip``).
 
     Raises:
         UserError: no face was found in any of them.
@@ -108,7 +122,20 @@ def measure_dubs(
         name: mean([value for figures in by_clip.values() if (value := figures.get(name)) is not None])
         for name in names
     }
-    return {**means, "dubs_of_clips": by_clip, "dubs_without_face": not_found}
+    worst = highest(by_clip, "seam_worst", "seam_edge") | highest(by_clip, "seam_turned", "seam_turned")
+    return {**means, **worst, "dubs_of_clips": by_clip, "dubs_without_face": not_found}
+
+
+def highest(by_clip: Mapping[str, Mapping[str, float | None]], name: str, figure: str) -> dict[str, Any]:
+    """The highest value of a figure in all clips and speeches as ``name``, and the clip that has it."""
+    found = [
+        (value, clip)
+        for clip, figures in by_clip.items()
+        for speech in SPEECHES
+        if (value := figures.get(f"{figure}_{speech}")) is not None
+    ]
+    value, clip = max(found, default=(None, None))
+    return {name: value, f"{name}_clip": clip}
 
 
 def make_dubs(
@@ -130,7 +157,7 @@ def make_dubs(
 
 
 def _dub(retalker: Retalker, analysis: Analysis, sound: Path, frames: Sequence[Image8]) -> Dub:
-    dub = Dub([], [], np.zeros((0, 68, 2), np.float32), np.zeros((0, 4), np.float32))
+    dub = Dub([], [], *(np.zeros((0, *shape), np.float32) for shape in ((68, 2), (4,), (3,))))
     if not analysis.tracks:
         return dub
     track = analysis.tracks[0]
@@ -144,6 +171,7 @@ def _dub(retalker: Retalker, analysis: Analysis, sound: Path, frames: Sequence[I
         dub,
         around=track.landmarks[numbers].astype(np.float32),
         boxes=track.boxes[numbers].astype(np.float32),
+        angles=np.degrees(track.rows[numbers, ANGLES]).astype(np.float32),
     )
 
 
@@ -157,10 +185,11 @@ def dub_figures(dubs: Mapping[str, Dub], network: LandmarkNet) -> dict[str, floa
     Returns:
         For own and foreign speech, behind ``_own`` and ``_foreign``: ``sharpness`` of the mouth over the source's;
         ``lips`` and ``cheeks``, distances of their colors (a, b) from the source's; ``seam``, the slope across the
-        border of the painted crop over the source's; ``opening_spread``, the standard deviation of the opening over
-        the source's. ``opening_r``: correlation with the real opening under the own speech; ``leak_r``: with the
-        source's own under foreign speech (0 is ideal). ``silence``: the opening's variation in silence over that in
-        foreign speech, or in the own without any.
+        border of the painted crop over the source's, ``seam_edge``, the same at the worst of its three edges, and
+        ``seam_turned``, that of the frames in which the head is turned or tilted; ``opening_spread``, the standard
+        deviation of the opening over the source's. ``opening_r``: correlation with the real opening under the own
+        speech; ``leak_r``: with the source's own under foreign speech (0 is ideal). ``silence``: the opening's
+        variation in silence over that in foreign speech, or in the own without any.
     """
     figures: dict[str, float | None] = {}
     openings: dict[str, tuple[Floats32, Floats32]] = {}
@@ -189,7 +218,8 @@ def compare(dub: Dub, source: Floats32, result: Floats32) -> dict[str, float | N
         result: those of the results.
 
     Returns:
-        ``sharpness``, ``lips``, ``cheeks`` and ``seam``, means over the frames; None where nothing was measured.
+        ``sharpness``, ``lips``, ``cheeks``, ``seam``, ``seam_edge`` and ``seam_turned`` (see :func:`dub_figures`),
+        means over the frames; None where nothing was measured.
     """
     details: list[tuple[float, float]] = []
     lips, cheeks, seams = [], [], []
@@ -210,7 +240,19 @@ def compare(dub: Dub, source: Floats32, result: Floats32) -> dict[str, float | N
         "lips": mean([value for value in lips if value is not None]),
         "cheeks": mean([value for value in cheeks if value is not None]),
         "seam": mean([value for value in seams if value is not None]),
+        "seam_edge": worst_edge(dub, np.ones(len(dub.result), bool)),
+        "seam_turned": worst_edge(dub, dub.turned) if dub.turned.sum() >= _LEAST_TURNED else None,
     }
+
+
+def worst_edge(dub: Dub, wanted: Flags) -> float | None:
+    """The seam at the worst edge of the painted crop, mean over the wanted frames: one edge can show alone."""
+    frames = [
+        (dub.result[number], dub.source[number], dub.boxes[number]) for number in np.flatnonzero(wanted)
+    ]
+    by_edge = [[seam_ratio(*frame, (edge,)) for frame in frames] for edge in EDGES]
+    means = [mean([value for value in values if value is not None]) for values in by_edge]
+    return max((value for value in means if value is not None), default=None)
 
 
 def _ratio(varying: Floats32, against: Floats32) -> float | None:

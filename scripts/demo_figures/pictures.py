@@ -6,6 +6,8 @@ finds landmarks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ from videoretalking.core.quality import detail
 from videoretalking.faces.masks import eye_distance, polygon_mask
 from videoretalking.metrics.base import luma
 
+EDGES = ("left", "right", "lower")  # of the lower half of the crop, where a seam can be
 _MOUTH_MARGIN = 0.15  # of the eye distance, around the lips
 _CHEEK_RADIUS = 0.14  # of the eye distance
 _CHEEK_OUTWARDS = 0.1  # of the eye distance, from the middle between eye and corner of the mouth
@@ -100,36 +103,40 @@ def color_error(color: Floats32 | None, source: Floats32 | None) -> float | None
     return None if color is None or source is None else float(np.linalg.norm(color - source))
 
 
-def edge_slope(frame: Image8, box: npt.ArrayLike) -> float | None:
-    """How steep a frame is across the border of what is painted: left, right and lower edge of the lower half.
+def edge_slope(frame: Image8, box: npt.ArrayLike, edges: Sequence[str] = EDGES) -> float | None:
+    """How steep a frame is across the border of what is painted, along edges of the crop's lower half.
 
     Args:
         frame: uint8 [H, W, 3].
         box: [4] x1, y1, x2, y2 of L-Net's crop.
+        edges: some of :data:`EDGES`.
 
     Returns:
-        Mean of the absolute slope across the edge, in levels a pixel, over a band around it; None where the edge is
+        Mean of the absolute slope across the edges, in levels a pixel, over a band around them; None where they are
         outside of the frame.
     """
     levels = luma(frame).astype(np.float32)
     height, width = levels.shape
     x1, y1, x2, y2 = np.rint(np.asarray(box, np.float64)).astype(int).tolist()
     rows, columns = slice(max(0, (y1 + y2) // 2), max(0, y2)), slice(max(0, x1), max(0, x2))
+    places = {"left": x1, "right": x2}
     slopes = []
     for offset in range(-_SEAM_BAND, _SEAM_BAND + 1):
-        for x in (x1 + offset, x2 + offset):
+        for x in (places[edge] + offset for edge in edges if edge in places):
             if 1 <= x < width - 1:
                 slopes.append(np.abs(levels[rows, x + 1] - levels[rows, x - 1]) / 2)
         y = y2 + offset
-        if 1 <= y < height - 1:
+        if "lower" in edges and 1 <= y < height - 1:
             slopes.append(np.abs(levels[y + 1, columns] - levels[y - 1, columns]) / 2)
     values = np.concatenate(slopes) if slopes else np.empty(0)
     return float(values.mean()) if len(values) else None
 
 
-def seam_ratio(frame: Image8, source: Image8, box: npt.ArrayLike) -> float | None:
+def seam_ratio(
+    frame: Image8, source: Image8, box: npt.ArrayLike, edges: Sequence[str] = EDGES
+) -> float | None:
     """:func:`edge_slope` of a dubbed frame over that of its source: 1 where no seam was added."""
-    new, old = edge_slope(frame, box), edge_slope(source, box)
+    new, old = edge_slope(frame, box, edges), edge_slope(source, box, edges)
     if new is None or old is None:
         return None
     return max(new, _LEAST_SLOPE) / max(old, _LEAST_SLOPE)

@@ -124,6 +124,10 @@ ROWS = (
         for key, text, target in _DUB_ROWS
         for speech in ("own", "foreign")
     ),
+    FigureRow("dubs", "seam_worst", "that slope at the worst edge of the worst clip", "", "≤ 1.2"),
+    FigureRow(
+        "dubs", "seam_turned", "the same where heads are turned (yaw > 20°) or tilted (10°)", "", "≤ 1.2"
+    ),
     FigureRow("dubs", "opening_r", "correlation of the opening with the real one, own speech"),
     FigureRow(
         "dubs",

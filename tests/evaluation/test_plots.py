@@ -51,6 +51,23 @@ def test_a_curve_goes_up_where_its_numbers_do(tmp_path: Path) -> None:
     assert right.mean() < left.mean() - 50  # rows are counted downwards
 
 
+def test_many_curves_stand_in_rows(tmp_path: Path) -> None:
+    samples = [Sample("", [], value) for value in (0.0, 1.0)]
+    panels = [Panel(name, samples, (0.0, 1.0)) for name in "abcde"]
+    draw_curves(tmp_path / "one.png", "A table", "step", panels[:1])
+    draw_curves(tmp_path / "rows.png", "A table", "step", panels, columns=2)
+    one, rows = load_image(tmp_path / "one.png"), load_image(tmp_path / "rows.png")
+    assert rows.shape[0] > 2 * one.shape[0] and rows.shape[1] < 2 * one.shape[1]
+    ours = (rows == OURS).all(axis=2)
+    height, width = rows.shape[0] // 3, rows.shape[1] // 2
+    drawn = [
+        ours[row * height : (row + 1) * height - 60, column * width : (column + 1) * width].sum() > 100
+        for row in range(3)
+        for column in range(2)
+    ]
+    assert drawn == [True] * 5 + [False]
+
+
 @pytest.mark.parametrize("values", [[], [0.3], [0.3, 0.3, 0.3], [0.1, 0.2]])
 def test_few_and_equal_values_are_drawn_too(tmp_path: Path, values: list[float]) -> None:
     path = tmp_path / "few.png"

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from videoretalking.core.arrays import Floats32, Image8
-from videoretalking.core.coefficients import NUM_EXPRESSION
+from videoretalking.core.coefficients import ANGLES, NUM_EXPRESSION, ROW_LENGTH
 from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.mouths import inner_lip_gap
@@ -30,6 +30,7 @@ from videoretalking.scripts.demo_figures.clips import HeldOutClip, one_each, rea
 from videoretalking.scripts.demo_figures.dubs import Dub
 
 FRAMES = 30
+FRONTAL = np.zeros((FRAMES, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,12 @@ class Oracle:
 
 def test_detail_colors_and_seam_of_a_frame_beside_itself_are_its_own(clip: PreparedClip) -> None:
     frame, points = clip.frame(3), clip.landmarks[3]
-    dub = Dub([frame] * 2, [frame] * 2, np.stack([points] * 2), np.stack([clip.boxes[3]] * 2))
+    dub = Dub([frame] * 2, [frame] * 2, np.stack([points] * 2), np.stack([clip.boxes[3]] * 2), FRONTAL[:2])
     found = dubs.compare(dub, dub.around, dub.around)
-    assert found == pytest.approx({"sharpness": 1.0, "lips": 0.0, "cheeks": 0.0, "seam": 1.0})
+    assert found.pop("seam_turned") is None
+    assert found == pytest.approx(
+        {"sharpness": 1.0, "lips": 0.0, "cheeks": 0.0, "seam": 1.0, "seam_edge": 1.0}
+    )
 
 
 def test_a_blurred_mouth_has_less_detail_whatever_the_rest_has(clip: PreparedClip) -> None:
@@ -91,7 +95,7 @@ def test_colors_of_lips_and_cheeks_are_told_apart(clip: PreparedClip) -> None:
     skin -= np.minimum(skin, lips)
 
     def errors(changed: Image8) -> tuple[float, float]:
-        dub = Dub([frame], [changed], points[None], clip.boxes[:1])
+        dub = Dub([frame], [changed], points[None], clip.boxes[:1], FRONTAL[:1])
         found = dubs.compare(dub, points[None], points[None])
         return found["lips"] or 0.0, found["cheeks"] or 0.0
 
@@ -111,6 +115,44 @@ def test_a_seam_is_seen_at_the_border_of_the_crop_alone() -> None:
     assert pictures.seam_ratio(border, frame, box + 300) is None
 
 
+def made_up_dub(clip: PreparedClip, levels: int, yaw: float = 0.0, roll: float = 0.0) -> Dub:
+    """Frames in which the painted crop is brighter beyond its left edge alone, on heads that are turned so far.
+
+    The last two of them are frontal.
+    """
+    source = [cv2.GaussianBlur(clip.frame(number), (0, 0), 1.0) for number in range(12)]
+    result = [frame.copy() for frame in source]
+    x, top, bottom = np.rint(clip.boxes[:12, [0, 1, 3]]).astype(int).T
+    for frame, left, upper, lower in zip(result, x, top, bottom, strict=True):
+        frame[upper:lower, :left] = np.minimum(frame[upper:lower, :left], 255 - levels) + levels
+    angles = np.repeat(np.array([[0.0, yaw, roll]], np.float32), 12, axis=0)
+    angles[10:] = 0.0
+    return Dub(source, result, clip.landmarks[:12], clip.boxes[:12], angles)
+
+
+@pytest.mark.parametrize(
+    ("yaw", "roll", "turned"), [(0.0, 0.0, False), (-25.0, 0.0, True), (0.0, 12.0, True), (15.0, -8.0, False)]
+)
+def test_an_edge_on_one_side_of_one_person_is_in_the_worst_figures(
+    clip: PreparedClip, yaw: float, roll: float, turned: bool
+) -> None:
+    by_clip: dict[str, dict[str, float | None]] = {}
+    for name, levels in (("a", 0), ("b", 12), ("c", 0), ("d", 0)):
+        compared = dubs.compare(
+            made_up_dub(clip, levels, yaw, roll), clip.landmarks[:12], clip.landmarks[:12]
+        )
+        by_clip[name] = {f"{figure}_own": value for figure, value in compared.items()}
+    mean = np.mean([figures["seam_own"] or 0.0 for figures in by_clip.values()])
+    assert mean < 1.2 and (by_clip["b"]["seam_own"] or 0.0) < 1.2  # means of people or edges do not tell
+    worst = dubs.highest(by_clip, "seam_worst", "seam_edge")
+    assert (worst["seam_worst"] or 0.0) > 1.2 and worst["seam_worst_clip"] == "b"
+    tilted = dubs.highest(by_clip, "seam_turned", "seam_turned")
+    assert tilted["seam_turned_clip"] == ("b" if turned else None)
+    if turned:
+        assert (tilted["seam_turned"] or 0.0) > 1.2
+        assert by_clip["a"]["seam_turned_own"] == pytest.approx(1.0)
+
+
 # dubs
 
 
@@ -128,7 +170,7 @@ def test_openings_under_own_foreign_and_no_speech(
 ) -> None:
     points = clip.landmarks
     frames = [clip.frame(number) for number in range(FRAMES)]
-    dub = Dub(frames, frames, points, clip.boxes)
+    dub = Dub(frames, frames, points, clip.boxes, FRONTAL)
     time = np.arange(FRAMES)
     real = (0.2 + 0.1 * np.sin(2 * np.pi * time / 10)).astype(np.float32)
     foreign = (0.2 + 0.05 * np.cos(2 * np.pi * time / 10)).astype(np.float32)
@@ -157,7 +199,9 @@ class FakeRetalker:
     def analyze(self, path: Path) -> Any:
         with VideoReader(path) as video:
             self.frames_seen = [frame.image for frame in video]
-        track = SimpleNamespace(landmarks=self.clip.landmarks, boxes=self.clip.boxes)
+        rows = np.zeros((FRAMES, ROW_LENGTH), np.float32)
+        rows[:, ANGLES] = np.radians([[0.0, 30.0, -5.0]])
+        track = SimpleNamespace(landmarks=self.clip.landmarks, boxes=self.clip.boxes, rows=rows)
         return SimpleNamespace(tracks=[track] if self.found else [])
 
     def frames(self, analysis: Any, sound: Path) -> Iterator[Any]:
@@ -179,6 +223,7 @@ def test_a_dub_sees_the_clip_without_loss_and_hears_each_sound(clip: PreparedCli
     assert len(made["own"].result) == 5  # the frame without a face is left out
     np.testing.assert_array_equal(made["own"].around, clip.landmarks[[0, 2, 3, 4, 5]])
     np.testing.assert_array_equal(made["own"].result[1], 255 - clip.frame(2))
+    np.testing.assert_allclose(made["own"].angles, [[0.0, 30.0, -5.0]] * 5, rtol=1e-5)
 
 
 def test_clips_without_a_face_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ from videoretalking.core.errors import UserError
 from videoretalking.datasets.clips import PreparedClip
 from videoretalking.datasets.mouths import inner_lip_gap
 from videoretalking.datasets.synthetic import write_synthetic, write_synthetic_clip
+from videoretalking.media.images import load_image
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.landmarks import Landmarks
+from videoretalking.scripts import measure_demo
 from videoretalking.scripts.demo_figures import landmarks, sync
 from videoretalking.scripts.demo_figures.clips import HeldOutClip, read_clips
+from videoretalking.scripts.demo_figures.curves import find_stages, write_curves
 from videoretalking.scripts.demo_figures.table import to_table
 from videoretalking.scripts.measure_demo import measure
 
@@ -142,3 +147,73 @@ def test_a_person_in_both_parts_is_refused(tmp_path: Path) -> None:
     (root / "manifest.csv").write_text(lines)
     with pytest.raises(UserError, match="face0"):
         read_clips(root)
+
+
+def _save_lnet(path: Path, step: int | None, seed: int, network: str = "lnet") -> Path:
+    torch.manual_seed(seed)
+    extra = {} if step is None else {"step": step}
+    save_network(
+        path, build_network(network, SIZES[network]).eval(), license="random, for tests", extra=extra
+    )
+    return path
+
+
+def test_figures_over_a_training_are_those_of_each_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_synthetic(tmp_path / "data", num_train=2, num_val=2, num_frames=56)
+    weights = make_tiny_weights(tmp_path / "weights")
+    before = (weights / "lnet.safetensors").read_bytes()
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    _save_lnet(kept / "00000020.safetensors", 20, 2)
+    _save_lnet(kept / "00000010.safetensors", 10, 1)
+    (kept / "00000010.pt").touch()
+    output = tmp_path / "out/figures.json"
+    places = ["--root", root, "--large", root, "--checkpoints", weights, "--output", output, "--over", kept]
+    monkeypatch.setattr(sys, "argv", ["measure_demo", *map(str, places), "--only", "hearing"])
+    measure_demo.main()
+    first, second = json.loads(output.read_text())
+    assert (first["step"], second["step"]) == (10, 20)
+    expert, lnet = ([found["figures"][name]["features_r"] for found in (first, second)] for name in
+                    ("lipsync_expert", "lnet"))  # fmt: skip
+    assert expert[0] == expert[1] and lnet[0] != lnet[1]
+    with output.with_suffix(".csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["step"] for line in lines] == ["10", "20"]
+    assert [float(line["lnet.features_r"]) for line in lines] == lnet
+    assert "dubs.seam_worst" not in lines[0]  # was not measured
+    assert load_image(output.with_suffix(".png")).std() > 0
+    assert (weights / "lnet.safetensors").read_bytes() == before
+
+
+def test_weights_that_make_no_curve_are_named(tmp_path: Path) -> None:
+    one, same = _save_lnet(tmp_path / "a.safetensors", 5, 0), _save_lnet(tmp_path / "b.safetensors", 5, 1)
+    with pytest.raises(UserError, match=r"a\.safetensors and .*b\.safetensors are both of step 5"):
+        find_stages([one, same])
+    with pytest.raises(UserError, match=r"c\.safetensors does not say after which step"):
+        find_stages([_save_lnet(tmp_path / "c.safetensors", None, 0)])
+    other = _save_lnet(tmp_path / "d.safetensors", 9, 0, "dnet")
+    with pytest.raises(UserError, match=r"a\.safetensors is of lnet, .*d\.safetensors of dnet"):
+        find_stages([other, one])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no weights .* in .*empty"):
+        find_stages([tmp_path / "empty"])
+
+
+def test_only_what_changes_is_a_curve(tmp_path: Path) -> None:
+    """A figure that one step lacks has a gap in the table and no point in the curve."""
+    values = [(0.5, 1.0), (None, 1.0), (0.7, 1.0)]
+    found = [
+        {"step": step, "figures": {"dubs": {"leak_r": leak, "seam_worst": seam}}}
+        for step, (leak, seam) in enumerate(values)
+    ]
+    write_curves(tmp_path / "f.json", found)
+    assert (tmp_path / "f.csv").read_text().splitlines() == [
+        "step,dubs.seam_worst,dubs.leak_r", "0,1.0,0.5", "1,1.0,", "2,1.0,0.7"
+    ]  # fmt: skip
+    narrow = load_image(tmp_path / "f.png").shape
+    for item in found:
+        item["figures"]["dubs"]["seam_worst"] += item["step"]
+    write_curves(tmp_path / "f.json", found)
+    assert load_image(tmp_path / "f.png").shape[1] > 1.5 * narrow[1]

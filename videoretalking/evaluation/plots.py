@@ -118,7 +118,9 @@ def draw_distributions(path: Path, title: str, panels: Sequence[Panel], unit: st
     canvas.save(path)
 
 
-def draw_curves(path: Path, title: str, axis: str, panels: Sequence[Panel]) -> None:
+def draw_curves(
+    path: Path, title: str, axis: str, panels: Sequence[Panel], columns: int | None = None
+) -> None:
     """Averages with their intervals over a setting, quantities side by side, as PNG.
 
     Args:
@@ -126,14 +128,17 @@ def draw_curves(path: Path, title: str, axis: str, panels: Sequence[Panel]) -> N
         title: heading.
         axis: name of the setting.
         panels: quantities with the place of every sample.
+        columns: most of them beside each other; None for all.
     """
+    columns = min(columns or len(panels), len(panels))
     width, height = PANEL
-    pitch = width + 3 * MARGIN
-    top = 2 * MARGIN + 40
-    canvas = _Canvas(2 * MARGIN + len(panels) * pitch, top + height + 5 * MARGIN)
+    pitch, row_pitch = width + 3 * MARGIN, height + 4 * MARGIN
+    rows = math.ceil(len(panels) / columns)
+    canvas = _Canvas(2 * MARGIN + columns * pitch, 2 * MARGIN + 40 + rows * row_pitch + MARGIN)
     canvas.text(MARGIN, MARGIN, title, "lm", size=FONT + 3)
     for number, panel in enumerate(panels):
-        x0 = MARGIN + 48 + number * pitch
+        row, column = divmod(number, columns)
+        x0, top = MARGIN + 48 + column * pitch, 2 * MARGIN + 40 + row * row_pitch
         low, high = _extent(panel, averages=True)
         to_y = _axis((low, high), (top + height - 10, top + 10))
         first, last = min(panel.positions), max(panel.positions)
@@ -146,7 +151,8 @@ def draw_curves(path: Path, title: str, axis: str, panels: Sequence[Panel]) -> N
             canvas.text(to_x(place), top + height + 14, f"{place:g}", "mm", size=FONT - 2)
         canvas.text(x0 + width / 2 - 8, top + height + 38, axis, "mm")
         _curve(canvas, panel, to_x, to_y)
-    _legend(canvas, (MARGIN + 48, top + height + 4 * MARGIN - 20), panels, "")
+    bottom = 2 * MARGIN + 40 + rows * row_pitch
+    _legend(canvas, (MARGIN + 48, bottom - 20), panels, "")
     canvas.save(path)
 
 
@@ -206,7 +212,8 @@ def _legend(canvas: _Canvas, place: tuple[float, float], panels: Sequence[Panel]
     x, y = place
     canvas.dot(x + 8, y, 4.5, OURS)
     canvas.line([(x, y), (x + 16, y)], OURS, 2)
-    canvas.text(x + 24, y, "average, 95 % interval", "lm", size=FONT - 1)
+    known = any(sample.interval is not None for panel in panels for sample in panel.samples)
+    canvas.text(x + 24, y, "average, 95 % interval" if known else "average", "lm", size=FONT - 1)
     x += 200
     if any(sample.paper is not None for panel in panels for sample in panel.samples):
         canvas.line([(x, y - 8), (x, y + 8)], PAPER, 2.5)
