@@ -319,6 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-survival", dest="survival", action="store_false", help="mark nothing")
     parser.add_argument("--output", type=Path, default=Path("runs/marks/figures.json"))
     options = parser.parse_args(arguments)
+    if options.turns < 1:
+        raise UserError("--turns must be 1 or more")
     pieces = []
     for folder in options.media:
         if not folder.is_dir():

@@ -187,7 +187,7 @@ def read_sounds(folder: Path, limit: int | None) -> dict[str, Sound]:
     return sounds
 
 
-def measure(folder: Path, minutes: float, pieces: int, quick: bool) -> dict[str, Any]:
+def measure(folder: Path, minutes: float, pieces: int, quick: bool, turns: int = 1) -> dict[str, Any]:
     """All figures.
 
     Args:
@@ -195,6 +195,7 @@ def measure(folder: Path, minutes: float, pieces: int, quick: bool) -> dict[str,
         minutes: of made-up speech.
         pieces: without mark.
         quick: whether three recordings are enough.
+        turns: each attack takes every so many pieces of made-up speech, the next attack the next ones.
     """
     recordings = read_sounds(folder, 3 if quick else None)
     made_up = {
@@ -205,7 +206,7 @@ def measure(folder: Path, minutes: float, pieces: int, quick: bool) -> dict[str,
     mark = AudioMark(PUBLIC_KEY, payload)
     figures: dict[str, Any] = {"payload": payload.text, "audibility": {}, "attacks": {}}
     groups: dict[str, list[Sound]] = {}
-    for group, sounds in (("recordings", recordings), ("made-up speech", made_up)):
+    for group, sounds, every in (("recordings", recordings, 1), ("made-up speech", made_up, turns)):
         started = time.perf_counter()
         groups[group] = [(mark.apply(wave, rate), rate) for wave, rate in sounds.values()]
         seconds = sum(wave.shape[1] / rate for wave, rate in sounds.values())
@@ -215,8 +216,10 @@ def measure(folder: Path, minutes: float, pieces: int, quick: bool) -> dict[str,
             for (name, plain), marked in zip(sounds.items(), groups[group], strict=True)
         }
         bar = tqdm(ATTACKS, f"attacks, {group}", disable=None)
-        rows = [asdict(measure_attack(attack, groups[group], payload, PUBLIC_KEY)) for attack in bar]
-        figures["attacks"][group] = rows
+        figures["attacks"][group] = [
+            asdict(measure_attack(attack, groups[group][place % every :: every], payload, PUBLIC_KEY))
+            for place, attack in enumerate(bar)
+        ]
     plain = [*recordings.values(), *made_up.values()]
     marked = [sound for sounds in groups.values() for sound in sounds]
     figures["false alarms"] = measure_false_alarms(plain, marked, pieces)
@@ -262,12 +265,17 @@ def main() -> None:
     parser = CommandParser(description="Measure what the mark of the sound survives")
     parser.add_argument("--media", type=Path, required=True, help="folder with recordings")
     parser.add_argument("--minutes", type=float, default=20.0, help="of made-up speech")
+    parser.add_argument(
+        "--turns", type=int, default=1, help="each attack takes every so many pieces of made-up speech"
+    )
     parser.add_argument("--pieces", type=int, default=10_000, help="without mark, for the false alarms")
     parser.add_argument("--quick", action="store_true", help="three recordings, half a minute, 100 pieces")
     parser.add_argument("--output", type=Path, default=Path("runs/marks/sound.json"))
     arguments = parser.parse_args()
     minutes, pieces = (0.5, 100) if arguments.quick else (arguments.minutes, arguments.pieces)
-    figures = measure(arguments.media, minutes, pieces, arguments.quick)
+    if not 1 <= arguments.turns <= minutes * 60 / MADE_UP_SECONDS:
+        raise UserError("--turns must be 1 or more, and at most the pieces of made-up speech (6 a minute)")
+    figures = measure(arguments.media, minutes, pieces, arguments.quick, arguments.turns)
     with atomic_path(arguments.output) as temporary:
         temporary.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     logger.info("wrote %s", arguments.output)
