@@ -333,7 +333,12 @@ def test_the_bundled_lnet_is_what_its_config_trains() -> None:
     assert config.model == bundled.config
     ablation = read_training_config(ROOT / "configs/demo/lnet_no_attention.yaml", [])
     assert isinstance(ablation, LNetSmallDataConfig)
-    assert dataclasses.replace(ablation.model, attention_layers=1) == config.model
+    sizes = {"channels": config.model.channels, "stage_residuals": config.model.stage_residuals}
+    assert dataclasses.replace(ablation.model, attention_layers=1, **sizes) == config.model
+    bundled = load_network(
+        ROOT / "checkpoints/demo/lnet_no_attention.safetensors", expected="lnet", fold=False
+    )
+    assert ablation.model == bundled.config
 
 
 def test_export_halves_the_size_and_keeps_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
