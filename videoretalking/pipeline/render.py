@@ -48,6 +48,7 @@ from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, thread
 
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
 _MAX_WORKERS = 4  # threads that composite
+_HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Renderer:
             )
         self.follow(analysis.tracks)
         self._lipsync = LipSyncer(networks.lnet, options.least_share)
+        self._halve = options.half_size
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
         self._mask = FaceMasker(networks.parser, raster, options.parse_every)
         self._restore = None
@@ -269,7 +271,13 @@ class Renderer:
 
     def _begin(self, jobs: list[FrameJob]) -> _Chunk:
         self._raster.receive([job.frame for job in jobs])
-        return _Chunk(jobs, [face for job in jobs for face in job.faces])
+        faces = [face for job in jobs for face in job.faces]
+        if self._halve and all((np.diag(face.crop.matrix) >= 2.0).all() for face in faces):
+            for face in faces:
+                face.crop = face.crop.then(_HALF, (ENET_SIZE // 2, ENET_SIZE // 2))
+        else:
+            self._halve = False  # for good, since a size that changes again and again would flicker
+        return _Chunk(jobs, faces)
 
     def _run_dnet(self, chunk: _Chunk) -> _Chunk:
         """Cut the faces, and make L-Net's references of them."""

@@ -120,7 +120,8 @@ class Neutralizer:
         self.raster = raster
         # (track, first frame) -> D-Net's source in one-shot mode
         self._sources: dict[tuple[int, int], Pixels] = {}
-        self._last: dict[tuple[int, int], Pixels] = {}  # (track, frame) -> reference, of the call before
+        # (track, frame, size) -> reference, of the call before
+        self._last: dict[tuple[int, int, int], Pixels] = {}
 
     def __call__(self, faces: Sequence[FaceJob], originals: Pixels) -> Pixels:
         """Reference crops.
@@ -132,17 +133,16 @@ class Neutralizer:
         Returns:
             [N, S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
         """
-        new = {(face.track, face.index): place for place, face in enumerate(faces)}
+        keys = [(face.track, face.index, face.crop.size[0]) for face in faces]
+        new = {key: place for place, key in enumerate(keys)}
         for key in new.keys() & self._last.keys():
             del new[key]
         places = sorted(new.values())
         made = self._references([faces[place] for place in places], [originals[place] for place in places])
         # a still image, or a frame that is held, is rendered once
-        known = self._last | {
-            (faces[place].track, faces[place].index): image for place, image in zip(places, made, strict=True)
-        }
-        references = [known[face.track, face.index] for face in faces]
-        self._last = {(face.track, face.index): image for face, image in zip(faces, references, strict=True)}
+        known = self._last | {keys[place]: image for place, image in zip(places, made, strict=True)}
+        references = [known[key] for key in keys]
+        self._last = dict(zip(keys, references, strict=True))
         return self.raster.stack(references)
 
     def _references(self, faces: Sequence[FaceJob], originals: Sequence[Pixels]) -> Sequence[Pixels]:
