@@ -143,13 +143,15 @@ def cpu_threads(count: int) -> Iterator[None]:
 _TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
 _MMAP_THRESHOLD, _MMAP_THRESHOLD_DEFAULT = -3, 32 * 2**20
 _MMAP_MAX, _MMAP_MAX_DEFAULT = -4, 65_536
+_ARENA_MAX = -8
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
     """Whether the C library keeps large freed blocks for later instead of handing them back to the system.
 
     On CPUs the maps of the networks are fresh memory at every layer otherwise, whose first touch costs a fifth of
-    the time. Concerns the whole process; only glibc can do it.
+    the time. Concerns the whole process; only glibc can do it. Threads that begin later share the memory of the
+    main thread, for what they have of their own goes back to the system whatever is asked.
 
     Args:
         keep: False brings the usual behavior back.
@@ -166,7 +168,9 @@ def keep_freed_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
         return False
-    # a list, so that all three are set even if one is refused
+    if keep:  # there is no way back; other threads' own memory never stays
+        wanted[_ARENA_MAX] = 1
+    # a list, so that all are set even if one is refused
     return all([bool(mallopt(key, value)) for key, value in wanted.items()])
 
 

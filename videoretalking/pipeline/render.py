@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -262,6 +263,8 @@ class Renderer:
         with ExitStack() as stack:
             if self._overlap:
                 stack.enter_context(cpu_threads(torch.get_num_threads() // (len(first) + 1)))
+                stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+                cv2.setNumThreads(1)
             for step in first:
                 work = map(step, work)
                 if self._overlap:
