@@ -109,6 +109,7 @@ class ENet(nn.Module):
         style: torch.Tensor,
         noise_seeds: torch.Tensor | None = None,
         window: Window | None = None,
+        doublings: int | None = None,
     ) -> torch.Tensor:
         """:meth:`forward` with the identity encoder's style code, [B or 1, style_size]; sharing one is faster.
 
@@ -117,9 +118,10 @@ class ENet(nn.Module):
             style: the code.
             noise_seeds: as in :meth:`forward`.
             window: part of ``low_res`` to paint, in its pixels; None paints all. A part looks as in the whole.
+            doublings: of the size, after which the image is taken as it is; None takes all.
 
         Returns:
-            [B, 3, 4 * height, 4 * width] of the window.
+            [B, 3, height, width] of the window, times 2 for each doubling.
         """
         image = F.pad(low_res, [_PADDING] * 4, mode="reflect")
         noise = self.fixed_noise() if noise_seeds is None else self.draw_noise(noise_seeds, low_res.shape[-1])
@@ -127,12 +129,13 @@ class ENet(nn.Module):
         part = _part((left, top, right, bottom), (image.shape[-1], image.shape[-2]))
         image = _cut(image, part)
         features = image
-        for index, conv in enumerate(self.style_convs):
+        count = len(self.to_rgbs) if doublings is None else doublings
+        for index, conv in enumerate(self.style_convs[: 2 * count]):
             factor = 2 ** (index // 2 + 1)
             features = conv(features, style, _cut(noise[index], part, factor))
             if index % 2 == 1:
                 image = self.to_rgbs[index // 2](features, style, image)
-        factor = 2 ** len(self.to_rgbs)
+        factor = 2**count
         inside = (left + _PADDING - part[0], top + _PADDING - part[1])
         box = (*inside, inside[0] + right - left, inside[1] + bottom - top)
         return _cut(image, box, factor).float()

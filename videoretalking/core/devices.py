@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -124,17 +125,33 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype)
 
 
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let PyTorch share each operation on the CPU among so many threads, at least one.
+
+    Holds for this thread and for threads that begin in the block.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 # Parameters of glibc's mallopt and the values it works with after a large block was freed for the first time.
 _TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 64 * 2**20
 _MMAP_THRESHOLD, _MMAP_THRESHOLD_DEFAULT = -3, 32 * 2**20
 _MMAP_MAX, _MMAP_MAX_DEFAULT = -4, 65_536
+_ARENA_MAX = -8
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
     """Whether the C library keeps large freed blocks for later instead of handing them back to the system.
 
     On CPUs the maps of the networks are fresh memory at every layer otherwise, whose first touch costs a fifth of
-    the time. Concerns the whole process; only glibc can do it.
+    the time. Concerns the whole process; only glibc can do it. Threads that begin later share the memory of the
+    main thread, for what they have of their own goes back to the system whatever is asked.
 
     Args:
         keep: False brings the usual behavior back.
@@ -151,7 +168,9 @@ def keep_freed_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError on Windows
         return False
-    # a list, so that all three are set even if one is refused
+    if keep:  # there is no way back; other threads' own memory never stays
+        wanted[_ARENA_MAX] = 1
+    # a list, so that all are set even if one is refused
     return all([bool(mallopt(key, value)) for key, value in wanted.items()])
 
 

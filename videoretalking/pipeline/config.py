@@ -66,6 +66,7 @@ class RenderConfig:
         identity_every: frames between encodings of the identity for E-Net; 1 is as published.
         least_share: of the painting against the reference, for an L-Net that gives it: shares up to it are left
             out, and so is E-Net's work on pixels that nobody will see. 0.002 is half a gray level at most.
+        half_size: make faces at half of E-Net's size as long as the frame shows them no larger.
         one_shot: D-Net warps the first frame of every shot instead of each frame (appendix B).
         upper_face: emotion of the upper face through GANimation.
         parse: segment the new face with a parsing network if its weights are there; else, and without them, the
@@ -86,6 +87,7 @@ class RenderConfig:
     expression_blend: float | None = None
     identity_every: int = 8
     least_share: float = 0.002
+    half_size: bool = False
     one_shot: bool = False
     upper_face: UpperFace = "original"
     parse: bool = True
@@ -163,8 +165,9 @@ class InferenceConfig:
 # Values by dotted key. ``balanced`` is the defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {
-        "render.neutralize_every": 2,
+        "render.neutralize_every": 3,
         "render.least_share": 0.02,
+        "render.half_size": True,
         "render.parse": False,
         "render.restore": 0.0,
         "output.speed": "veryfast",

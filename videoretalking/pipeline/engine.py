@@ -123,6 +123,7 @@ class Runner(Generic[Network]):
 
     Attributes:
         network: the network itself, on its device.
+        large: whether it has many weights (:func:`models.int8.is_large`).
         device: the engine's.
         batch_size: items in one call, for now.
 
@@ -143,6 +144,7 @@ class Runner(Generic[Network]):
         format_trial: FormatTrial | None = None,
     ) -> None:
         self.network = network
+        self.large = is_large(network)
         self.device = engine.device
         self.batch_size = engine.batch_size
         self._engine = engine

@@ -50,6 +50,16 @@ class Networks:
     expert: Runner[nn.Module] | None
     parser: Runner[BiSeNet | ParseNet] | None
 
+    @property
+    def overlap(self) -> bool:
+        """Whether they are to work beside each other, each on few cores: small ones on a CPU with several.
+
+        Large ones keep all cores busy one by one, and would need the memory of several at once.
+        """
+        runners = (self.dnet, self.lnet, self.enet, self.restorer, self.ganimation, self.parser)
+        large = any(runner.large for runner in runners if runner is not None)
+        return self.engine.device.type == "cpu" and torch.get_num_threads() > 1 and not large
+
 
 def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Networks:
     """Load what the settings need.

@@ -141,6 +141,14 @@ class Raster(ABC):
         """:func:`faces.masks.soften` of each image."""
 
     @abstractmethod
+    def shrink(self, images: Pixels, factor: int) -> Pixels:
+        """Images of a fraction of the size, whose pixels are means of squares; sides are multiples of the factor."""
+
+    @abstractmethod
+    def enlarge(self, images: Pixels, factor: int) -> Pixels:
+        """The way back to the size, bilinear."""
+
+    @abstractmethod
     def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
         """The next level of a Gaussian pyramid, half the size rounded up (``cv2.pyrDown``)."""
 
@@ -246,6 +254,12 @@ class ArrayRaster(Raster):
     def soften(self, images: Pixels, softness: Sequence[float]) -> Pixels:
         return np.stack([soften(*item).reshape(item[0].shape) for item in zip(images, softness, strict=True)])
 
+    def shrink(self, images: Pixels, factor: int) -> Pixels:
+        return np.stack([_resized(image, 1 / factor, cv2.INTER_AREA) for image in images])
+
+    def enlarge(self, images: Pixels, factor: int) -> Pixels:
+        return np.stack([_resized(image, factor, cv2.INTER_LINEAR) for image in images])
+
     def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
         return np.stack([cv2.pyrDown(image) for image in images])
 
@@ -266,3 +280,7 @@ class ArrayRaster(Raster):
 
     def to_bytes(self, images: Pixels) -> Pixels:
         return np.clip(np.rint(images * 255.0), 0.0, 255.0).astype(np.uint8)
+
+
+def _resized(image: Pixels, factor: float, how: int) -> Pixels:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=how)

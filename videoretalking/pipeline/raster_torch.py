@@ -26,6 +26,7 @@ from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import Layout
 from videoretalking.media.color_torch import tensor_to_planes
+from videoretalking.models.layers.blocks import scale_by
 from videoretalking.pipeline.engine import to_device
 from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
 
@@ -189,6 +190,12 @@ class TensorRaster(Raster):
         down, across = (self._blurs(softness, length) for length in batch.shape[2:])
         soft = _separable(batch, down, across).permute(0, 2, 3, 1)
         return soft[..., 0] if flat else soft
+
+    def shrink(self, images: Pixels, factor: int) -> Pixels:
+        return F.avg_pool2d(images.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1)
+
+    def enlarge(self, images: Pixels, factor: int) -> Pixels:
+        return scale_by(images.permute(0, 3, 1, 2), float(factor)).permute(0, 2, 3, 1)
 
     def reduce(self, images: Pixels, sizes: Sequence[Size]) -> Pixels:
         height, width = ((length + 1) // 2 for length in images.shape[1:3])

@@ -6,16 +6,18 @@ import itertools
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from videoretalking.core.arrays import AnyImage, Floats32
 from videoretalking.core.coefficients import ANGLES, Drive
 from videoretalking.core.constants import ENET_SIZE
+from videoretalking.core.devices import cpu_threads
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.track import select_tracks
@@ -34,7 +36,7 @@ from videoretalking.pipeline.report import FaceReport, FrameReport
 from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
-from videoretalking.pipeline.stages.detail import LIPS_MARGIN, keep_detail, lips_mask
+from videoretalking.pipeline.stages.detail import LIPS_MARGIN, REDUCTION, keep_detail, lips_mask
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
@@ -47,6 +49,7 @@ from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, thread
 
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
 _MAX_WORKERS = 4  # threads that composite
+_HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,25 @@ class RenderedFrame:
     time: float
     duration: float
     report: FrameReport
+
+
+@dataclass
+class _Chunk:
+    """Frames on their way through the networks, and what those made of the faces, all [N, 3, S, S] in [0, 1].
+
+    Attributes:
+        jobs: the frames.
+        faces: those in all of them; without any nothing else is set.
+        original: their crops.
+        reference: the same with the expression of the template.
+        painting: the faces that speak, at L-Net's size.
+    """
+
+    jobs: list[FrameJob]
+    faces: list[FaceJob]
+    original: torch.Tensor = field(init=False)
+    reference: torch.Tensor = field(init=False)
+    painting: Painting = field(init=False)
 
 
 class Renderer:
@@ -106,7 +128,7 @@ class Renderer:
         self.expression, self.options, self.drive = expression, options, drive
         self.stopwatch = stopwatch or Stopwatch()
         self.schedule = _schedule(analysis, speech, options, still_fps)
-        self._engine = networks.engine
+        self._engine, self._overlap = networks.engine, networks.overlap
         self._raster = raster = choose_raster(networks.engine.device)
         self._neutralize: Neutralizer | None = None
         if networks.dnet and options.neutralize:
@@ -118,6 +140,7 @@ class Renderer:
             )
         self.follow(analysis.tracks)
         self._lipsync = LipSyncer(networks.lnet, options.least_share)
+        self._halve = options.half_size
         self._enhance = Enhancer(networks.enet if options.enhance else None, options.identity_every)
         self._mask = FaceMasker(networks.parser, raster, options.parse_every)
         self._restore = None
@@ -155,10 +178,9 @@ class Renderer:
         return len(self.schedule)
 
     def __iter__(self) -> Iterator[RenderedFrame]:
-        """Networks run in the thread that iterates; decoding and compositing run beside it, a chunk apart.
+        """Decoding, networks and compositing run beside each other, a chunk apart.
 
-        The networks are not in a thread of their own because the C library keeps freed memory for later in the main
-        thread only (:func:`core.devices.keep_freed_memory`).
+        The last network, and all of them where they do not overlap, run in the thread that iterates.
         """
         return self._frames()
 
@@ -222,40 +244,83 @@ class Renderer:
     def _paint(
         self, stream: Iterable[list[FrameJob]], pool: ThreadPoolExecutor
     ) -> Iterator[list[tuple[FrameJob, Future[AnyImage]]]]:
-        for chunk in stream:
-            self._raster.receive([job.frame for job in chunk])
-            faces = [face for job in chunk for face in job.faces]
-            if faces:
-                self._run_networks(faces)
-            if self._raster.in_batches:
-                finished = [self._raster.download(image, self.layout) for image in self._finish(chunk)]
-                yield [(job, pool.submit(fetch)) for job, fetch in zip(chunk, finished, strict=True)]
-            else:
-                yield [(job, pool.submit(self._finish_alone, job)) for job in chunk]
+        with closing(self._run_networks(stream)) as painted:
+            for jobs in painted:
+                if self._raster.in_batches:
+                    finished = [self._raster.download(image, self.layout) for image in self._finish(jobs)]
+                    yield [(job, pool.submit(fetch)) for job, fetch in zip(jobs, finished, strict=True)]
+                else:
+                    yield [(job, pool.submit(self._finish_alone, job)) for job in jobs]
 
-    def _run_networks(self, faces: Sequence[FaceJob]) -> None:
-        """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer."""
-        raster = self._raster
+    def _run_networks(self, stream: Iterable[list[FrameJob]]) -> Generator[list[FrameJob], None, None]:
+        """The chain of the paper: neutralize, lipsync, enhance; then the mouth restorer.
+
+        Small networks on a CPU work beside each other, each on a chunk of its own: threads that share a small
+        network wait for each other at every layer, for a third of their time.
+        """
+        work: Iterable[_Chunk] = map(self._begin, stream)
+        *first, last = (self._run_dnet, self._run_lnet, self._run_enet)
+        with ExitStack() as stack:
+            if self._overlap:
+                stack.enter_context(cpu_threads(torch.get_num_threads() // (len(first) + 1)))
+                stack.callback(cv2.setNumThreads, cv2.getNumThreads())
+                cv2.setNumThreads(1)
+            for step in first:
+                work = map(step, work)
+                if self._overlap:
+                    work = stack.enter_context(closing(threaded(work)))
+            for chunk in map(last, work):
+                yield chunk.jobs
+
+    def _begin(self, jobs: list[FrameJob]) -> _Chunk:
+        self._raster.receive([job.frame for job in jobs])
+        faces = [face for job in jobs for face in job.faces]
+        if self._halve and all((np.diag(face.crop.matrix) >= 2.0).all() for face in faces):
+            for face in faces:
+                face.crop = face.crop.then(_HALF, (ENET_SIZE // 2, ENET_SIZE // 2))
+        else:
+            self._halve = False  # for good, since a size that changes again and again would flicker
+        return _Chunk(jobs, faces)
+
+    def _run_dnet(self, chunk: _Chunk) -> _Chunk:
+        """Cut the faces, and make L-Net's references of them."""
+        if not chunk.faces:
+            return chunk
+        raster, faces = self._raster, chunk.faces
         with self.stopwatch("crop"):
             crops = raster.cut([face.frame for face in faces], [face.crop for face in faces])
-            original = raster.tensor(crops)
+            chunk.original = raster.tensor(crops)
         if self._edit_upper_face:
             with self.stopwatch("upper face"):
-                original = self._edit_upper_face(original)
-        reference = original
+                chunk.original = self._edit_upper_face(chunk.original)
+        chunk.reference = chunk.original
         if self._neutralize:
             with self.stopwatch("neutralize"):
-                reference = raster.tensor(self._neutralize(faces, crops))
+                chunk.reference = raster.tensor(self._neutralize(faces, crops))
+        return chunk
+
+    def _run_lnet(self, chunk: _Chunk) -> _Chunk:
+        """Let the faces speak."""
+        if not chunk.faces:
+            return chunk
         with self.stopwatch("lipsync"):
-            audio = self.speech.windows([face.time for face in faces])
-            painting = self._lipsync(audio, original, reference)
+            audio = self.speech.windows([face.time for face in chunk.faces])
+            chunk.painting = self._lipsync(audio, chunk.original, chunk.reference)
         if self._score_sync:
             with self.stopwatch("sync score"):
-                self._score_sync(faces, painting.image, audio)
+                self._score_sync(chunk.faces, chunk.painting.image, audio)
+        return chunk
+
+    def _run_enet(self, chunk: _Chunk) -> _Chunk:
+        """Enlarge and restore the faces, and segment them."""
+        if not chunk.faces:
+            return chunk
+        raster, faces, original = self._raster, chunk.faces, chunk.original
+        painting = chunk.painting
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
-            patches = self._enlarge(faces, painting, original, reference)
+            patches = self._enlarge(faces, painting, original, chunk.reference)
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)
@@ -264,6 +329,7 @@ class Renderer:
                 patches = self._restore(faces, patches, masks.mouth)
         for face, patch, mask in zip(faces, patches, masks.face, strict=True):
             face.patch, face.mask = patch, mask
+        return chunk
 
     def _enlarge(
         self, faces: Sequence[FaceJob], painting: Painting, original: torch.Tensor, reference: torch.Tensor
@@ -274,7 +340,8 @@ class Renderer:
             return raster.pixels(self._enhance(faces, painting.image, original))
         low, side = painting.image.shape[-1], original.shape[-1]
         points = [face.crop.to_crop(face.landmarks) for face in faces]
-        lips = lips_mask(raster, [(found + 0.5) * (low / side) - 0.5 for found in points], low, LIPS_MARGIN)
+        scaled = [(found + 0.5) * (REDUCTION * low / side) - 0.5 for found in points]
+        lips = lips_mask(raster, scaled, low, LIPS_MARGIN)
         share = torch.maximum(painting.share, raster.tensor(lips[..., None]))
         image = self._enhance(faces, painting.image, original, share)
         known = painting.known(original, reference)

@@ -9,6 +9,7 @@ import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
 from videoretalking.core.coefficients import CROP, EXPRESSION, MOTION_EXPRESSION, MOTION_SCALE, motion_rows
+from videoretalking.core.constants import ENET_SIZE
 from videoretalking.core.landmarks import LIPS
 from videoretalking.faces.align import anchor_crop, extract
 from videoretalking.faces.reconstruct import FitReconstructor, load_face_model, rows_in_view
@@ -151,7 +152,7 @@ def test_where_d_net_only_blurs_the_frame_stays_but_for_the_lips(track: FaceTrac
     frame = (
         (face_frame(points).astype(int) + rng.integers(-24, 25, (200, 240, 1))).clip(0, 255).astype(np.uint8)
     )
-    job = face_job(frame, points, size=128, index=3)
+    job = face_job(frame, points, size=ENET_SIZE, index=3)
     (original,) = _crops([job])
     view = anchor_crop(points)
     soft = cv2.GaussianBlur(ARRAYS.cut([job.frame], [view])[0], (0, 0), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 from torch import nn
@@ -87,6 +88,14 @@ def test_a_face_that_turns_is_rendered_anew() -> None:
     turning[3:, 27:36, 0] += 6.0  # the nose
     calls, _ = _run(turning, every=4, chunk=8)
     assert calls == [2 + 1]  # frames 0, 3 and 7
+
+
+@pytest.mark.parametrize(("step", "calls"), [(0.1, 2), (0.3, 4), (1.3, 8)])
+def test_the_longer_a_rendering_serves_the_less_a_face_may_have_turned(step: float, calls: int) -> None:
+    """The nose moves by so many pixels a frame, the face on the mean by 0.9 times as many of D-Net's."""
+    turning = _walking()
+    turning[:, 27:36, 0] += step * np.arange(COUNT, dtype=np.float32)[:, None]
+    assert sum(_run(turning, every=4, chunk=8)[0]) == calls
 
 
 def test_people_do_not_share_renderings() -> None:

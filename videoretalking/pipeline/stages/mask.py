@@ -72,7 +72,7 @@ class FaceMasker:
         self.raster = raster
         self.every = every
         self.parser = parser.using(partial(class_shares, parser.network)) if parser else None
-        self._people: dict[tuple[int, int], _Parsed] = {}
+        self._people: dict[tuple[int, int, int], _Parsed] = {}
 
     def __call__(self, faces: Sequence[FaceJob], patches: Pixels) -> FaceMasks:
         """Segment.
@@ -107,7 +107,7 @@ class FaceMasker:
 
     def _known(self, face: FaceJob, points: Floats64) -> _Parsed:
         """The parse whose masks serve a face: an earlier one, or one of these points, which is due."""
-        person = (face.track, face.stretch)
+        person = (face.track, face.stretch, face.crop.size[0])
         parsed = self._people.get(person)
         if parsed is None or parsed.uses >= self.every:
             parsed = self._people[person] = _Parsed(points)

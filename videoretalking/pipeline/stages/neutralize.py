@@ -28,11 +28,20 @@ from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Pixels, Raster
 from videoretalking.pipeline.stages.blend import fade_window
-from videoretalking.pipeline.stages.detail import MOUTH_MARGIN, keep_detail, likeness, lips_mask, match_colors
+from videoretalking.pipeline.stages.detail import (
+    MOUTH_MARGIN,
+    REDUCTION,
+    keep_detail,
+    likeness,
+    lips_mask,
+    slow_colors,
+)
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
 _TRIED = 2  # faces by which D-Net's number format is chosen
 _LIPS_MARGIN = 0.3  # eye distances around the lips within which nothing of the frame is kept
+# Pixels of a picture -> pixels of the reduced one.
+_REDUCED = np.array([[1.0, 0.0, 0.5 - REDUCTION / 2], [0.0, 1.0, 0.5 - REDUCTION / 2]]) / REDUCTION
 
 
 class DrivingWindows:
@@ -111,7 +120,8 @@ class Neutralizer:
         self.raster = raster
         # (track, first frame) -> D-Net's source in one-shot mode
         self._sources: dict[tuple[int, int], Pixels] = {}
-        self._last: dict[tuple[int, int], Pixels] = {}  # (track, frame) -> reference, of the call before
+        # (track, frame, size) -> reference, of the call before
+        self._last: dict[tuple[int, int, int], Pixels] = {}
 
     def __call__(self, faces: Sequence[FaceJob], originals: Pixels) -> Pixels:
         """Reference crops.
@@ -123,17 +133,16 @@ class Neutralizer:
         Returns:
             [N, S, S, 3] float32 RGB in [0, 1]: the crops with D-Net's face in them.
         """
-        new = {(face.track, face.index): place for place, face in enumerate(faces)}
+        keys = [(face.track, face.index, face.crop.size[0]) for face in faces]
+        new = {key: place for place, key in enumerate(keys)}
         for key in new.keys() & self._last.keys():
             del new[key]
         places = sorted(new.values())
         made = self._references([faces[place] for place in places], [originals[place] for place in places])
         # a still image, or a frame that is held, is rendered once
-        known = self._last | {
-            (faces[place].track, faces[place].index): image for place, image in zip(places, made, strict=True)
-        }
-        references = [known[face.track, face.index] for face in faces]
-        self._last = {(face.track, face.index): image for face, image in zip(faces, references, strict=True)}
+        known = self._last | {keys[place]: image for place, image in zip(places, made, strict=True)}
+        references = [known[key] for key in keys]
+        self._last = dict(zip(keys, references, strict=True))
         return self.raster.stack(references)
 
     def _references(self, faces: Sequence[FaceJob], originals: Sequence[Pixels]) -> Sequence[Pixels]:
@@ -212,14 +221,17 @@ def insert_renderings(
     Returns:
         [N, S, S, 3] float32 RGB in [0, 1].
     """
-    side, count = crops[0].size[0], len(crops)
     views = [crop.after(source) for crop, source in zip(crops, sources, strict=True)]
+    difference = originals - raster.view(images, views, cubic=True)
+    reduced = raster.shrink(difference, REDUCTION)
+    side = reduced.shape[1]
     window = raster.constant(fade_window(*sources[0].size, _FADE))
-    weights = raster.view([window] * count, views, edge=False)
-    inserted = raster.view(images, views, cubic=True).clip(0.0, 1.0)
+    small = [view.then(_REDUCED, (side, side)) for view in views]
+    weights = raster.view([window] * len(crops), small, edge=False)
     points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
-    seen = weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN))
-    inserted = match_colors(raster, inserted, originals, seen)
-    kept = likeness(raster, inserted - originals) * (1.0 - lips_mask(raster, points, side, _LIPS_MARGIN))
-    inserted = inserted + kept[..., None] * (originals - inserted)
-    return weights[..., None] * inserted + (1.0 - weights[..., None]) * originals
+    drift = slow_colors(raster, reduced, weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN)))
+    kept = likeness(raster, reduced - drift) * (1.0 - lips_mask(raster, points, side, _LIPS_MARGIN))
+    shown = raster.stack([weights * (1.0 - kept)] * 3, axis=3)
+    difference *= raster.enlarge(shown, REDUCTION)
+    difference -= raster.enlarge(shown * drift, REDUCTION)
+    return (originals - difference).clip(0.0, 1.0)

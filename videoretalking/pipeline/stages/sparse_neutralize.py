@@ -19,7 +19,9 @@ from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Raster
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
 
-_MOVED = 1.0  # pixels of D-Net's 256 within a face, on the mean: a head that turns faster is rendered anew
+# Pixels of D-Net's 256 within a face, on the mean: a head that turned further since the frame before is rendered anew,
+# half of it since two frames before, and so on.
+_MOVED = 1.0
 
 
 class SparseNeutralizer(Neutralizer):
@@ -50,7 +52,7 @@ class SparseNeutralizer(Neutralizer):
             points = anchor_crop(face.landmarks, DNET_SIZE).to_crop(face.landmarks)[STILL]
             person = (face.track, face.stretch)
             known = self._people.get(person)
-            if known is None or known.uses >= self.every or known.moved(points) > _MOVED:
+            if known is None or known.uses >= self.every or known.moved(points) > _MOVED / known.uses:
                 known = self._people[person] = _Rendering(points)
                 due.append(place)
             known.uses += 1
