@@ -23,7 +23,9 @@ _STEP = 25  # frames between two looks at what is known, and the least of a piec
 # their errors, so that more frames tell the bundled face model little more about the person.
 _LEAST = 75
 
-_PER_FRAME = [field.name for field in fields(FaceTrack) if field.name not in ("frame_size", "backend", "settings")]
+_PER_FRAME = [
+    field.name for field in fields(FaceTrack) if field.name not in ("frame_size", "backend", "settings")
+]
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,9 @@ class GrowingTracks:
     @property
     def tracks(self) -> list[FaceTrack]:
         """All tracks so far; they share their memory with later ones."""
-        common = {name: array.values(self._count) for name, array in self._common.items()}
+        common: dict[str, Any] = {name: array.values(self._count) for name, array in self._common.items()}
         return [
-            replace(self._empty, **common, **{name: array.values(self._count) for name, array in face.items()})
+            replace(self._empty, **common | {name: array.values(self._count) for name, array in face.items()})
             for face in self._faces
         ]
 

@@ -325,9 +325,10 @@ class FaceTracker:
     def settled_until(self, least: int) -> int:
         """Number of the frame up to which nothing that comes in this shot will change its tracks.
 
-        So far reaches what is smoothed and what a gap would close. Who is in track 0 is settled once a face was seen
-        in ``least`` frames and is surely one, while every other face that it meets is minor. Where two large ones
-        meet, the rest of the shot decides. Faces that are settled stay where they are.
+        So far reaches what is smoothed and what a gap would close. Who is in track 0 is settled once a face was
+        seen in ``least`` frames and is surely one, while every other face that it meets is minor, or gone and less
+        by size and time. Where two large ones meet, the rest of the shot decides. Faces that are settled stay where
+        they are.
 
         Args:
             least: frames in which a face must have been seen before anything is said about it.
@@ -336,13 +337,16 @@ class FaceTracker:
         shot = [item for item in (*self._done, *going) if item.first >= self.shot_start]
         credible = [item for item in shot if item.chain is not None or self._credible(item)]
         settled = [item for item in shot if item.chain == 0]
+        fresh = [item for item in shot if item.chain is None]
+
+        def may_lead(item: _Tracklet) -> bool:
+            if _among(item, going):
+                return not self._is_minor(item, fresh)
+            heavier = [other for other in credible if other.chain is None and other.weight > item.weight]
+            return _among(item, credible) and not any(item.meets(other) for other in heavier)
+
         rivals = [
-            item
-            for item in shot
-            if item.chain is None
-            and (_among(item, going) or _among(item, credible))
-            and not any(item.meets(other) for other in settled)
-            and not self._is_minor(item, [other for other in shot if other.chain is None])
+            item for item in fresh if may_lead(item) and not any(item.meets(other) for other in settled)
         ]
         few = not settled and sum(len(item.frames) for item in rivals) < least
 
@@ -352,9 +356,9 @@ class FaceTracker:
                 sure = _among(item, credible) and not self._doubtful(item, credible)
                 if few or not alone or not sure:
                     return True
-            return _among(item, going) and item.chain is None and len(item.frames) < least
+            return _among(item, going) and len(item.frames) < least
 
-        return min([len(self._times) - self.reach, *(item.first for item in shot if is_open(item))])
+        return min([len(self._times) - self.reach, *(item.first for item in fresh if is_open(item))])
 
     @property
     def reach(self) -> int:

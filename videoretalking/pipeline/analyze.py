@@ -94,13 +94,13 @@ class RunningAnalysis:
         path: the video or image.
         info: its header.
         result: the whole, once it is known; stored in the cache then.
-        seconds: that :meth:`go_on` took so far.
+        seconds: that it took so far of the time of who asks.
 
     Args:
         path: the video or image.
         info: its header.
         pieces: what pass 1 finds; None where it was found before.
-        finish: makes the whole, given the times, the seconds that the last frame is shown, and the tracks.
+        keep: stores the whole and names it.
         result: the whole where it was found before.
         timed: counts the time of pass 1.
     """
@@ -109,14 +109,14 @@ class RunningAnalysis:
         self,
         path: Path,
         info: VideoInfo,
-        pieces: Generator[tuple[Piece, float]] | None,
-        finish: Callable[[npt.NDArray[np.float64], float, list[FaceTrack]], Analysis],
+        pieces: Generator[tuple[Piece, float]] | None = None,
+        keep: Callable[[Analysis], Analysis] = lambda analysis: analysis,
         result: Analysis | None = None,
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.path, self.info, self.result = path, info, result
         self.seconds = 0.0
-        self._pieces, self._finish, self._timed = pieces, finish, timed
+        self._pieces, self._keep, self._timed = pieces, keep, timed
         self._grown = GrowingTracks()
         self._shown_until = 0
         self._last_duration = 0.0
@@ -133,7 +133,7 @@ class RunningAnalysis:
 
     @property
     def ready(self) -> int:
-        """Frames that can be rendered: D-Net's windows reach further, and a duration takes the next frame's time."""
+        """Frames that can be rendered; D-Net's windows reach further, and the next time ends a duration."""
         return min(self._shown_until, len(self.times) - 1)
 
     def go_on(self) -> None:
@@ -146,12 +146,14 @@ class RunningAnalysis:
             return
         started = time.monotonic()
         with self._timed():
-            found = next(self._pieces, None)
-            if found is None:
-                times, tracks = self._grown.times, self._grown.tracks
-                self.result = self._finish(times, self._last_duration or _usual_step(times, self.info), tracks)
+            item = next(self._pieces, None)
+            if item is None:
+                times = self._grown.times
+                last_duration = self._last_duration or _usual_step(times, self.info)
+                found = Analysis(self.path, self.info, times, last_duration, self._grown.tracks, "", False)
+                self.result = self._keep(found)
             else:
-                piece, self._last_duration = found
+                piece, self._last_duration = item
                 self._grown.add(piece)
                 self._shown_until = len(self._grown) - (0 if piece.whole else WINDOW_BEFORE)
         self.seconds += time.monotonic() - started
@@ -214,24 +216,39 @@ def begin_analysis(
     Raises:
         UserError: unreadable video, damaged weights.
     """
-    path = Path(path)
+    started = time.monotonic()
+    with timed():
+        running = _begin(Path(path), options, tools, cache_dir, refresh, ahead, timed)
+    running.seconds = time.monotonic() - started
+    return running
+
+
+def _begin(
+    path: Path,
+    options: AnalysisConfig,
+    tools: FaceTools,
+    cache_dir: Path | None,
+    refresh: bool,
+    ahead: int,
+    timed: Callable[[], AbstractContextManager[None]],
+) -> RunningAnalysis:
     reader = VideoReader(path)
     info, key = reader.info, cache_key(path, options, tools.identity)
     folder = None if cache_dir is None else cache_dir / key
-
-    def finish(times: npt.NDArray[np.float64], last_duration: float, tracks: list[FaceTrack]) -> Analysis:
-        tracks = [replace(track, settings=key) for track in tracks]
-        if folder is not None:
-            _store(folder, key, times, last_duration, tracks)
-        return Analysis(path, info, times, last_duration, tracks, key=key, cached=False)
-
     if folder is not None and not refresh:
         stored = _load(folder, key)
         if stored is not None:
             logger.info("pass 1 skipped: %s was analyzed before (%s)", path.name, folder)
-            return RunningAnalysis(path, info, None, finish, Analysis(path, info, *stored, key=key, cached=True))
+            return RunningAnalysis(path, info, result=Analysis(path, info, *stored, key=key, cached=True))
+
+    def keep(found: Analysis) -> Analysis:
+        tracks = [replace(track, settings=key) for track in found.tracks]
+        if folder is not None:
+            _store(folder, key, found.times, found.last_duration, tracks)
+        return replace(found, tracks=tracks, key=key)
+
     pieces = _pieces(reader, options, *tools.load())
-    return RunningAnalysis(path, info, threaded(pieces, ahead) if ahead else pieces, finish, timed=timed)
+    return RunningAnalysis(path, info, threaded(pieces, ahead) if ahead else pieces, keep, timed=timed)
 
 
 def cache_key(path: Path, options: AnalysisConfig, tools_identity: str) -> str:
@@ -343,7 +360,7 @@ class Regressor:
                 row.set_result(values)
 
 
-def _usual_step(times: list[float], info: VideoInfo) -> float:
+def _usual_step(times: npt.NDArray[np.float64], info: VideoInfo) -> float:
     return float(np.median(np.diff(times))) if len(times) > 1 else float(1 / info.fps)
 
 
