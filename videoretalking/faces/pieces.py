@@ -19,9 +19,10 @@ from videoretalking.faces.types import FaceTrack
 from videoretalking.media.picture import Picture
 
 _STEP = 25  # frames between two looks at what is known, and the least of a piece within a shot
-# Frames in which a face was seen before anything is said about it: three seconds. The landmarks of one clip share
-# their errors, so that more frames tell the bundled face model little more about the person.
-_LEAST = 75
+# Frames in which a face was seen before anything is said about it: three seconds, and five where the identity of
+# the bundled face model comes from them. The landmarks of one clip share their errors, so that more frames would
+# tell the model little more about the person.
+_LEAST, _LEAST_TO_FIT = 75, 125
 
 _PER_FRAME = [
     field.name for field in fields(FaceTrack) if field.name not in ("frame_size", "backend", "settings")
@@ -67,10 +68,12 @@ class PieceCutter:
 
     Args:
         tracker: a fresh one.
+        fits: whether a face model is fitted to the pieces.
     """
 
-    def __init__(self, tracker: FaceTracker) -> None:
+    def __init__(self, tracker: FaceTracker, fits: bool = False) -> None:
         self._tracker = tracker
+        self._least = _LEAST_TO_FIT if fits else _LEAST
         self._count = self._first = 0  # frames seen; first frame of the next piece
 
     def update(self, frame: Image8 | Picture, time: float) -> list[Cut]:
@@ -81,7 +84,7 @@ class PieceCutter:
         if self._tracker.shot_start != start:
             return [self._cut(self._count - 1, start, whole=True)]
         if (self._count - start) % _STEP == 0:
-            stop = self._tracker.settled_until(_LEAST)
+            stop = self._tracker.settled_until(self._least)
             if stop - self._first >= _STEP:
                 return [self._cut(stop, start, whole=False)]
         return []

@@ -276,8 +276,8 @@ def _pieces(
 ) -> Generator[tuple[Piece, float], None, None]:
     """What pass 1 finds, and how many seconds the last frame of it is shown, 0 where the file does not say."""
     tracker, regressor = make_tracker(options, detector, reconstructor)
-    cutter = PieceCutter(tracker)
-    make = PieceMaker(reconstructor if isinstance(reconstructor, FitReconstructor) else None)
+    fit = reconstructor if isinstance(reconstructor, FitReconstructor) else None
+    cutter, make = PieceCutter(tracker, fits=fit is not None), PieceMaker(fit)
     waiting: deque[Cut] = deque()
     expected = 1 if options.still else reader.info.num_frames
     duration: float | None = None
