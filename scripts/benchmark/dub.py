@@ -198,8 +198,10 @@ def run_once(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:
 def account_for(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:
     """The stages of a dub, which add up to the whole."""
     account = Account(retalker.networks.engine.device)
+    retalker.in_turn = True  # or what pass 1 does ahead would be booked for the stages of pass 2
     with account.running():
         report = _dub(retalker, clip, folder, account)
+    retalker.in_turn = False
     frames, total = len(report.frames), account.total
     stages = sorted(account.spent.items(), key=lambda item: (item[0] == REST, -item[1].cpu))
     return {

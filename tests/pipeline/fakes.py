@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from drawn_face import UNIT_FACE
+from torch import nn
 
 from videoretalking.faces.align import landmarks_box
-from videoretalking.faces.reconstruct import FitReconstructor, load_face_model
+from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor, load_face_model
 from videoretalking.faces.types import Face
 from videoretalking.media.picture import Picture
 
@@ -89,3 +91,27 @@ class FakeTools:
     def load(self) -> tuple[FakeDetector, FitReconstructor]:
         self.loads += 1
         return self.detector, FitReconstructor(load_face_model())
+
+
+class Colors(nn.Module):
+    """Coefficients that show which crop they were made from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(crops))
+        return crops.flatten(1)[:, : 257 * 500 : 500]
+
+
+class NetworkTools:
+    """The fake detector with a network that makes rows."""
+
+    identity = "network"
+
+    def __init__(self, detector: FakeDetector) -> None:
+        self.detector, self.network = detector, Colors()
+
+    def load(self) -> tuple[FakeDetector, NetworkReconstructor]:
+        return self.detector, NetworkReconstructor(self.network)

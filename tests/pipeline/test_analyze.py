@@ -7,37 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from drawn_face import face_frame, face_landmarks
-from fakes import FakeDetector
-from torch import nn
+from fakes import Colors, FakeDetector, NetworkTools
 
 from videoretalking.faces.reconstruct import NetworkReconstructor
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.analyze import analyze
 from videoretalking.pipeline.config import AnalysisConfig
-
-
-class Colors(nn.Module):
-    """Coefficients that show which crop they were made from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-
-    def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(crops))
-        return crops.flatten(1)[:, : 257 * 500 : 500]
-
-
-class NetworkTools:
-    identity = "network"
-
-    def __init__(self, detector: FakeDetector) -> None:
-        self.detector, self.network = detector, Colors()
-
-    def load(self) -> tuple[FakeDetector, NetworkReconstructor]:
-        return self.detector, NetworkReconstructor(self.network)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ moment, track 1 the next, and so on.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -36,6 +36,8 @@ Measure = Callable[[Picture, Floats32], "Future[Floats32]"]
 # of single frames and keeps lips and nods, which move more slowly.
 _SMOOTH_DEGREE = 2
 _EAGERNESS = 25  # searches are this much more frequent while a face is missing
+_RATE_FRAMES = 25  # frames of a face that tell the video's rate, and so the filter's window, for good
+_BOX_REACH = 2  # frames that the smoothing of the boxes reaches to both sides
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,13 @@ class _Tracklet:
 
     Attributes:
         chain: number of the track that it went to when the tracks were asked for; it stays there.
+        window: of the smoothing filter in frames, if it was seen long enough when the tracks were asked for.
+        first: number of the first frame.
     """
 
     chain: int | None = None
+    window: int | None = None
+    first: int = -1
     frames: list[int] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     rows: list[Future[Floats32]] = field(default_factory=list)
@@ -121,10 +127,23 @@ class _Tracklet:
         return self.faces[-1]
 
     def add(self, index: int, face: Face, row: Future[Floats32] | None) -> None:
+        if not self.frames:
+            self.first = index
         self.frames.append(index)
         self.faces.append(face)
         if row is not None:
             self.rows.append(row)
+
+    def since(self, index: int, window: int) -> _Tracklet:
+        """A copy that begins with frame ``index`` and does not grow."""
+        place = bisect_left(self.frames, index)
+        lists = self.frames[place:], self.faces[place:], self.rows[place:]
+        return _Tracklet(self.chain, window, self.first, *lists)
+
+    def forget(self, index: int) -> None:
+        """Keep nothing of the frames before ``index`` but the last one that there is."""
+        place = min(bisect_left(self.frames, index), len(self.frames) - 1)
+        del self.frames[:place], self.faces[:place], self.rows[:place]
 
     @property
     def weight(self) -> float:
@@ -144,7 +163,59 @@ class _Tracklet:
 
     def meets(self, other: _Tracklet) -> bool:
         """Whether both are seen at the same time."""
-        return self.frames[0] <= other.frames[-1] and other.frames[0] <= self.frames[-1]
+        return self.first <= other.frames[-1] and other.first <= self.frames[-1]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The tracks of a stretch of frames; rows may still be on their way.
+
+    Args:
+        template: a track of these frames without any face.
+        since: number of the first frame.
+        rows_until: number of the frame before which rows are wanted; the others stay zero.
+        chains: what was seen of the faces.
+    """
+
+    template: FaceTrack
+    since: int
+    rows_until: int
+    chains: Sequence[Sequence[_Tracklet]]
+
+    @property
+    def ready(self) -> bool:
+        """Whether all rows are there."""
+        return all(row.done() for chain in self.chains for item in chain for row in self._rows(item))
+
+    def tracks(self) -> list[FaceTrack]:
+        """The tracks, the one with the largest faces first; waits for rows."""
+        return [self._build(chain) for chain in self.chains]
+
+    def _rows(self, item: _Tracklet) -> list[Future[Floats32]]:
+        return item.rows[: bisect_left(item.frames, self.rows_until)]
+
+    def _build(self, chain: Sequence[_Tracklet]) -> FaceTrack:
+        """One track from tracklets that do not overlap in time."""
+        template = self.template
+        arrays = {name: getattr(template, name).copy() for name in ("present", "scores", "landmarks_raw")}
+        landmarks, boxes, rows = template.landmarks.copy(), template.boxes.copy(), template.rows.copy()
+        for item in chain:
+            if not item.frames:
+                continue
+            frames = np.asarray(item.frames) - self.since
+            span = slice(int(frames[0]), int(frames[-1]) + 1)
+            points = np.stack([face.landmarks for face in item.faces if face.landmarks is not None])
+            arrays["scores"][frames] = [face.score for face in item.faces]
+            arrays["present"][span] = True
+            arrays["landmarks_raw"][span] = _filled(frames, points)
+            if known := self._rows(item):
+                measured = frames[: len(known)]
+                rows[measured[0] : measured[-1] + 1] = _filled(
+                    measured, np.stack([row.result() for row in known])
+                )
+            landmarks[span] = savgol(arrays["landmarks_raw"][span], item.window or 1, _SMOOTH_DEGREE)
+            boxes[span] = smooth_boxes(lipsync_box(landmarks[span]), 2 * _BOX_REACH + 1)
+        return replace(template, landmarks=landmarks, boxes=boxes, rows=rows, **arrays)
 
 
 class FaceTracker:
@@ -219,13 +290,93 @@ class FaceTracker:
         Args:
             since: number of the frame with which the tracks begin. Smoothing and gaps begin there too.
         """
-        times, shots = np.asarray(self._times), np.asarray(self._shots, dtype=np.int64)
-        seen = [*self._done, *self._alive, *self._lost]
-        credible = [item for item in seen if item.chain is not None or self._credible(item, shots)]
+        return self.draft(since).tracks()
+
+    # ---------------------------------------------------------------------------------- in pieces
+
+    @property
+    def shot_start(self) -> int:
+        """Number of the first frame of the shot that goes on."""
+        return bisect_left(self._shots, self._shots[-1]) if self._shots else 0
+
+    def draft(self, since: int = 0, stop: int | None = None) -> Draft:
+        """What :meth:`so_far` builds, to be built when the rows are there, while the tracker goes on.
+
+        Args:
+            since: number of the frame with which the tracks begin.
+            stop: leave out the faces that were first seen in this frame or later; rows are wanted up to it.
+        """
+        count = len(self._times)
+        stop = count if stop is None else stop
+        seen = [item for item in (*self._done, *self._alive, *self._lost) if item.first < stop]
+        credible = [item for item in seen if item.chain is not None or self._credible(item)]
         chosen = [item for item in credible if item.chain is not None or not self._doubtful(item, credible)]
-        template = FaceTrack.empty(times[since:], self._size or (0, 0), self.detector.name)
-        template = replace(template, shots=shots[since:])
-        return [self._build(chain, template, since) for chain in _chains(chosen)]
+        chains = []
+        for chain in _chains(chosen):
+            for item in chain:
+                if item.window is None and len(item.frames) >= _RATE_FRAMES:
+                    item.window = self._window_of(item)
+            chains.append([item.since(since, self._window_of(item)) for item in chain])
+        template = FaceTrack.empty(self._times[since:], self._size or (0, 0), self.detector.name)
+        template = replace(template, shots=np.asarray(self._shots[since:], dtype=np.int64))
+        # a gap is closed by the rows of the frames on both sides
+        return Draft(template, since, min(stop + self.config.max_gap + 1, count), chains)
+
+    def settled_until(self, least: int) -> int:
+        """Number of the frame up to which nothing that comes in this shot will change its tracks.
+
+        So far reaches what is smoothed and what a gap would close. Who is in track 0 is settled once a face was
+        seen in ``least`` frames and is surely one, while every other face that it meets is minor, or gone and less
+        by size and time. Where two large ones meet, the rest of the shot decides. Faces that are settled stay where
+        they are.
+
+        Args:
+            least: frames in which a face must have been seen before anything is said about it.
+        """
+        going = [*self._alive, *self._lost]
+        shot = [item for item in (*self._done, *going) if item.first >= self.shot_start]
+        credible = [item for item in shot if item.chain is not None or self._credible(item)]
+        settled = [item for item in shot if item.chain == 0]
+        fresh = [item for item in shot if item.chain is None]
+
+        def may_lead(item: _Tracklet) -> bool:
+            if _among(item, going):
+                return not self._is_minor(item, fresh)
+            heavier = [other for other in credible if other.chain is None and other.weight > item.weight]
+            return _among(item, credible) and not any(item.meets(other) for other in heavier)
+
+        rivals = [
+            item for item in fresh if may_lead(item) and not any(item.meets(other) for other in settled)
+        ]
+        few = not settled and sum(len(item.frames) for item in rivals) < least
+
+        def is_open(item: _Tracklet) -> bool:
+            if _among(item, rivals):
+                alone = not any(item.meets(other) for other in rivals if other is not item)
+                sure = _among(item, credible) and not self._doubtful(item, credible)
+                if few or not alone or not sure:
+                    return True
+            return _among(item, going) and len(item.frames) < least
+
+        return min([len(self._times) - self.reach, *(item.first for item in fresh if is_open(item))])
+
+    @property
+    def reach(self) -> int:
+        """Frames to both sides that the smoothed landmarks and boxes of a frame may depend on."""
+        items = (*self._done, *self._alive, *self._lost)
+        window = max((self._window_of(item) for item in items), default=1)
+        return window + self.config.max_gap + 2 * _BOX_REACH
+
+    def forget(self, before: int) -> None:
+        """Free what was seen before a frame that no draft will reach back to.
+
+        Shots that ended by then can no longer be asked for.
+        """
+        start = self.shot_start
+        self._done = [item for item in self._done if item.first >= start]
+        for item in (*self._done, *self._alive, *self._lost):
+            if item.chain is not None:
+                item.forget(before)
 
     # ---------------------------------------------------------------------------------- following
 
@@ -284,9 +435,10 @@ class FaceTracker:
     def _overlaps(self, face: Face, seen: list[tuple[_Tracklet, Face]]) -> bool:
         return any(overlap(face.box, other.box) > self.config.same_face for _, other in seen)
 
-    def _credible(self, tracklet: _Tracklet, shots: Ints64) -> bool:
+    def _credible(self, tracklet: _Tracklet) -> bool:
         """Whether a tracklet was seen long and surely enough to be a face."""
-        shot_length = int((shots == shots[tracklet.frames[0]]).sum())
+        shot = self._shots[tracklet.first]
+        shot_length = bisect_right(self._shots, shot) - bisect_left(self._shots, shot)
         return (
             len(tracklet.frames) >= min(self.config.min_length, shot_length)
             and tracklet.score >= self.config.min_score
@@ -294,41 +446,28 @@ class FaceTracker:
 
     def _doubtful(self, tracklet: _Tracklet, others: list[_Tracklet]) -> bool:
         """Whether a tracklet is minor and not seen as surely as a minor face must be."""
-        largest = max(other.size for other in others if other.meets(tracklet))
-        minor = tracklet.size < self.config.minor_share * largest
-        return minor and tracklet.score < self.config.minor_score
+        return self._is_minor(tracklet, others) and tracklet.score < self.config.minor_score
 
-    # ---------------------------------------------------------------------------------- building
+    def _is_minor(self, tracklet: _Tracklet, others: list[_Tracklet]) -> bool:
+        """Whether one of the others that it meets is larger by far."""
+        largest = max((other.size for other in others if other.meets(tracklet)), default=0.0)
+        return tracklet.size < self.config.minor_share * largest
 
-    def _build(self, chain: list[_Tracklet], template: FaceTrack, since: int) -> FaceTrack:
-        """One track, from frame ``since`` on, from tracklets that do not overlap in time."""
-        arrays = {name: getattr(template, name).copy() for name in ("present", "scores", "landmarks_raw")}
-        landmarks, boxes, rows = template.landmarks.copy(), template.boxes.copy(), template.rows.copy()
-        for tracklet in chain:
-            first = bisect_left(tracklet.frames, since)
-            frames = np.asarray(tracklet.frames[first:]) - since
-            if len(frames) == 0:
-                continue
-            span = slice(int(frames[0]), int(frames[-1]) + 1)
-            points = np.stack(
-                [face.landmarks for face in tracklet.faces[first:] if face.landmarks is not None]
-            )
-            arrays["scores"][frames] = [face.score for face in tracklet.faces[first:]]
-            arrays["present"][span] = True
-            arrays["landmarks_raw"][span] = _filled(frames, points)
-            if tracklet.rows:
-                rows[span] = _filled(frames, np.stack([row.result() for row in tracklet.rows[first:]]))
-            window = self._window(template.times[span])
-            landmarks[span] = savgol(arrays["landmarks_raw"][span], window, _SMOOTH_DEGREE)
-            boxes[span] = smooth_boxes(lipsync_box(landmarks[span]))
-        return replace(template, landmarks=landmarks, boxes=boxes, rows=rows, **arrays)
+    # ---------------------------------------------------------------------------------- smoothing
+
+    def _window_of(self, tracklet: _Tracklet) -> int:
+        """Frames of a face's smoothing filter."""
+        if tracklet.window is not None:
+            return tracklet.window
+        return self._window(np.asarray(self._times[tracklet.first : tracklet.frames[-1] + 1]))
 
     def _window(self, times: Floats64) -> int:
         """Odd number of frames that spans the smoothing time at the video's own rate."""
         if len(times) < 2 or self.config.smooth_seconds <= 0:
             return 1
         step = float(np.median(np.diff(times)))
-        return 2 * int(self.config.smooth_seconds / max(step, 1e-3) / 2) + 1
+        # what rounding takes from a whole number of frames must not cost a frame
+        return 2 * int(self.config.smooth_seconds / max(step, 1e-3) / 2 + 1e-6) + 1
 
 
 def _distance(first: Face, second: Face) -> float:
@@ -337,6 +476,11 @@ def _distance(first: Face, second: Face) -> float:
     size = float((second.box[2:] - second.box[:2]).max())
     apart = np.linalg.norm(first.landmarks - second.landmarks, axis=1).mean()
     return float(apart / max(size / 2, 1e-6))
+
+
+def _among(tracklet: _Tracklet, others: Sequence[_Tracklet]) -> bool:
+    """Whether it is one of these; those that hold the same are not the same."""
+    return any(tracklet is other for other in others)
 
 
 def _chains(tracklets: list[_Tracklet]) -> list[list[_Tracklet]]:

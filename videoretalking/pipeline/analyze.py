@@ -1,14 +1,18 @@
-"""Pass 1: where the faces are, how they move, and what they show; streamed once over the video and cached."""
+"""Pass 1: where the faces are, how they move, and what they show; streamed once over the video and cached.
+
+It comes in pieces (:mod:`faces.pieces`), so that pass 2 can begin with the first while the others are to come.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,9 +23,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from videoretalking.core.arrays import AnyImage, Floats32
+from videoretalking.core.coefficients import WINDOW_BEFORE
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
 from videoretalking.faces.detect import FaceDetector
+from videoretalking.faces.pieces import Cut, GrowingTracks, Piece, PieceCutter, PieceMaker
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.faces.track import FaceTracker, TrackerConfig
 from videoretalking.faces.types import Face, FaceTrack
@@ -32,7 +38,7 @@ from videoretalking.pipeline.stream import threaded
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 2  # raise when the meaning of a cached track changes
+CACHE_VERSION = 3  # raise when the meaning of a cached track changes
 _INDEX = "analysis.json"
 _BLOCK = 1 << 22  # bytes hashed at once
 _AHEAD = 4  # frames decoded before the tracker asks
@@ -81,6 +87,89 @@ class Analysis:
     cached: bool
 
 
+class RunningAnalysis:
+    """Pass 1 of a video while it goes on.
+
+    Attributes:
+        path: the video or image.
+        info: its header.
+        result: the whole, once it is known; stored in the cache then.
+        seconds: that it took so far of the time of who asks.
+
+    Args:
+        path: the video or image.
+        info: its header.
+        pieces: what pass 1 finds; None where it was found before.
+        keep: stores the whole and names it.
+        result: the whole where it was found before.
+        timed: counts the time of pass 1.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        pieces: Generator[tuple[Piece, float]] | None = None,
+        keep: Callable[[Analysis], Analysis] = lambda analysis: analysis,
+        result: Analysis | None = None,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.path, self.info, self.result = path, info, result
+        self.seconds = 0.0
+        self._pieces, self._keep, self._timed = pieces, keep, timed
+        self._grown = GrowingTracks()
+        self._shown_until = 0
+        self._last_duration = 0.0
+
+    @property
+    def tracks(self) -> list[FaceTrack]:
+        """The faces known so far."""
+        return self._grown.tracks if self.result is None else self.result.tracks
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Seconds of the frames known so far."""
+        return self._grown.times if self.result is None else self.result.times
+
+    @property
+    def ready(self) -> int:
+        """Frames that can be rendered; D-Net's windows reach further, and the next time ends a duration."""
+        return min(self._shown_until, len(self.times) - 1)
+
+    def go_on(self) -> None:
+        """Wait for the next piece; after the last the result is there.
+
+        Raises:
+            UserError: unreadable video.
+        """
+        if self.result is not None or self._pieces is None:
+            return
+        started = time.monotonic()
+        with self._timed():
+            item = next(self._pieces, None)
+            if item is None:
+                times = self._grown.times
+                last_duration = self._last_duration or _usual_step(times, self.info)
+                found = Analysis(self.path, self.info, times, last_duration, self._grown.tracks, "", False)
+                self.result = self._keep(found)
+            else:
+                piece, self._last_duration = item
+                self._grown.add(piece)
+                self._shown_until = len(self._grown) - (0 if piece.whole else WINDOW_BEFORE)
+        self.seconds += time.monotonic() - started
+
+    def finish(self) -> Analysis:
+        """Go on to the end."""
+        while self.result is None:
+            self.go_on()
+        return self.result
+
+    def close(self) -> None:
+        """Stop, wherever it is."""
+        if self._pieces is not None:
+            self._pieces.close()
+
+
 def analyze(
     path: str | Path,
     options: AnalysisConfig,
@@ -100,21 +189,66 @@ def analyze(
     Raises:
         UserError: unreadable video, damaged weights.
     """
-    path = Path(path)
-    with VideoReader(path) as reader:
-        info = reader.info
-        key = cache_key(path, options, tools.identity)
-        folder = None if cache_dir is None else cache_dir / key
-        if folder is not None and not refresh:
-            stored = _load(folder, key)
-            if stored is not None:
-                logger.info("pass 1 skipped: %s was analyzed before (%s)", path.name, folder)
-                return Analysis(path, info, *stored, key=key, cached=True)
-        times, last_duration, tracks = _track(reader, options, *tools.load())
-    tracks = [replace(track, settings=key) for track in tracks]
-    if folder is not None:
-        _store(folder, key, times, last_duration, tracks)
-    return Analysis(path, info, times, last_duration, tracks, key=key, cached=False)
+    with closing(begin_analysis(path, options, tools, cache_dir, refresh)) as running:
+        return running.finish()
+
+
+def begin_analysis(
+    path: str | Path,
+    options: AnalysisConfig,
+    tools: FaceTools,
+    cache_dir: Path | None = None,
+    refresh: bool = False,
+    ahead: int = 0,
+    timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> RunningAnalysis:
+    """As :func:`analyze`, which waits for the end; to be closed.
+
+    Args:
+        path: see there, and for the following ones.
+        options: settings.
+        tools: detector and reconstructor.
+        cache_dir: folder of cached tracks.
+        refresh: ignore what is cached.
+        ahead: pieces that pass 1 may be ahead of who asks, in a thread of its own; 0 works in the thread that asks.
+        timed: counts the time of pass 1.
+
+    Raises:
+        UserError: unreadable video, damaged weights.
+    """
+    started = time.monotonic()
+    with timed():
+        running = _begin(Path(path), options, tools, cache_dir, refresh, ahead, timed)
+    running.seconds = time.monotonic() - started
+    return running
+
+
+def _begin(
+    path: Path,
+    options: AnalysisConfig,
+    tools: FaceTools,
+    cache_dir: Path | None,
+    refresh: bool,
+    ahead: int,
+    timed: Callable[[], AbstractContextManager[None]],
+) -> RunningAnalysis:
+    reader = VideoReader(path)
+    info, key = reader.info, cache_key(path, options, tools.identity)
+    folder = None if cache_dir is None else cache_dir / key
+    if folder is not None and not refresh:
+        stored = _load(folder, key)
+        if stored is not None:
+            logger.info("pass 1 skipped: %s was analyzed before (%s)", path.name, folder)
+            return RunningAnalysis(path, info, result=Analysis(path, info, *stored, key=key, cached=True))
+
+    def keep(found: Analysis) -> Analysis:
+        tracks = [replace(track, settings=key) for track in found.tracks]
+        if folder is not None:
+            _store(folder, key, found.times, found.last_duration, tracks)
+        return replace(found, tracks=tracks, key=key)
+
+    pieces = _pieces(reader, options, *tools.load())
+    return RunningAnalysis(path, info, threaded(pieces, ahead) if ahead else pieces, keep, timed=timed)
 
 
 def cache_key(path: Path, options: AnalysisConfig, tools_identity: str) -> str:
@@ -137,25 +271,30 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _track(
+def _pieces(
     reader: VideoReader, options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
-) -> tuple[npt.NDArray[np.float64], float, list[FaceTrack]]:
+) -> Generator[tuple[Piece, float], None, None]:
+    """What pass 1 finds, and how many seconds the last frame of it is shown, 0 where the file does not say."""
     tracker, regressor = make_tracker(options, detector, reconstructor)
-    looks = islice(reader.looks(), 1) if options.still else reader.looks()
-    times: list[float] = []
-    last: Look | None = None
+    fit = reconstructor if isinstance(reconstructor, FitReconstructor) else None
+    cutter, make = PieceCutter(tracker, fits=fit is not None), PieceMaker(fit)
+    waiting: deque[Cut] = deque()
     expected = 1 if options.still else reader.info.num_frames
-    with closing(_followed(looks, tracker, regressor)) as followed:
-        for look in tqdm(followed, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0):
-            times.append(look.time)
-            last = look
-    if last is None:
+    duration: float | None = None
+    with reader:
+        looks = islice(reader.looks(), 1) if options.still else reader.looks()
+        with closing(_followed(looks, cutter, regressor)) as followed:
+            for look, cuts in tqdm(
+                followed, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0
+            ):
+                duration = float(look.duration * reader.info.time_base)
+                waiting += cuts
+                while waiting and waiting[0].draft.ready:
+                    yield make(waiting.popleft()), duration
+    if duration is None:
         raise UserError(f"{reader.path}: no frame could be decoded")
-    tracks = tracker.finish()
-    if isinstance(reconstructor, FitReconstructor):
-        tracks = [reconstructor(track) for track in tracks]
-    duration = float(last.duration * reader.info.time_base) or _usual_step(times, reader.info)
-    return np.asarray(times), duration, tracks
+    for cut in (*waiting, cutter.finish()):
+        yield make(cut), duration
 
 
 def make_tracker(
@@ -170,27 +309,28 @@ def make_tracker(
 
 
 def _followed(
-    looks: Iterator[Look], tracker: FaceTracker, regressor: Regressor | None
-) -> Generator[Look, None, None]:
-    """The frames, each once the tracker saw it; decoding, tracking and the regressor run beside each other.
+    looks: Iterator[Look], cutter: PieceCutter, regressor: Regressor | None
+) -> Generator[tuple[Look, list[Cut]], None, None]:
+    """The frames, each once the tracker saw it, with the pieces that are known then.
+
+    Decoding, tracking and the regressor run beside each other.
 
     The heaviest network runs in the thread that asks: the C library keeps freed memory for it there only
     (:func:`core.devices.keep_freed_memory`).
     """
 
-    def tracked(ahead: Iterator[Look]) -> Iterator[Look]:
+    def tracked(ahead: Iterator[Look]) -> Iterator[tuple[Look, list[Cut]]]:
         for look in ahead:
-            tracker.update(look.picture, look.time)
-            yield look
+            yield look, cutter.update(look.picture, look.time)
 
     with closing(threaded(looks, _AHEAD)) as ahead:
         if regressor is None:
             yield from tracked(ahead)
             return
         with closing(threaded(tracked(ahead), _BATCH)) as seen:
-            for look in seen:
+            for item in seen:
                 regressor.work(_BATCH)
-                yield look
+                yield item
             regressor.work(1)
 
 
@@ -220,7 +360,7 @@ class Regressor:
                 row.set_result(values)
 
 
-def _usual_step(times: list[float], info: VideoInfo) -> float:
+def _usual_step(times: npt.NDArray[np.float64], info: VideoInfo) -> float:
     return float(np.median(np.diff(times))) if len(times) > 1 else float(1 / info.fps)
 
 

@@ -50,10 +50,12 @@ class FrameJob:
         frame: [H, W, 3] uint8 RGB.
         index: number of the source frame.
         time: time in the output in seconds.
+        duration: seconds that it is shown.
         faces: the faces to edit; empty frames pass through untouched.
     """
 
     frame: Pixels
     index: int
     time: float
+    duration: float
     faces: list[FaceJob] = field(default_factory=list)

@@ -142,7 +142,7 @@ class Raster(ABC):
 
     @abstractmethod
     def shrink(self, images: Pixels, factor: int) -> Pixels:
-        """Images of a fraction of the size, whose pixels are means of squares; sides are multiples of the factor."""
+        """Images of a fraction of the size, pixels being means of squares; sides are multiples of the factor."""
 
     @abstractmethod
     def enlarge(self, images: Pixels, factor: int) -> Pixels:

@@ -25,7 +25,7 @@ from videoretalking.faces.types import FaceTrack
 from videoretalking.media.color import Layout
 from videoretalking.media.video import VideoReader
 from videoretalking.models.lnet import Painting
-from videoretalking.pipeline.analyze import Analysis
+from videoretalking.pipeline.analyze import Analysis, RunningAnalysis
 from videoretalking.pipeline.config import RenderConfig
 from videoretalking.pipeline.jobs import FaceJob, FrameJob
 from videoretalking.pipeline.marks import Marks
@@ -33,7 +33,13 @@ from videoretalking.pipeline.networks import Networks
 from videoretalking.pipeline.raster import Pixels
 from videoretalking.pipeline.raster_torch import choose_raster
 from videoretalking.pipeline.report import FaceReport, FrameReport
-from videoretalking.pipeline.schedule import Schedule, frames_in_order, make_schedule
+from videoretalking.pipeline.schedule import (
+    Decoder,
+    GrowingSchedule,
+    Schedule,
+    frames_in_order,
+    make_schedule,
+)
 from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
 from videoretalking.pipeline.stages.detail import LIPS_MARGIN, REDUCTION, keep_detail, lips_mask
@@ -50,6 +56,7 @@ from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, thread
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
 _MAX_WORKERS = 4  # threads that composite
 _HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
+_CHUNKS_AHEAD = 3  # that pass 1 must know: one is wanted, one may wait, one may be in the decoder's hand
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,21 @@ class _Chunk:
     painting: Painting = field(init=False)
 
 
+@dataclass(frozen=True)
+class _Followed:
+    """The faces to edit, as far as they are known.
+
+    Attributes:
+        tracks: of the faces.
+        numbers: of these tracks among all.
+        stretches: of each, [N] first frame of the stretch that each frame lies in.
+    """
+
+    tracks: list[FaceTrack]
+    numbers: list[int]
+    stretches: list[np.ndarray]
+
+
 class Renderer:
     """Renders the frames of one video with one speech.
 
@@ -96,7 +118,8 @@ class Renderer:
             into its form where they are, in parallel, and not one after the other by the writer. None makes RGB.
 
     Args:
-        analysis: pass 1 of the video.
+        analysis: pass 1 of the video. If it still goes on, the wanted face must be known already; frames come with
+            what is known, and the rest of pass 1 is done between them.
         speech: the driving audio.
         networks: on their device.
         expression: [64] expression template.
@@ -112,7 +135,7 @@ class Renderer:
 
     def __init__(
         self,
-        analysis: Analysis,
+        analysis: Analysis | RunningAnalysis,
         speech: Speech,
         networks: Networks,
         expression: Floats32,
@@ -127,7 +150,7 @@ class Renderer:
         self.speech = speech
         self.expression, self.options, self.drive = expression, options, drive
         self.stopwatch = stopwatch or Stopwatch()
-        self.schedule = _schedule(analysis, speech, options, still_fps)
+        self._still_fps = still_fps
         self._engine, self._overlap = networks.engine, networks.overlap
         self._raster = raster = choose_raster(networks.engine.device)
         self._neutralize: Neutralizer | None = None
@@ -160,13 +183,23 @@ class Renderer:
             UserError: the wanted face does not exist.
         """
         options = self.options
-        self.tracks = _select(self.analysis.path, tracks, options.face)
-        self._numbers = [_number(tracks, track) for track in self.tracks]
-        self._stretches = [_stretch_starts(track) for track in self.tracks]
+        wanted = _select(self.analysis.path, tracks, options.face)
+        # at once, since other threads may be at the frames that were known before
+        self._followed = _Followed(
+            wanted, [_number(tracks, track) for track in wanted], [_stretch_starts(track) for track in wanted]
+        )
         if self._neutralize:
             self._neutralize.windows = [
-                DrivingWindows(track, self.expression, options.one_shot, *self.drive) for track in self.tracks
+                DrivingWindows(track, self.expression, options.one_shot, *self.drive) for track in wanted
             ]
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which frame comes when; waits for the end of pass 1."""
+        analysis = self.analysis if isinstance(self.analysis, Analysis) else self.analysis.finish()
+        still = analysis.info.is_still or len(analysis.times) == 1
+        last_duration = 1.0 / self._still_fps if still else analysis.last_duration
+        return make_schedule(analysis.times, last_duration, self.speech.duration, self.options.pad)
 
     @property
     def chunk_size(self) -> int:
@@ -174,10 +207,15 @@ class Renderer:
         info = self.analysis.info
         return max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
 
-    def __len__(self) -> int:
-        return len(self.schedule)
+    @property
+    def expected(self) -> int:
+        """Frames of the result, estimated from the header of the video as long as pass 1 goes on."""
+        if isinstance(self.analysis, Analysis) or self.analysis.result is not None:
+            return len(self.schedule)
+        info = self.analysis.info
+        return max(info.num_frames, round(self.speech.duration * info.fps))
 
-    def __iter__(self) -> Iterator[RenderedFrame]:
+    def __iter__(self) -> Generator[RenderedFrame, None, None]:
         """Decoding, networks and compositing run beside each other, a chunk apart.
 
         The last network, and all of them where they do not overlap, run in the thread that iterates.
@@ -193,53 +231,82 @@ class Renderer:
             frames: image, number in the tracks, and seconds in the output.
             duration: seconds that each is shown.
         """
-        jobs = (self._job(self._raster.upload(image), index, time) for image, index, time in frames)
+        jobs = (self._job(self._raster.upload(image), index, time, duration) for image, index, time in frames)
         with ThreadPoolExecutor(_workers()) as pool:
             for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
                 for job, image in chunk:
-                    yield RenderedFrame(image.result(), job.time, duration, self._report(job.index, job))
+                    yield RenderedFrame(image.result(), job.time, job.duration, self._report(job.index, job))
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
-        durations = iter(np.diff(self.schedule.times, append=self.schedule.duration).tolist())
         places = itertools.count()
+        order = GrowingSchedule()
         with (
             VideoReader(self.analysis.path) as reader,
             ThreadPoolExecutor(_workers()) as pool,
-            closing(threaded(chunks(self._decode(reader), self.chunk_size))) as decoded,
+            closing(threaded(chunks(self._decode(reader, order), self.chunk_size))) as decoded,
+            closing(order),
         ):
-            for chunk in one_behind(self._paint(decoded, pool)):
+            for chunk in one_behind(self._paint(self._known(decoded, order), pool)):
                 for job, image in chunk:
                     yield RenderedFrame(
-                        image.result(), job.time, next(durations), self._report(next(places), job)
+                        image.result(), job.time, job.duration, self._report(next(places), job)
                     )
 
-    def _decode(self, reader: VideoReader) -> Iterator[FrameJob]:
-        images = self.stopwatch.timed("decode", frames_in_order(reader, self.schedule.frames))
-        last = image = None
-        for decoded, index, time in zip(
-            images, self.schedule.frames.tolist(), self.schedule.times.tolist(), strict=True
-        ):
-            if decoded is not last:  # a still image, or a frame that is held, goes up once
-                with self.stopwatch("upload"):
-                    last, image = decoded, self._raster.upload(decoded)
-            yield self._job(image, index, time)
+    def _known(self, decoded: Iterator[list[FrameJob]], order: GrowingSchedule) -> Iterator[list[FrameJob]]:
+        """The decoded chunks, each after pass 1 knows enough for it and for those that are decoded meanwhile."""
+        taken = 0
+        while True:
+            while not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size:
+                self._release(order)
+            chunk = next(decoded, None)
+            if chunk is None:
+                return
+            taken += len(chunk)
+            yield chunk
 
-    def _job(self, image: Pixels, index: int, time: float) -> FrameJob:
+    def _release(self, order: GrowingSchedule) -> None:
+        """Let frames be shown whose faces are known, and go on with pass 1 where there are no more."""
+        analysis = self.analysis
+        if isinstance(analysis, Analysis):
+            order.release_all(self.schedule)
+            return
+        if analysis.ready <= order.released:
+            analysis.go_on()
+        self.follow(analysis.tracks)
+        if analysis.result is None:
+            order.release_until(analysis.ready, analysis.times)
+        else:
+            order.release_all(self.schedule)
+
+    def _decode(self, reader: VideoReader, order: GrowingSchedule) -> Iterator[FrameJob]:
+        decoder = Decoder(reader)
+        last = image = None
+        for part in order:
+            images = self.stopwatch.timed("decode", frames_in_order(decoder, part.frames))
+            shown = zip(part.frames.tolist(), part.times.tolist(), part.durations.tolist(), strict=True)
+            for decoded, (index, time, duration) in zip(images, shown, strict=True):
+                if decoded is not last:  # a still image, or a frame that is held, goes up once
+                    with self.stopwatch("upload"):
+                        last, image = decoded, self._raster.upload(decoded)
+                yield self._job(image, index, time, duration)
+
+    def _job(self, image: Pixels, index: int, time: float, duration: float) -> FrameJob:
         """What is to be done to source frame ``index``, uploaded, when it is shown at ``time``."""
+        followed = self._followed
         faces = [
             FaceJob(
                 frame=image,
                 track=number,
                 index=index,
-                stretch=int(self._stretches[number][index]),
+                stretch=int(followed.stretches[number][index]),
                 time=time,
                 landmarks=track.landmarks[index],
                 crop=box_crop(track.boxes[index], (ENET_SIZE, ENET_SIZE)),
             )
-            for number, track in enumerate(self.tracks)
+            for number, track in enumerate(followed.tracks)
             if track.present[index]
         ]
-        return FrameJob(image, index, time, faces)
+        return FrameJob(image, index, time, duration, faces)
 
     def _paint(
         self, stream: Iterable[list[FrameJob]], pool: ThreadPoolExecutor
@@ -315,12 +382,11 @@ class Renderer:
         """Enlarge and restore the faces, and segment them."""
         if not chunk.faces:
             return chunk
-        raster, faces, original = self._raster, chunk.faces, chunk.original
-        painting = chunk.painting
+        faces = chunk.faces
         # Differs from published inference: E-Net takes the identity from the frame itself, which is sharp; the
         # published program takes it from D-Net's image after restoring that with GPEN.
         with self.stopwatch("enhance"):
-            patches = self._enlarge(faces, painting, original, chunk.reference)
+            patches = self._enlarge(faces, chunk.painting, chunk.original, chunk.reference)
         # Before the restorer, which changes the mouth only: one parse serves both masks.
         with self.stopwatch("mask"):
             masks = self._mask(faces, patches)
@@ -376,11 +442,11 @@ class Renderer:
         )
 
     def _face_report(self, face: FaceJob) -> FaceReport:
-        track = self.tracks[face.track]
+        track = self._followed.tracks[face.track]
         pitch, yaw, roll = np.degrees(track.rows[face.index, ANGLES]).round(2).tolist()
         score = float(track.scores[face.index])
         return FaceReport(
-            face=self._numbers[face.track],
+            face=self._followed.numbers[face.track],
             score=round(score, 3),
             pose=(pitch, yaw, roll),
             sync=None if face.sync is None else round(float(face.sync), 4),
@@ -401,12 +467,6 @@ def _select(path: Path, tracks: list[FaceTrack], choice: str) -> list[FaceTrack]
 
 def _number(tracks: Sequence[FaceTrack], wanted: FaceTrack) -> int:
     return next(number for number, track in enumerate(tracks) if track is wanted)
-
-
-def _schedule(analysis: Analysis, speech: Speech, options: RenderConfig, still_fps: float) -> Schedule:
-    still = analysis.info.is_still or len(analysis.times) == 1
-    last_duration = 1.0 / still_fps if still else analysis.last_duration
-    return make_schedule(analysis.times, last_duration, speech.duration, options.pad)
 
 
 def _stretch_starts(track: FaceTrack) -> np.ndarray:

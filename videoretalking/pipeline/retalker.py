@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,13 @@ from videoretalking.core.locations import user_folder
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.audio import audio_info
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
-from videoretalking.pipeline.analyze import Analysis, FaceTools, analyze, make_tracker
+from videoretalking.pipeline.analyze import (
+    Analysis,
+    FaceTools,
+    RunningAnalysis,
+    begin_analysis,
+    make_tracker,
+)
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.expression import choose_expression
@@ -38,6 +45,8 @@ from videoretalking.pipeline.stream import Stopwatch, in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
+
+_PIECES_AHEAD = 2  # of pass 1 before pass 2, where networks leave the CPU to it
 
 
 class Retalker:
@@ -59,6 +68,7 @@ class Retalker:
         tools: of pass 1.
 
     Attributes:
+        in_turn: finish pass 1 before pass 2 begins, as for measurements.
         stopwatch: what counts the time of all stages of :meth:`dub` (the benchmark's); None gives each rendering
             one of its own.
     """
@@ -70,6 +80,7 @@ class Retalker:
         self.weights = weights
         self.networks = networks
         self.tools = tools
+        self.in_turn = False
         self.stopwatch: Stopwatch | None = None
 
     @classmethod
@@ -104,9 +115,8 @@ class Retalker:
         Raises:
             UserError: unreadable video.
         """
-        runtime = self.config.runtime
-        cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
-        return analyze(video, self.config.analysis, self.tools, cache_dir, runtime.refresh)
+        with closing(self._begin(video)) as running:
+            return running.finish()
 
     def frames(
         self, video: Analysis | str | Path, audio: str | Path, marks: Marks | None = None
@@ -114,7 +124,8 @@ class Retalker:
         """Pass 2 as a stream of finished frames, without writing a file.
 
         Args:
-            video: a path, or what :meth:`analyze` returned, which many speeches can share.
+            video: a path, or what :meth:`analyze` returned, which many speeches can share. From a path frames come
+                while pass 1 goes on, as in :meth:`dub`.
             audio: file with the speech.
             marks: mark the frames, as with ``Marks.from_config(OutputConfig())``; None leaves them unmarked
                 whatever the settings say, since a stream is no result yet.
@@ -123,10 +134,11 @@ class Retalker:
             UserError: unusable input, or no face in the video.
         """
         speech = self._speech(audio)
-        analysis = video if isinstance(video, Analysis) else self.analyze(video)
-        if marks is not None:
-            marks.fit(self._output_info(analysis.info))
-        yield from self._renderer(analysis, speech, marks)
+        with closing(_known(video) if isinstance(video, Analysis) else self._begin(video)) as running:
+            self._await_face(running)
+            if marks is not None:
+                marks.fit(self._output_info(running.info))
+            yield from self._renderer(running, speech, marks)
 
     def stream(
         self,
@@ -202,21 +214,28 @@ class Retalker:
         Raises:
             UserError: unusable input, no face in the video, or a place that cannot be written to.
         """
-        started = time.monotonic()
         sound = audio.path if isinstance(audio, Speech) else audio
         check_output(outfile, "the result", {"the video": analysis.path, "the sound": sound})
+        check_provenance(self.config.output, outfile)
         speech = audio if isinstance(audio, Speech) else self._speech(audio)
+        with closing(_known(analysis)) as running:
+            return self._render(running, speech, outfile)
+
+    def _render(self, running: RunningAnalysis, speech: Speech, outfile: str | Path) -> Report:
+        """:meth:`render`, with what pass 1 still has to do."""
+        started = time.monotonic() - running.seconds
         output = self.config.output
-        check_provenance(output, outfile)
         marks = Marks.from_config(output)
+        self._await_face(running)
         with self._timed("prepare"):
-            renderer = self._renderer(analysis, speech, marks)
-        report = self._new_report(analysis, speech.path, outfile)
-        duration = renderer.schedule.duration
-        cut = self.config.render.pad == "cut" and speech.duration > duration
-        info = self._output_info(analysis.info)
+            renderer = self._renderer(running, speech, marks)
+        report = self._new_report(running, speech.path, outfile)
+        seconds = speech.duration
+        if self.config.render.pad == "cut":
+            seconds = min(seconds, renderer.schedule.duration)
+        info = self._output_info(running.info)
         if marks is not None:
-            marks.fit(info, audio_info(speech.path), duration if cut else speech.duration)
+            marks.fit(info, audio_info(speech.path), seconds)
             report.mark = marks.describe()
             report.notes += marks.notes
         writer = VideoWriter(
@@ -227,7 +246,7 @@ class Retalker:
             preset=output.speed,
             audio=speech.path,
             audio_filter=None if marks is None else marks.sound_filter,
-            **({"audio_span": (0.0, duration)} if cut else {}),
+            **({"audio_span": (0.0, seconds)} if seconds < speech.duration else {}),
         )
 
         renderer.layout = writer.layout
@@ -238,20 +257,26 @@ class Retalker:
                 write(frame.image, frame.time, frame.duration)
 
         with writer:
-            with in_background(encode) as hand_over:
-                for frame in tqdm(renderer, desc="pass 2 of 2: render", unit="frame", delay=2.0):
+            with closing(iter(renderer)) as frames, in_background(encode) as hand_over:
+                bar = tqdm(frames, "pass 2 of 2: render", renderer.expected, unit="frame", delay=2.0)
+                for frame in bar:
                     hand_over(frame)
                     report.frames.append(frame.report)
             with renderer.stopwatch("encode"):  # what the encoder still holds
                 writer.close()
         if output.manifest:
             self._sign(report, None if marks is None else marks.payload.text)
-        report.seconds["render"] = round(time.monotonic() - started, 3)
+        report.seconds["analyze"] = round(running.seconds, 3)
+        report.seconds["render"] = round(time.monotonic() - started - running.seconds, 3)
         report.stages = {stage: round(busy, 3) for stage, busy in renderer.stopwatch.seconds.items()}
         return report
 
     def dub(self, video: str | Path, audio: str | Path, outfile: str | Path) -> Report:
         """Both passes.
+
+        Pass 2 begins with the first frames whose faces are known for good, while pass 1 goes on: with the end of
+        the first shot, or after the first seconds of a long one (:mod:`faces.pieces`). It waits for the end of
+        pass 1 where the settings need it: another face than the largest, one-shot mode, and ``cut``.
 
         Args:
             video: video or image with a face.
@@ -267,12 +292,8 @@ class Retalker:
         with self._timed("prepare"):
             speech = self._speech(audio)
             self._check(video, audio, outfile)
-        started = time.monotonic()
-        with self._timed("analyze"):
-            analysis = self.analyze(video)
-        seconds = time.monotonic() - started
-        report = self.render(analysis, speech, outfile)
-        report.seconds["analyze"] = round(seconds, 3)
+        with closing(self._begin(video)) as running:
+            report = self._render(running, speech, outfile)
         summary = report.summary()
         logger.info(
             "%s: %d frames, %d passed through%s; %.1f + %.1f s",
@@ -285,6 +306,27 @@ class Retalker:
         )
         return report
 
+    def _begin(self, video: str | Path) -> RunningAnalysis:
+        """Pass 1, which goes on when it is asked: on a CPU both passes use all cores, in turns."""
+        runtime = self.config.runtime
+        cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
+        ahead = 0 if self.in_turn or self.networks.engine.device.type == "cpu" else _PIECES_AHEAD
+        timed = partial(self._timed, "analyze")
+        return begin_analysis(
+            video, self.config.analysis, self.tools, cache_dir, runtime.refresh, ahead, timed
+        )
+
+    def _await_face(self, running: RunningAnalysis) -> None:
+        """Go on with pass 1 until pass 2 can begin, or to its end."""
+        render = self.config.render
+        # Other faces than the largest may come at any time; the ratio of the one-shot mode is that of a whole shot,
+        # and the sound of a video that ends with the shorter of both is cut before it is written.
+        whole = render.face not in ("largest", "0") or render.one_shot or render.pad == "cut"
+        if self.in_turn or whole:
+            running.finish()
+        while running.result is None and not running.tracks:
+            running.go_on()
+
     def _timed(self, stage: str) -> AbstractContextManager[None]:
         return nullcontext() if self.stopwatch is None else self.stopwatch(stage)
 
@@ -296,11 +338,17 @@ class Retalker:
         return load_speech(audio, self.config.render.silence_gate)
 
     def _renderer(
-        self, analysis: Analysis, speech: Speech, marks: Marks | None, expression: Floats32 | None = None
+        self,
+        analysis: Analysis | RunningAnalysis,
+        speech: Speech,
+        marks: Marks | None,
+        expression: Floats32 | None = None,
     ) -> Renderer:
         render = self.config.render
         if expression is None:
             expression = choose_expression(render, self.weights.templates, self.tools)
+        if isinstance(analysis, RunningAnalysis) and analysis.result is not None:
+            analysis = analysis.result
         return Renderer(
             analysis,
             speech,
@@ -329,17 +377,23 @@ class Retalker:
             return info
         return replace(info, fps=Fraction(self.config.analysis.still_fps).limit_denominator(1001))
 
-    def _new_report(self, analysis: Analysis, audio: str | Path, outfile: str | Path) -> Report:
+    def _new_report(self, running: RunningAnalysis, audio: str | Path, outfile: str | Path) -> Report:
+        cached = running.result is not None and running.result.cached
         return Report(
-            face=str(analysis.path),
+            face=str(running.path),
             audio=str(audio),
             outfile=str(outfile),
             weights=self.weights.describe(),
             family=self.weights.family,
-            backend=analysis.tracks[0].backend if analysis.tracks else "",
+            backend=running.tracks[0].backend if running.tracks else "",
             settings=to_dict(self.config),
-            notes=["face tracks came from the cache"] if analysis.cached else [],
+            notes=["face tracks came from the cache"] if cached else [],
         )
+
+
+def _known(analysis: Analysis) -> RunningAnalysis:
+    """What was found, as a pass 1 that has nothing left to do."""
+    return RunningAnalysis(analysis.path, analysis.info, result=analysis)
 
 
 class _Discard(Exception):  # noqa: N818 - a signal, not an error

@@ -7,6 +7,7 @@ are shown again, so that memory stays flat.
 from __future__ import annotations
 
 import itertools
+import queue
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,56 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def durations(self) -> npt.NDArray[np.float64]:
+        """[M] seconds that each frame is shown."""
+        return np.diff(self.times, append=self.duration)
+
+    def after(self, count: int) -> Schedule:
+        """All but the first ``count`` frames."""
+        return Schedule(self.frames[count:], self.times[count:], self.duration)
+
+
+class GrowingSchedule:
+    """A schedule that one thread makes longer while another one goes through its parts.
+
+    Attributes:
+        released: frames so far.
+        complete: whether that is all.
+    """
+
+    def __init__(self) -> None:
+        self.released = 0
+        self.complete = False
+        self._parts: queue.SimpleQueue[Schedule | None] = queue.SimpleQueue()
+
+    def release_until(self, stop: int, times: npt.NDArray[np.float64]) -> None:
+        """Show the source's own frames up to number ``stop`` at their own times.
+
+        Args:
+            stop: number of the frame behind the last; less than what was released before changes nothing.
+            times: [N] seconds of the source frames, N > ``stop``.
+        """
+        if stop > self.released:
+            span = slice(self.released, stop)
+            self._parts.put(Schedule(np.arange(span.start, stop), times[span], float(times[stop])))
+            self.released = stop
+
+    def release_all(self, whole: Schedule) -> None:
+        """Show what is left of the whole schedule, which begins with the source's own frames."""
+        self._parts.put(whole.after(self.released))
+        self.released = len(whole)
+        self.close()
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        self.complete = True
+        self._parts.put(None)
+
+    def __iter__(self) -> Iterator[Schedule]:
+        """The parts; waits for them."""
+        return iter(self._parts.get, None)
 
 
 def make_schedule(
@@ -100,7 +151,7 @@ def _extension(count: int, pad: Pad) -> Iterator[int]:
     return iter(())
 
 
-def frames_in_order(reader: VideoReader, order: npt.NDArray[np.int64]) -> Iterator[AnyImage]:
+def frames_in_order(source: VideoReader | Decoder, order: npt.NDArray[np.int64]) -> Iterator[AnyImage]:
     """Yield the frames whose numbers ``order`` lists.
 
     Numbers that rise by one or repeat cost one decoding. Backwards, a bounded stretch at a time is decoded anew,
@@ -108,15 +159,16 @@ def frames_in_order(reader: VideoReader, order: npt.NDArray[np.int64]) -> Iterat
     as the stretch and the distance of the key frames allow, wherever in the video it lies.
 
     Args:
-        reader: the video.
+        source: the video, or a decoder of it that goes on where it is.
         order: [M] frame numbers.
 
     Raises:
         UserError: the video holds fewer frames than when it was analyzed.
     """
-    decoder = _Decoder(reader)
-    buffered = max(2, _BUFFER_BYTES // (reader.info.width * reader.info.height * 3))
-    for backwards, stretch in _stretches(order):
+    decoder = source if isinstance(source, Decoder) else Decoder(source)
+    info = decoder.reader.info
+    buffered = max(2, _BUFFER_BYTES // (info.width * info.height * 3))
+    for backwards, stretch in _stretches(order, decoder.number):
         if not backwards:
             for number in stretch:
                 yield decoder.frame(number)
@@ -128,28 +180,34 @@ def frames_in_order(reader: VideoReader, order: npt.NDArray[np.int64]) -> Iterat
                 yield frames.pop()
 
 
-def _stretches(order: npt.NDArray[np.int64]) -> Iterator[tuple[bool, list[int]]]:
-    """Cut the order where it changes between forwards and backwards."""
-    steps = np.diff(order, prepend=order[:1])
+def _stretches(order: npt.NDArray[np.int64], before: int) -> Iterator[tuple[bool, list[int]]]:
+    """Cut the order, which follows on frame ``before``, where it changes between forwards and backwards."""
+    steps = np.diff(order, prepend=before)
     for backwards, group in itertools.groupby(range(len(order)), key=lambda place: bool(steps[place] == -1)):
         yield backwards, [int(order[place]) for place in group]
 
 
-class _Decoder:
-    """Frame by number; decodes on from the last one where that is possible, else from the key frame before."""
+class Decoder:
+    """Frame by number; decodes on from the last one where that is possible, else from the key frame before.
+
+    Attributes:
+        reader: the video.
+        number: of the last frame; -1 before the first.
+    """
 
     def __init__(self, reader: VideoReader) -> None:
         self.reader = reader
+        self.number = -1
         self._frames = iter(reader)
-        self._number = -1
         self._image: AnyImage | None = None
 
     def frame(self, number: int) -> AnyImage:
-        if number < self._number:
+        """[H, W, 3] uint8 RGB."""
+        if number < self.number:
             self.reader.close()
             self._frames = self.reader.frames_from(number)
-            self._number = number - 1
-        while self._number < number:
+            self.number = number - 1
+        while self.number < number:
             frame = next(self._frames, None)
             if frame is None:
                 raise UserError(
@@ -157,6 +215,6 @@ class _Decoder:
                     "run again with --refresh"
                 )
             self._image = frame.image
-            self._number += 1
+            self.number += 1
         assert self._image is not None
         return self._image
