@@ -74,19 +74,30 @@ def test_several_shots_become_what_they_become_in_turn(
 def test_a_long_shot_in_pieces_becomes_what_the_whole_shot_becomes(
     make_retalker: Make, make_video: MakeFile, make_speech: MakeFile, whole_shots: Callable[[], None]
 ) -> None:
+    """Rows of a network are each frame's own."""
     video, speech = make_video(_talking(60)), make_speech(2.4)
     retalker = make_retalker(runtime={"refresh": True})
-    network = make_retalker(runtime={"refresh": True})
-    network.tools = NetworkTools(FakeDetector())
-    in_pieces = [list(each.frames(video, speech)) for each in (retalker, network)]
+    retalker.tools = NetworkTools(FakeDetector())
+    in_pieces = list(retalker.frames(video, speech))
     whole_shots()
-    whole = [list(each.frames(video, speech)) for each in (retalker, network)]
-    # rows of a network are each frame's own
-    _assert_same(in_pieces[1], whole[1], levels=1)
-    # those of the face model share an identity, which comes from the first piece
-    for frame, want in zip(in_pieces[0], whole[0], strict=True):
-        assert np.abs(frame.image.astype(int) - want.image).mean() < 0.2
-        assert np.allclose(frame.report.faces[0].pose, want.report.faces[0].pose, atol=1.0)
+    _assert_same(in_pieces, list(retalker.frames(video, speech)), levels=1)
+
+
+def test_the_face_model_is_fitted_to_the_first_piece(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    whole_shots: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("videoretalking.faces.pieces._LEAST_TO_FIT", 45)
+    video, speech = make_video(_talking(60)), make_speech(2.4)
+    retalker = make_retalker(runtime={"refresh": True})
+    in_pieces = list(retalker.frames(video, speech))
+    whole_shots()
+    for frame, want in zip(in_pieces, retalker.frames(video, speech), strict=True):
+        assert np.abs(frame.image.astype(int) - want.image).mean() < 0.5
+        assert np.allclose(frame.report.faces[0].pose, want.report.faces[0].pose, atol=2.0)
 
 
 def test_frames_come_while_pass_1_goes_on_and_it_never_runs_away(
