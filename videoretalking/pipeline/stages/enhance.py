@@ -90,9 +90,7 @@ class Enhancer:
             painted[..., factor * top : factor * bottom, factor * left : factor * right] = part
         return _reduced(painted, side)
 
-    def _half_is_enough(
-        self, low_res: torch.Tensor, code: torch.Tensor, share: torch.Tensor | None
-    ) -> bool:
+    def _half_is_enough(self, low_res: torch.Tensor, code: torch.Tensor, share: torch.Tensor | None) -> bool:
         """Whether E-Net's image before its last doubling shows what the last one shows; decided by one face."""
         if self._half is None:
             half = self.paint(low_res, style=code, doublings=1).clamp(0.0, 1.0)

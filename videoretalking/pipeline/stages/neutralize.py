@@ -229,9 +229,7 @@ def insert_renderings(
     small = [view.then(_REDUCED, (side, side)) for view in views]
     weights = raster.view([window] * len(crops), small, edge=False)
     points = [crop.to_crop(lips) for crop, lips in zip(crops, landmarks, strict=True)]
-    drift = slow_colors(
-        raster, reduced, weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN))
-    )
+    drift = slow_colors(raster, reduced, weights * (1.0 - lips_mask(raster, points, side, MOUTH_MARGIN)))
     kept = likeness(raster, reduced - drift) * (1.0 - lips_mask(raster, points, side, _LIPS_MARGIN))
     shown = raster.stack([weights * (1.0 - kept)] * 3, axis=3)
     difference *= raster.enlarge(shown, REDUCTION)

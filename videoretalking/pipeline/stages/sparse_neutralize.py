@@ -19,8 +19,8 @@ from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Raster
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
 
-# Pixels of D-Net's 256 within a face, on the mean: a head that turned further since the frame before is rendered anew,
-# half of it since two frames before, and so on.
+# Pixels of D-Net's 256 within a face, on the mean: a head that turned further since the frame before is rendered
+# anew, half of it since two frames before, and so on.
 _MOVED = 1.0
 
 
