@@ -131,7 +131,7 @@ class Raster(ABC):
 
     @abstractmethod
     def shrink(self, images: Pixels, factor: int) -> Pixels:
-        """Images of a fraction of the size, whose pixels are means of squares; sides are multiples of the factor."""
+        """Images of a fraction of the size by means of squares; sides are multiples of the factor."""
 
     @abstractmethod
     def enlarge(self, images: Pixels, factor: int) -> Pixels:

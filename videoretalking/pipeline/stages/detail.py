@@ -67,7 +67,7 @@ def slow_colors(raster: Raster, differences: Pixels, seen: Pixels) -> Pixels:
 
 
 def likeness(raster: Raster, differences: Pixels) -> Pixels:
-    """[N, s, s] near 1 where reduced differences [N, s, s, 3] are small but for detail, near 0 where they are not."""
+    """[N, s, s] near 1 where reduced differences [N, s, s, 3] are small but for detail, else near 0."""
     coarse = raster.soften(differences, _blurs(differences, _CHANGE_BLUR))
     return 1.0 / (1.0 + (coarse**2).mean(-1) / _SAME**2) ** 2
 
