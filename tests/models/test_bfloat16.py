@@ -44,7 +44,7 @@ def test_the_bundled_networks_look_the_same(name: str) -> None:
         conv.to_bfloat16()
     rounded = image()
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, expected)
-    assert float(psnr(rounded, expected)) >= 50.0
+    assert float(psnr(rounded, expected)) >= 45.0
     assert not float32_convs(network)
     for conv in convs:
         conv.to_float32()

@@ -321,3 +321,16 @@ def test_lnet_gives_its_parts_in_the_same_call() -> None:
         one = network.paint(audio[1, :1], faces[1:, :, 0])
     assert painting.share.shape == (6, 1, 96, 96) and painting.flow.shape == (6, 2, 96, 96)
     torch.testing.assert_close(painting.image[1:2], one.image)  # time-major: the second clip's first frame
+
+
+@pytest.mark.parametrize("side", [4, 12, 40])
+def test_adain_of_channels_last_maps_is_an_instance_norm(side: int) -> None:
+    torch.manual_seed(0)
+    norm, condition = AdaIN(6, 5), torch.randn(3, 5)
+    maps = 7.0 + 2.0 * torch.randn(3, 6, side, side)
+    with torch.no_grad():
+        hidden = norm.hidden(condition).relu()
+        scale, shift = (layer(hidden)[:, :, None, None] for layer in (norm.scale, norm.shift))
+        expected = torch.nn.functional.instance_norm(maps) * (1.0 + scale) + shift
+        for kept in (maps, maps.contiguous(memory_format=torch.channels_last)):
+            torch.testing.assert_close(norm(kept, condition), expected, atol=2e-4, rtol=1e-4)

@@ -96,3 +96,26 @@ def test_without_e_net_the_image_is_enlarged() -> None:
     enlarged = Enhancer(None, 5)(_faces([0]), low_res, torch.zeros(1, 3, 384, 384))
     assert enlarged.shape == (1, 3, 384, 384)
     torch.testing.assert_close(enlarged, low_res[:, :, :1, :1].expand_as(enlarged))
+
+
+def test_half_of_the_size_is_painted_with_one_doubling_where_that_shows_the_same(enet: Runner[ENet]) -> None:
+    low_res, identity = _inputs(2)
+    small = torch.nn.functional.avg_pool2d(identity, 2)
+    share = torch.full((2, 1, 96, 96), 1e-4)  # hardly anything is shown, so both show the same
+    enhancer = Enhancer(enet, identity_every=5)
+    half = enhancer(_faces([0, 1]), low_res, small, share)
+    with torch.no_grad():
+        code = enet.network.identity_encoder(small[:1])
+        expected = enet.network.paint(low_res, code, doublings=1).clamp(0, 1)
+    torch.testing.assert_close(half, expected, atol=1e-5, rtol=0)
+    assert half.shape == (2, 3, 192, 192)
+
+
+def test_half_of_the_size_is_the_whole_reduced_where_one_doubling_is_not_enough(enet: Runner[ENet]) -> None:
+    low_res, identity = _inputs(2)
+    small = torch.nn.functional.avg_pool2d(identity, 2)
+    shown = Enhancer(enet, identity_every=5)(_faces([0, 1]), low_res, small)
+    with torch.no_grad():
+        code = enet.network.identity_encoder(small[:1])
+        whole = enet.network.paint(low_res, code).clamp(0, 1)
+    torch.testing.assert_close(shown, torch.nn.functional.avg_pool2d(whole, 2), atol=1e-5, rtol=0)

@@ -90,7 +90,7 @@ def test_a_face_that_turns_is_rendered_anew() -> None:
     assert calls == [2 + 1]  # frames 0, 3 and 7
 
 
-@pytest.mark.parametrize(("step", "calls"), [(0.1, 2), (0.3, 4), (1.3, 8)])
+@pytest.mark.parametrize(("step", "calls"), [(0.1, 2), (0.4, 4), (1.3, 8)])
 def test_the_longer_a_rendering_serves_the_less_a_face_may_have_turned(step: float, calls: int) -> None:
     """The nose moves by so many pixels a frame, the face on the mean by 0.9 times as many of D-Net's."""
     turning = _walking()
