@@ -61,7 +61,7 @@ NEEDS = {
     "lnet": ("landmarks", "lipsync_expert", "dnet"),
     "enet": ("lipsync_expert", "lnet"),
     "wav2lip": ("lipsync_expert",),
-    "lnet_no_attention": ("landmarks", "lipsync_expert", "dnet", "lnet"),
+    "lnet_no_attention": ("landmarks", "lipsync_expert", "dnet"),
 }
 NETWORKS = tuple(NEEDS)
 

@@ -121,9 +121,10 @@ def test_errors_of_the_consumer_reach_the_producer(count: int) -> None:
 
 def test_what_waits_is_dropped_when_the_producer_fails() -> None:
     consumed: list[int] = []
-    first = threading.Event()
+    begun, first = threading.Event(), threading.Event()
 
     def consume(item: int) -> None:
+        begun.set()
         first.wait(5)
         consumed.append(item)
 
@@ -131,6 +132,7 @@ def test_what_waits_is_dropped_when_the_producer_fails() -> None:
         with in_background(consume, depth=5) as hand_over:
             for item in range(4):
                 hand_over(item)
+            begun.wait(5)
             threading.Timer(0.1, first.set).start()
             raise KeyboardInterrupt
 

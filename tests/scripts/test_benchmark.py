@@ -178,8 +178,8 @@ def test_stages_of_a_real_dub_add_up_to_the_whole(dtype: str) -> None:
         assert facts["runs_in"]["dtypes"]["float32"] > 0.99 or dtype == "auto"
         assert "int8" not in facts["runs_in"]["dtypes"]  # small networks are not tried in it
         assert facts["runs_in"]["layouts"]["channels last"] > 0.5
-        # in fast D-Net sees every second frame
-        assert next(iter(facts["runs_in"]["batches"])) == ("2" if stage == "neutralize" else "4")
+        # in fast D-Net sees every third frame, and one face says whether half of E-Net's size is enough
+        assert facts["runs_in"]["batches"]["2" if stage == "neutralize" else "4"] > 0.3
     assert "gflop" not in rows["encode"]
 
 
