@@ -77,6 +77,7 @@ class RenderConfig:
         color_match: strength of the color match between new and old face, 0 .. 1.
         pad: length rule, see :func:`pipeline.schedule.make_schedule`.
         silence_gate: bring the mouth to rest where the speech is silent.
+        score_sync: measure for the report how well each face follows the speech, if the expert's weights are there.
     """
 
     face: str = "largest"
@@ -96,6 +97,7 @@ class RenderConfig:
     color_match: float = 1.0
     pad: Pad = "pingpong"
     silence_gate: bool = True
+    score_sync: bool = True
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -170,6 +172,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "render.half_size": True,
         "render.parse": False,
         "render.restore": 0.0,
+        "render.score_sync": False,
         "output.speed": "veryfast",
         "output.quality": 18,
     },

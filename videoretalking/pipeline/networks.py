@@ -37,7 +37,7 @@ class Networks:
         enet: None enlarges bilinearly.
         restorer: GFPGAN for the mouth; None without weights or wish.
         ganimation: for upper-face emotions; None without wish.
-        expert: lip-sync expert for the report; None without weights.
+        expert: lip-sync expert for the report; None without weights, and where nobody asks for it.
         parser: segments faces; None draws masks around the landmarks.
     """
 
@@ -95,6 +95,6 @@ def load_networks(weights: Weights, render: RenderConfig, engine: Engine) -> Net
         enet=cast("Runner[ENet] | None", load("enet", render.enhance)),
         restorer=cast("Runner[GFPGAN] | None", load("gfpgan", restore)),
         ganimation=load("ganimation", render.upper_face != "original"),
-        expert=load("lipsync_expert", weights.path("lipsync_expert") is not None),
+        expert=load("lipsync_expert", render.score_sync and weights.path("lipsync_expert") is not None),
         parser=cast("Runner[BiSeNet | ParseNet] | None", load(parser, bool(parser))),
     )

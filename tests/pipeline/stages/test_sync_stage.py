@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 
+from videoretalking.pipeline.config import PRESETS, RenderConfig, WeightsConfig
 from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.networks import load_networks
 from videoretalking.pipeline.stages.sync import SyncScorer
+from videoretalking.pipeline.weights import Weights
 
 
 class _Expert(torch.nn.Module):
@@ -49,3 +54,11 @@ def test_a_jump_in_time_starts_anew() -> None:
 
 def test_other_frame_rates_are_not_judged() -> None:
     assert _score([k / 60 for k in range(8)], [0.5] * 8, [0.5] * 8) == [None] * 8
+
+
+def test_fast_measures_no_sync() -> None:
+    weights = Weights("demo", Path(__file__).resolve().parents[3] / "checkpoints/demo", WeightsConfig())
+    engine = Engine(torch.device("cpu"), torch.float32, batch_size=1)
+    for preset, wanted in (("balanced", True), ("fast", False)):
+        render = RenderConfig(score_sync=bool(PRESETS[preset].get("render.score_sync", True)))
+        assert (load_networks(weights, render, engine).expert is not None) == wanted
