@@ -15,9 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Unix signals")
 
 HEAD = """
-import multiprocessing, os, sys, threading, time
+import multiprocessing, os, signal, sys, threading, time
 from videoretalking.core.errors import run_command
 from videoretalking.core.files import atomic_path
+
+# a shell that runs the tests in the background has them ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def say_ready():
     print("ready", flush=True)
