@@ -69,11 +69,11 @@ NETWORKS = tuple(NEEDS)
 PLAN = {
     "landmarks": 1.0,
     "lipsync_expert": 2.0,
-    "lnet": 4.5,
+    "lnet": 4.0,
     "dnet": 2.5,
     "enet": 2.0,
     "wav2lip": 0.7,
-    "lnet_no_attention": 0.3,
+    "lnet_no_attention": 0.8,
 }
 
 
