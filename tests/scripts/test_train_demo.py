@@ -159,8 +159,8 @@ def test_the_time_is_divided_among_those_that_are_trained() -> None:
     assert sum(train_demo.PLAN.values()) == pytest.approx(13.0)
     networks = ["landmarks", "lipsync_expert", "lnet"]
     assert train_demo.read_minutes([], networks) == {}
-    divided = train_demo.read_minutes(["15"], networks)
-    assert divided == pytest.approx({"landmarks": 2.0, "lipsync_expert": 4.0, "lnet": 9.0})
+    divided = train_demo.read_minutes(["14"], networks)
+    assert divided == pytest.approx({"landmarks": 2.0, "lipsync_expert": 4.0, "lnet": 8.0})
     assert train_demo.read_minutes(["lnet=5", "dnet=0.5"], networks) == {"lnet": 5.0, "dnet": 0.5}
     for wrong, message in (
         (["-1"], "above 0"),
