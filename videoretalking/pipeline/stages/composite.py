@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videoretalking.core.arrays import AnyImage
+from videoretalking.core.arrays import AnyImage, Floats64
 from videoretalking.core.colors import BT601_LUMA
 from videoretalking.faces.align import matrix_from, matrix_into, placed_box
 from videoretalking.faces.masks import eye_distance, mouth_outline
@@ -94,7 +94,7 @@ class Compositor:
         regions = raster.regions([frames[place] for place in places], boxes)
         shape = (regions.shape[2], regions.shape[1])
         weights = raster.warp(self._weights(faces), matrices, shape)
-        patches = self._bring_back(faces, boxes, sizes, shape)
+        patches = self._bring_back(faces, boxes, matrices, sizes, shape)
         coverage = raster.coverage(faces[0].crop.size, matrices, shape)
         alike = raster.filled(weights[..., 1], sizes, 0.0)
         originals = raster.to_floats(regions)
@@ -120,7 +120,12 @@ class Compositor:
                 painted[place][window] = raster.maximum(painted[place][window], reach[number][own])
 
     def _bring_back(
-        self, faces: Sequence[FaceJob], boxes: Sequence[Box], sizes: Sequence[Size], shape: Size
+        self,
+        faces: Sequence[FaceJob],
+        boxes: Sequence[Box],
+        matrices: Sequence[Floats64],
+        sizes: Sequence[Size],
+        shape: Size,
     ) -> Pixels:
         """[N, H, W, 3] the patches in the pixels of the boxes, as sharp as if they had never left them.
 
@@ -129,7 +134,6 @@ class Compositor:
         the first step of the iteration of Van Cittert (1931).
         """
         raster = self.raster
-        matrices = [matrix_into(box, face.crop) for box, face in zip(boxes, faces, strict=True)]
         patches = raster.warp(raster.stack([face.patch for face in faces]), matrices, shape, cubic=True)
         if max(face.crop.scale for face in faces) <= 1.0:
             return patches
