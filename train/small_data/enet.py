@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from videoretalking.core.config import require_range
 from videoretalking.datasets.degradations import blur, recolor
 from videoretalking.datasets.small_data import BlurredENetClips
-from videoretalking.models.layers.blocks import unroll_audio
+from videoretalking.models.layers.blocks import unroll_audio, unroll_clip
+from videoretalking.models.enet import ENet
 from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.layers.style import ModulatedConv
 from videoretalking.models.lnet import lnet_input
 from videoretalking.train.config import OptimizerConfig
 from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
@@ -32,6 +36,10 @@ class ENetSmallDataConfig(ENetTrainingConfig):
             opponent does not find in batches of one what is wrong with the pictures.
         part_size: side of the part of E-Net's input that a step computes, in its pixels; 0 for all. The style
             blocks look at a few pixels only, so parts teach them the same for less work.
+        contrast: weight of a loss on what the reference is for: under the picture of another one of the batch the
+            result shall be further from the target than under the own one.
+        contrast_margin: by how many decibels, at least.
+        identity_only: only what says and reads the style code learns, so that the grain stays as an adversary left it.
         whole_every: every how many steps the whole face is computed all the same, which the losses on identity and
             sync need.
     """
@@ -43,6 +51,9 @@ class ENetSmallDataConfig(ENetTrainingConfig):
     adversarial_from: int = 0
     discriminator_rate: float = 1.0
     part_size: int = 0
+    contrast: float = 0.0
+    contrast_margin: float = 0.5
+    identity_only: bool = False
     whole_every: int = 1
 
     def __post_init__(self) -> None:
@@ -51,7 +62,7 @@ class ENetSmallDataConfig(ENetTrainingConfig):
         require_range(self, "blur", least=0, most=2)
         require_range(self, "cast", least=0, most=1)
         require_range(self, "whole_every", least=1)
-        require_range(self, "adversarial_from", "discriminator_rate", least=0)
+        require_range(self, "adversarial_from", "discriminator_rate", "contrast", "contrast_margin", least=0)
         require_range(self, "part_size", least=0, most=self.model.low_size)
 
 
@@ -72,6 +83,9 @@ class ENetSmallDataStep(ENetStep):
     def __init__(self, config: ENetSmallDataConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.first_adversarial_step = config.adversarial_from
+        self.loss_weights = {**self.loss_weights, "contrast": config.contrast}
+        if config.identity_only:
+            learn_identity_only(self.network)
 
     def sample_options(self) -> dict[str, Any]:
         """The paper's, and how far inputs are spoiled."""
@@ -81,6 +95,26 @@ class ENetSmallDataStep(ENetStep):
         """That of the network, with its own rate."""
         optimizer = self.config.optimizer
         return dataclasses.replace(optimizer, lr=self.config.discriminator_rate * optimizer.lr)
+
+    def compare_people(
+        self,
+        network: nn.Module,
+        low_res: torch.Tensor,
+        seeds: torch.Tensor | None,
+        batch: dict[str, Any],
+        output: torch.Tensor,
+        target: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Loss ``contrast``: how much of the margin is missing, in decibels, under the picture of the next one.
+
+        Two samples of one person are rare among hundreds, and cost no more than the margin.
+        """
+        if not self.config.contrast or len(low_res) < 2:
+            return {}
+        others = unroll_clip(batch["reference"]).roll(1, dims=0)
+        with_other = network(low_res, others, seeds)
+        gain = _decibels(with_other, target) - _decibels(output, target)
+        return {"contrast": F.relu(self.config.contrast_margin - gain).mean()}
 
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """The adversary's verdict, once it takes part."""
@@ -126,3 +160,17 @@ class ENetSmallDataStep(ENetStep):
             low[spoken] = painted.clamp(0.0, 1.0).to(low.dtype)
         blurred = blur(low, batch["blur"].repeat(num_frames))
         return recolor(blurred, batch["cast"].repeat(num_frames, 1, 1))
+
+
+def learn_identity_only(network: ENet) -> None:
+    """Freeze all but the identity encoder and the layers that turn its code into factors of convolutions."""
+    network.requires_grad_(False)
+    network.identity_encoder.requires_grad_(True)
+    for module in network.modules():
+        if isinstance(module, ModulatedConv):
+            module.modulation.requires_grad_(True)
+
+
+def _decibels(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """[N] mean square differences of images [N, 3, H, W] in [0, 1], in dB: the less, the nearer."""
+    return 10.0 * (image.float() - target.float()).square().mean(dim=(1, 2, 3)).clamp_min(1e-8).log10()

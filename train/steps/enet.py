@@ -142,6 +142,7 @@ class ENetStep(SyncStep):
         losses = {"l1": l1_loss(output, target), "perceptual": self.perceptual(output, target)}
         metrics = image_metrics(network, output, target)
         losses |= self.judge_picture(output, step)
+        losses |= self.compare_people(network, low_res, seeds, batch, output, target)
         is_whole = target.shape[-1] == self._size
         if self.identity is not None and is_whole:
             losses["identity"] = self.identity(output, target, unroll_audio(batch["from_recognition"]))
@@ -172,6 +173,18 @@ class ENetStep(SyncStep):
         """Loss ``sync`` of whole faces [T * B, 3, H, W], and the mean probability (:func:`judge_sync`)."""
         clip = roll_clip(shrink(output, LNET_SIZE, expert.config.antialias), self.config.num_frames)
         return judge_sync(expert, clip, batch["sync_audio"], sample_weight)
+
+    def compare_people(
+        self,
+        network: nn.Module,
+        low_res: torch.Tensor,
+        seeds: torch.Tensor | None,
+        batch: dict[str, Any],
+        output: torch.Tensor,
+        target: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """Losses on what another person's reference changes; none in the paper."""
+        return {}
 
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """Loss ``adversarial`` of images [N, 3, H, W], where there is an adversary."""

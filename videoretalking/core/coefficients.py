@@ -50,10 +50,12 @@ class Drive(NamedTuple):
     Attributes:
         length: frames of the window of coefficients.
         overshoot: how far beyond a template's expression the coefficients go.
+        from_rest: whether a face comes from a frame in which the mouth rests.
     """
 
     length: int = TRAIN_WINDOW
     overshoot: float = 0.0
+    from_rest: bool = False
 
 
 def window_indices(center: int, num_frames: int, length: int = TRAIN_WINDOW) -> Ints64:

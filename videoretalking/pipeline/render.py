@@ -47,6 +47,7 @@ from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+from videoretalking.pipeline.stages.rest import AHEAD, RestingSources
 from videoretalking.pipeline.stages.restore import MouthRestorer
 from videoretalking.pipeline.stages.sparse_neutralize import SparseNeutralizer
 from videoretalking.pipeline.stages.sync import SyncScorer
@@ -151,15 +152,19 @@ class Renderer:
         self.expression, self.options, self.drive = expression, options, drive
         self.stopwatch = stopwatch or Stopwatch()
         self._still_fps = still_fps
+        self._scout: Decoder | None = None  # reads frames out of turn
         self._engine, self._overlap = networks.engine, networks.overlap
         self._raster = raster = choose_raster(networks.engine.device)
         self._neutralize: Neutralizer | None = None
+        rest, self._ahead = None, 0
         if networks.dnet and options.neutralize:
             every = options.neutralize_every
+            if drive.from_rest and not options.one_shot:
+                rest, self._ahead = RestingSources(raster, self._fetch), AHEAD
             self._neutralize = (
-                SparseNeutralizer(networks.dnet, (), raster, every)
+                SparseNeutralizer(networks.dnet, (), raster, every, rest)
                 if every > 1
-                else Neutralizer(networks.dnet, (), raster)
+                else Neutralizer(networks.dnet, (), raster, rest)
             )
         self.follow(analysis.tracks)
         self._lipsync = LipSyncer(networks.lnet, options.least_share)
@@ -190,7 +195,7 @@ class Renderer:
         )
         if self._neutralize:
             self._neutralize.windows = [
-                DrivingWindows(track, self.expression, options.one_shot, *self.drive) for track in wanted
+                DrivingWindows(track, self.expression, options.one_shot, *self.drive[:2]) for track in wanted
             ]
 
     @property
@@ -232,7 +237,9 @@ class Renderer:
             duration: seconds that each is shown.
         """
         jobs = (self._job(self._raster.upload(image), index, time, duration) for image, index, time in frames)
-        with ThreadPoolExecutor(_workers()) as pool:
+        with ExitStack() as stack:
+            stack.callback(self._dismiss_scout)
+            pool = stack.enter_context(ThreadPoolExecutor(_workers()))
             for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
                 for job, image in chunk:
                     yield RenderedFrame(image.result(), job.time, job.duration, self._report(job.index, job))
@@ -241,11 +248,13 @@ class Renderer:
         places = itertools.count()
         order = GrowingSchedule()
         with (
+            ExitStack() as stack,
             VideoReader(self.analysis.path) as reader,
             ThreadPoolExecutor(_workers()) as pool,
             closing(threaded(chunks(self._decode(reader, order), self.chunk_size))) as decoded,
             closing(order),
         ):
+            stack.callback(self._dismiss_scout)
             for chunk in one_behind(self._paint(self._known(decoded, order), pool)):
                 for job, image in chunk:
                     yield RenderedFrame(
@@ -256,7 +265,7 @@ class Renderer:
         """The decoded chunks, each after pass 1 knows enough for it and for those that are decoded meanwhile."""
         taken = 0
         while True:
-            while not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size:
+            while not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size + self._ahead:
                 self._release(order)
             chunk = next(decoded, None)
             if chunk is None:
@@ -289,6 +298,16 @@ class Renderer:
                     with self.stopwatch("upload"):
                         last, image = decoded, self._raster.upload(decoded)
                 yield self._job(image, index, time, duration)
+
+    def _fetch(self, numbers: Sequence[int]) -> Iterator[Pixels]:
+        """Frames of the video out of turn, in rising order."""
+        self._scout = self._scout or Decoder(VideoReader(self.analysis.path))
+        return map(self._raster.upload, map(self._scout.frame, numbers))
+
+    def _dismiss_scout(self) -> None:
+        if self._scout is not None:
+            self._scout.reader.close()
+            self._scout = None
 
     def _job(self, image: Pixels, index: int, time: float, duration: float) -> FrameJob:
         """What is to be done to source frame ``index``, uploaded, when it is shown at ``time``."""

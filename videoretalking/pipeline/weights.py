@@ -93,7 +93,8 @@ class Weights:
         if path is None:
             return Drive()
         config = read_metadata(path)["config"]
-        return Drive(config.get("window", OFFICIAL_WINDOW), config.get("overshoot", 0.0))
+        window, overshoot = config.get("window", OFFICIAL_WINDOW), config.get("overshoot", 0.0)
+        return Drive(window, overshoot, config.get("from_rest", False))
 
     def describe(self) -> dict[str, str]:
         """Network -> file, for the report."""

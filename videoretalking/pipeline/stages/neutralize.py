@@ -36,6 +36,7 @@ from videoretalking.pipeline.stages.detail import (
     lips_mask,
     slow_colors,
 )
+from videoretalking.pipeline.stages.rest import RestingSources
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
 _TRIED = 2  # faces by which D-Net's number format is chosen
@@ -75,19 +76,24 @@ class DrivingWindows:
         self._starts = np.array([span.start for span in self.spans])
         self._ratios: dict[int, float] = {}
 
-    def __call__(self, index: int, view: Crop) -> Floats32:
-        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
+    def __call__(self, index: int, view: Crop, source: int | None = None) -> Floats32:
+        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop.
+
+        D-Net warps frame ``source``, brought into that view; None stands for the frame itself.
+        """
         span = self._span(index)
         near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
         rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
-        if not self.one_shot:
+        if not self.one_shot and source in (None, index):
             return driving_window(
                 rows, index - near.start, self.expression, length=self.length, overshoot=self.overshoot
             )
         window = motion_window(rows, index - near.start, self.length)
-        window[MOTION_SCALE] *= self._ratio(span)
-        first = self.track.rows[span.start]  # the expression is the same in every view
-        wanted = driving_expression(self.expression, first, self.overshoot)
+        if self.one_shot:
+            source = span.start
+            window[MOTION_SCALE] *= self._ratio(span)
+        warped = self.track.rows[source]  # the expression is the same in every view
+        wanted = driving_expression(self.expression, warped, self.overshoot)
         window[MOTION_EXPRESSION] = wanted.reshape(NUM_EXPRESSION, 1)
         return window
 
@@ -111,13 +117,20 @@ class Neutralizer:
         dnet: D-Net.
         windows: coefficient windows of each face track.
         raster: for the pixel work.
+        rest: what chooses the frames to warp; None takes each frame itself, as the paper does.
     """
 
-    def __init__(self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster) -> None:
+    def __init__(
+        self,
+        dnet: Runner[nn.Module],
+        windows: Sequence[DrivingWindows],
+        raster: Raster,
+        rest: RestingSources | None = None,
+    ) -> None:
         self.dnet = dnet
         self._both = dnet.using(_both_images(dnet.network))
         self.windows = windows
-        self.raster = raster
+        self.raster, self.rest = raster, rest
         # (track, first frame) -> D-Net's source in one-shot mode
         self._sources: dict[tuple[int, int], Pixels] = {}
         # (track, frame, size) -> reference, of the call before
@@ -149,10 +162,17 @@ class Neutralizer:
         if not faces:
             return []
         crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
+        cut = self._cut_sources(faces, crops)
+        numbers: Sequence[int | None] = [None] * len(faces)
+        if self.rest is not None:
+            cut, numbers = self.rest(faces, [windows.track for windows in self.windows], crops, cut)
         windows = np.stack(
-            [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
+            [
+                self.windows[face.track](face.index, crop, number)
+                for face, crop, number in zip(faces, crops, numbers, strict=True)
+            ]
         )
-        sources = self.raster.tensor(self._cut_sources(faces, crops))
+        sources = self.raster.tensor(cut)
         edited, warped = self._render(faces, sources, torch.from_numpy(windows)).split(3, dim=1)
         images = keep_detail(
             self.raster,

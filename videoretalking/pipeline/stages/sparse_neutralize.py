@@ -18,6 +18,7 @@ from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Raster
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+from videoretalking.pipeline.stages.rest import RestingSources
 
 # Pixels of D-Net's 256 within a face, on the mean: a head that turned further since the frame before is rendered
 # anew, half of it since two frames before, and so on.
@@ -36,12 +37,18 @@ class SparseNeutralizer(Neutralizer):
         windows: as for :class:`Neutralizer`.
         raster: likewise.
         every: frames between renderings of a person; 1 renders each frame.
+        rest: likewise.
     """
 
     def __init__(
-        self, dnet: Runner[nn.Module], windows: Sequence[DrivingWindows], raster: Raster, every: int
+        self,
+        dnet: Runner[nn.Module],
+        windows: Sequence[DrivingWindows],
+        raster: Raster,
+        every: int,
+        rest: RestingSources | None = None,
     ) -> None:
-        super().__init__(dnet, windows, raster)
+        super().__init__(dnet, windows, raster, rest)
         self.every = every
         self._people: dict[tuple[int, int], _Rendering] = {}
 
