@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.core.config import require_range
+from videoretalking.core.quality import detail
 from videoretalking.datasets.degradations import blur, recolor
 from videoretalking.datasets.small_data import BlurredENetClips
-from videoretalking.models.layers.blocks import unroll_audio, unroll_clip
 from videoretalking.models.enet import ENet
-from videoretalking.models.lipsync_expert import LipSyncExpert
+from videoretalking.models.layers.blocks import unroll_audio, unroll_clip
 from videoretalking.models.layers.style import ModulatedConv
+from videoretalking.models.lipsync_expert import LipSyncExpert
 from videoretalking.models.lnet import lnet_input
 from videoretalking.train.config import OptimizerConfig
 from videoretalking.train.steps.enet import ENetStep, ENetTrainingConfig
@@ -39,7 +40,8 @@ class ENetSmallDataConfig(ENetTrainingConfig):
         contrast: weight of a loss on what the reference is for: under the picture of another one of the batch the
             result shall be further from the target than under the own one.
         contrast_margin: by how many decibels, at least.
-        identity_only: only what says and reads the style code learns, so that the grain stays as an adversary left it.
+        detail: weight of a loss on how sharp the result is against the target, which pixel losses leave blurred.
+        identity_only: only what says and reads the style code learns; the grain stays as an adversary left it.
         whole_every: every how many steps the whole face is computed all the same, which the losses on identity and
             sync need.
     """
@@ -53,6 +55,7 @@ class ENetSmallDataConfig(ENetTrainingConfig):
     part_size: int = 0
     contrast: float = 0.0
     contrast_margin: float = 0.5
+    detail: float = 0.0
     identity_only: bool = False
     whole_every: int = 1
 
@@ -62,7 +65,8 @@ class ENetSmallDataConfig(ENetTrainingConfig):
         require_range(self, "blur", least=0, most=2)
         require_range(self, "cast", least=0, most=1)
         require_range(self, "whole_every", least=1)
-        require_range(self, "adversarial_from", "discriminator_rate", "contrast", "contrast_margin", least=0)
+        require_range(self, "adversarial_from", "discriminator_rate", least=0)
+        require_range(self, "contrast", "contrast_margin", "detail", least=0)
         require_range(self, "part_size", least=0, most=self.model.low_size)
 
 
@@ -83,8 +87,9 @@ class ENetSmallDataStep(ENetStep):
     def __init__(self, config: ENetSmallDataConfig, device: torch.device) -> None:
         super().__init__(config, device)
         self.first_adversarial_step = config.adversarial_from
-        self.loss_weights = {**self.loss_weights, "contrast": config.contrast}
+        self.loss_weights = {**self.loss_weights, "contrast": config.contrast, "detail": config.detail}
         if config.identity_only:
+            assert isinstance(self.network, ENet)
             learn_identity_only(self.network)
 
     def sample_options(self) -> dict[str, Any]:
@@ -105,16 +110,22 @@ class ENetSmallDataStep(ENetStep):
         output: torch.Tensor,
         target: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Loss ``contrast``: how much of the margin is missing, in decibels, under the picture of the next one.
+        """Losses ``contrast`` and ``detail``, where wanted.
 
-        Two samples of one person are rare among hundreds, and cost no more than the margin.
+        ``contrast`` is how much of the margin is missing, in decibels, under the picture of the next one in the
+        batch. Two samples of one person are rare among hundreds, and cost no more than the margin. ``detail`` is
+        the logarithm of the ratio of :func:`core.quality.detail`, whichever is sharper.
         """
+        losses = {}
+        if self.config.detail:
+            ratio = (_sharpness(output) / _sharpness(target)).log()
+            losses["detail"] = ratio.abs().mean()
         if not self.config.contrast or len(low_res) < 2:
-            return {}
+            return losses
         others = unroll_clip(batch["reference"]).roll(1, dims=0)
         with_other = network(low_res, others, seeds)
         gain = _decibels(with_other, target) - _decibels(output, target)
-        return {"contrast": F.relu(self.config.contrast_margin - gain).mean()}
+        return losses | {"contrast": F.relu(self.config.contrast_margin - gain).mean()}
 
     def judge_picture(self, output: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         """The adversary's verdict, once it takes part."""
@@ -169,6 +180,11 @@ def learn_identity_only(network: ENet) -> None:
     for module in network.modules():
         if isinstance(module, ModulatedConv):
             module.modulation.requires_grad_(True)
+
+
+def _sharpness(image: torch.Tensor) -> torch.Tensor:
+    """[N] detail of images, not quite 0 for flat ones."""
+    return detail(image.float()) + 1e-3
 
 
 def _decibels(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -265,7 +265,9 @@ class Renderer:
         """The decoded chunks, each after pass 1 knows enough for it and for those that are decoded meanwhile."""
         taken = 0
         while True:
-            while not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size + self._ahead:
+            while (
+                not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size + self._ahead
+            ):
                 self._release(order)
             chunk = next(decoded, None)
             if chunk is None:

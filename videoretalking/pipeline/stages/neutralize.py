@@ -76,24 +76,19 @@ class DrivingWindows:
         self._starts = np.array([span.start for span in self.spans])
         self._ratios: dict[int, float] = {}
 
-    def __call__(self, index: int, view: Crop, source: int | None = None) -> Floats32:
-        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop.
-
-        D-Net warps frame ``source``, brought into that view; None stands for the frame itself.
-        """
+    def __call__(self, index: int, view: Crop) -> Floats32:
+        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
         span = self._span(index)
         near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
         rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
-        if not self.one_shot and source in (None, index):
+        if not self.one_shot:
             return driving_window(
                 rows, index - near.start, self.expression, length=self.length, overshoot=self.overshoot
             )
         window = motion_window(rows, index - near.start, self.length)
-        if self.one_shot:
-            source = span.start
-            window[MOTION_SCALE] *= self._ratio(span)
-        warped = self.track.rows[source]  # the expression is the same in every view
-        wanted = driving_expression(self.expression, warped, self.overshoot)
+        window[MOTION_SCALE] *= self._ratio(span)
+        first = self.track.rows[span.start]  # the expression is the same in every view
+        wanted = driving_expression(self.expression, first, self.overshoot)
         window[MOTION_EXPRESSION] = wanted.reshape(NUM_EXPRESSION, 1)
         return window
 
@@ -162,18 +157,7 @@ class Neutralizer:
         if not faces:
             return []
         crops = [anchor_crop(face.landmarks, DNET_SIZE) for face in faces]
-        cut = self._cut_sources(faces, crops)
-        numbers: Sequence[int | None] = [None] * len(faces)
-        if self.rest is not None:
-            cut, numbers = self.rest(faces, [windows.track for windows in self.windows], crops, cut)
-        windows = np.stack(
-            [
-                self.windows[face.track](face.index, crop, number)
-                for face, crop, number in zip(faces, crops, numbers, strict=True)
-            ]
-        )
-        sources = self.raster.tensor(cut)
-        edited, warped = self._render(faces, sources, torch.from_numpy(windows)).split(3, dim=1)
+        edited, warped = self._render(faces, crops).split(3, dim=1)
         images = keep_detail(
             self.raster,
             self.raster.pixels(edited),
@@ -189,8 +173,14 @@ class Neutralizer:
             self.raster.stack(originals),
         )
 
-    def _render(self, faces: Sequence[FaceJob], sources: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        """[N, 6, 256, 256] in [0, 1]: D-Net's edited and warped image of each face."""
+    def _render(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> torch.Tensor:
+        """[N, 6, 256, 256] in [0, 1]: D-Net's edited and warped image of each face in its crop."""
+        found = [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
+        windows = torch.from_numpy(np.stack(found))
+        cut = self._cut_sources(faces, crops)
+        if self.rest is not None:
+            cut = self.rest(faces, [item.track for item in self.windows], crops, cut)
+        sources = self.raster.tensor(cut)
         self.dnet.settle(sources[:_TRIED], windows[:_TRIED])
         return self._both(sources, windows).clamp(0.0, 1.0)
 

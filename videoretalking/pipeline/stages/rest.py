@@ -8,11 +8,11 @@ left of teeth and pursed lips comes through L-Net as soon as the speech pauses. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from videoretalking.core.arrays import Floats32, Floats64
+from videoretalking.core.arrays import Floats64
 from videoretalking.core.constants import DNET_SIZE
 from videoretalking.core.landmarks import INNER_LIP_GAP, OUTER_EYE_CORNERS, OUTER_LIP_GAP, STILL
 from videoretalking.faces.align import anchor_crop, fit_similarity
@@ -37,19 +37,31 @@ class _Resting:
 
     Attributes:
         image: [256, 256, 3] in D-Net's crop.
-        points: [68, 2] landmarks there.
-        index: of the frame.
+        still: [K, 2] nose and eyes there.
+        eyes: distance of the outer eye corners there.
+        unrest: of the mouth.
         light: mean of the face.
+        index: of the frame.
     """
 
     image: Pixels
-    points: Floats64
-    index: int
+    still: Floats64
+    eyes: float
+    unrest: float
     light: float
+    index: int
+
+    @classmethod
+    def of(cls, image: Pixels, landmarks: Floats64, index: int) -> _Resting:
+        """Measured on an image and its [68, 2] points."""
+        quarter = DNET_SIZE // 4
+        light = float(image[quarter:-quarter, quarter:-quarter].mean())
+        eyes = float(eye_distances(landmarks[None])[0])
+        return cls(image, landmarks[STILL], eyes, float(unrest(landmarks[None])[0]), light, index)
 
 
 class RestingSources:
-    """Remembers for each person in each shot the frames in which the mouth rests.
+    """Remembers for each person, as long as a shot goes on, the frames in which the mouth rests.
 
     Args:
         raster: for the pixel work.
@@ -58,110 +70,109 @@ class RestingSources:
 
     def __init__(self, raster: Raster, fetch: Fetch) -> None:
         self._raster, self._fetch = raster, fetch
-        self._kept: dict[tuple[int, int], list[_Resting]] = {}
+        # track -> first frame of the stretch, and its frames
+        self._kept: dict[int, tuple[int, list[_Resting]]] = {}
         self._last: dict[int, int] = {}  # track -> frame that stood in for the one before
 
     def __call__(
         self, faces: Sequence[FaceJob], tracks: Sequence[FaceTrack], crops: Sequence[Crop], own: Pixels
-    ) -> tuple[Pixels, list[int]]:
+    ) -> Pixels:
         """What D-Net shall warp for each face.
 
         Args:
             faces: the faces.
             tracks: all of them, known for :data:`AHEAD` frames more or to their end.
             crops: D-Net's of the faces.
-            own: [N, 256, 256, 3] the faces in them.
+            own: [N, 256, 256, 3] float32 in [0, 1], the faces in them.
 
         Returns:
-            The same of the chosen frames, with nose and eyes where the face has them; their numbers.
+            The same of the chosen frames, with nose and eyes where the face has them.
         """
-        images, numbers = [], []
-        for face, crop, image in zip(faces, crops, own, strict=True):
-            image, number = self._choose(face, tracks[face.track], crop, image)
-            images.append(image)
-            numbers.append(number)
-        return self._raster.stack(images), numbers
+        return self._raster.stack(
+            [
+                self._choose(
+                    face, tracks[face.track], _Resting.of(image, crop.to_crop(face.landmarks), face.index)
+                )
+                for face, crop, image in zip(faces, crops, own, strict=True)
+            ]
+        )
 
-    def _choose(self, face: FaceJob, track: FaceTrack, crop: Crop, image: Pixels) -> tuple[Pixels, int]:
-        person = (face.track, face.stretch)
-        if person not in self._kept:
-            self._kept[person] = self._find_first(face, track)
-        kept = self._kept[person]
-        mine = _Resting(image, crop.to_crop(face.landmarks), face.index, _light(image))
-        costs = [_cost(item, mine) - _GAIN * (item.index == self._last.get(face.track)) for item in kept]
-        best = int(np.argmin(costs)) if costs else -1
-        if best < 0 or unrest(mine.points) <= costs[best] + 0.5 * _GAIN:
+    def _choose(self, face: FaceJob, track: FaceTrack, mine: _Resting) -> Pixels:
+        stretch, kept = self._kept.get(face.track, (-1, []))
+        if stretch != face.stretch:
+            kept = self._find_first(face, track)
+            self._kept[face.track] = face.stretch, kept
+        costs = self._costs(kept, mine, self._last.get(face.track))
+        best = int(costs.argmin()) if kept else -1
+        if best < 0 or mine.unrest <= costs[best] + 0.5 * _GAIN:
             if all(item.index != mine.index for item in kept):
-                self._keep(kept, mine)
+                # a copy, since the image is a part of a batch
+                kept.append(replace(mine, image=self._raster.stack([mine.image])[0]))
+            if len(kept) > _KEPT:
+                kept.pop(int(np.argmax([item.unrest for item in kept])))
             self._last[face.track] = mine.index
-            return image, mine.index
+            return mine.image
         chosen = kept[best]
         self._last[face.track] = chosen.index
-        size = (DNET_SIZE, DNET_SIZE)
-        view = Crop(fit_similarity(chosen.points[STILL], mine.points[STILL]), size)
-        return self._raster.view(self._raster.stack([chosen.image]), [view], cubic=True)[0], chosen.index
+        view = Crop(fit_similarity(chosen.still, mine.still), (DNET_SIZE, DNET_SIZE))
+        return self._raster.view(self._raster.stack([chosen.image]), [view], cubic=True)[0]
+
+    def _costs(self, kept: Sequence[_Resting], mine: _Resting, last: int | None) -> Floats64:
+        """[N] what is lost where a frame stands in for another, in distances of the eyes."""
+        still = np.array([item.still for item in kept]).reshape(-1, *mine.still.shape)
+        pose = np.linalg.norm(still - mine.still, axis=2).mean(axis=1) / mine.eyes
+        light = np.abs(np.log([(item.light + _DARK) / (mine.light + _DARK) for item in kept]))
+        loyalty = np.array([item.index == last for item in kept], dtype=float)
+        costs: Floats64 = [item.unrest for item in kept] + pose + _LIGHT * light - _GAIN * loyalty
+        return costs
 
     def _find_first(self, face: FaceJob, track: FaceTrack) -> list[_Resting]:
-        """The frames among the next ones that serve all of these best."""
+        """The frames among the next ones that together serve all of these best."""
         stop = face.index + 1
         while stop < min(len(track.present), face.index + AHEAD) and track.present[stop]:
             stop += 1
-        numbers = np.arange(face.index, stop)
-        if len(numbers) < 2:
+        if stop - face.index < 2:
             return []
-        crops = [anchor_crop(track.landmarks[number], DNET_SIZE) for number in numbers]
-        points = np.stack(
-            [crop.to_crop(track.landmarks[number]) for crop, number in zip(crops, numbers, strict=True)]
-        )
-        costs = np.array([unrest(item) for item in points])[:, None] + pose_differences(points)
-        served = np.diagonal(costs).copy()
+        crops = [anchor_crop(landmarks, DNET_SIZE) for landmarks in track.landmarks[face.index : stop]]
+        seen = zip(crops, track.landmarks[face.index : stop], strict=True)
+        points = np.stack([crop.to_crop(landmarks) for crop, landmarks in seen])
+        costs = unrest(points)[:, None] + pose_differences(points)
+        served = np.diagonal(costs)
         taken: list[int] = []
         for _ in range(_FIRST):
-            totals = np.minimum(costs, served).sum(axis=1)
-            best = int(totals.argmin())
-            if best in taken or totals[best] >= served.sum():
+            better = np.minimum(costs, served)
+            best = int(better.sum(axis=1).argmin())
+            if better[best].sum() >= served.sum():
                 break
             taken.append(best)
-            served = np.minimum(served, costs[best])
+            served = better[best]
         taken.sort()
         found = []
-        for place, frame in zip(taken, self._fetch(numbers[taken].tolist()), strict=True):
+        for place, frame in zip(taken, self._fetch([face.index + place for place in taken]), strict=True):
             image = self._raster.cut([frame], [crops[place]])[0]
-            found.append(_Resting(image, points[place], int(numbers[place]), _light(image)))
+            found.append(_Resting.of(image, points[place], face.index + place))
         return found
 
-    def _keep(self, kept: list[_Resting], new: _Resting) -> None:
-        kept.append(new)
-        if len(kept) > _KEPT:
-            kept.pop(int(np.argmax([unrest(item.points) for item in kept])))
 
-
-def unrest(points: Floats32 | Floats64) -> float:
-    """How far a mouth is from resting: gap and height of the lips of [68, 2], in distances of the outer eye corners."""
-    gap, height, eyes = (
-        np.linalg.norm(points[first] - points[second])
-        for first, second in (INNER_LIP_GAP, OUTER_LIP_GAP, OUTER_EYE_CORNERS)
+def unrest(points: Floats64) -> Floats64:
+    """[N] how far mouths are from resting: gap and height of the lips of [N, 68, 2], in distances of the eyes."""
+    gap, height = (
+        np.linalg.norm(points[:, upper] - points[:, lower], axis=1)
+        for upper, lower in (INNER_LIP_GAP, OUTER_LIP_GAP)
     )
-    return float((gap + _HEIGHT * height) / eyes)
+    result: Floats64 = (gap + _HEIGHT * height) / eye_distances(points)
+    return result
+
+
+def eye_distances(points: Floats64) -> Floats64:
+    """[N] pixels between the outer eye corners of [N, 68, 2]."""
+    left, right = OUTER_EYE_CORNERS
+    distances: Floats64 = np.linalg.norm(points[:, left] - points[:, right], axis=1).clip(1.0)
+    return distances
 
 
 def pose_differences(points: Floats64) -> Floats64:
-    """[N, N] how far nose and eyes of [N, 68, 2] in D-Net's crops are apart, in distances of the outer eye corners."""
+    """[N, N] how far nose and eyes of [N, 68, 2] in D-Net's crops are apart, in distances of the eyes."""
     still = points[:, STILL]
-    left, right = (points[:, corner] for corner in OUTER_EYE_CORNERS)
-    eyes = np.linalg.norm(left - right, axis=1)
-    apart: Floats64 = np.linalg.norm(still[:, None] - still, axis=3).mean(axis=2) / eyes
+    apart: Floats64 = np.linalg.norm(still[:, None] - still, axis=3).mean(axis=2) / eye_distances(points)
     return apart
-
-
-def _cost(item: _Resting, mine: _Resting) -> float:
-    """What is lost where one frame stands in for another."""
-    pose = pose_differences(np.stack([item.points, mine.points]))[0, 1]
-    light = abs(np.log((item.light + _DARK) / (mine.light + _DARK)))
-    return float(unrest(item.points) + pose + _LIGHT * light)
-
-
-def _light(image: Pixels) -> float:
-    """Mean of the middle of a face."""
-    side = DNET_SIZE // 4
-    return float(image[side:-side, side:-side].mean())

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from videoretalking.core.arrays import Floats64
-from videoretalking.core.constants import DNET_SIZE
 from videoretalking.core.landmarks import STILL
-from videoretalking.faces.align import anchor_crop
+from videoretalking.faces.types import Crop
 from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Raster
@@ -52,11 +51,11 @@ class SparseNeutralizer(Neutralizer):
         self.every = every
         self._people: dict[tuple[int, int], _Rendering] = {}
 
-    def _render(self, faces: Sequence[FaceJob], sources: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    def _render(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> torch.Tensor:
         """What D-Net rendered last for the faces that are not due."""
         shown, due = [], []
-        for place, face in enumerate(faces):
-            points = anchor_crop(face.landmarks, DNET_SIZE).to_crop(face.landmarks)[STILL]
+        for place, (face, crop) in enumerate(zip(faces, crops, strict=True)):
+            points = crop.to_crop(face.landmarks)[STILL]
             person = (face.track, face.stretch)
             known = self._people.get(person)
             if known is None or known.uses >= self.every or known.moved(points) > _MOVED / known.uses:
@@ -65,7 +64,7 @@ class SparseNeutralizer(Neutralizer):
             known.uses += 1
             shown.append(known)
         if due:
-            images = super()._render([faces[place] for place in due], sources[due], windows[due])
+            images = super()._render([faces[place] for place in due], [crops[place] for place in due])
             for place, image in zip(due, images, strict=True):
                 shown[place].images = image
         return torch.stack([cast(torch.Tensor, rendering.images) for rendering in shown])
