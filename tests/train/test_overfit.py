@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils.data import default_collate
 
 from videoretalking.core.coefficients import motion_rows
@@ -424,6 +425,50 @@ def test_enet_on_stills_goes_around_lnet(debug_config: DebugConfig) -> None:
     torch.testing.assert_close(
         step.make_input(plain | {"cast": brighter})[0], (still + 0.1).clamp(0, 1), atol=1e-6, rtol=0
     )
+
+
+def test_enet_is_told_apart_what_another_picture_makes_of_a_face(debug_config: DebugConfig) -> None:
+    """Nothing where the own picture serves better by the margin, all of it where both serve alike."""
+    step = small_enet(debug_config, "targets=original", "contrast=1", "contrast_margin=0.5", "detail=1")
+    batch = fixed_batch(step)
+    whole = batch["target"][:, :, 0]
+    first, second = batch["reference"][:, :, 0].mean(dim=(1, 2, 3))
+    assert first != second
+
+    def enhance(harm: float) -> Callable[..., torch.Tensor]:
+        """Harm done to a face under the picture of the other one."""
+
+        def run(low: torch.Tensor, reference: torch.Tensor, seeds: object) -> torch.Tensor:
+            own = torch.isclose(reference.mean(dim=(1, 2, 3)), torch.stack([first, second]))
+            return whole + 0.1 + harm * (~own).float()[:, None, None, None]
+
+        return run
+
+    low = step.make_input(batch)
+
+    def losses(harm: float) -> dict[str, torch.Tensor]:
+        network = enhance(harm)
+        own = network(low, batch["reference"][:, :, 0], None)
+        return step.compare_people(network, low, None, batch, own, whole)  # type: ignore[arg-type]
+
+    assert losses(0.0)["contrast"].item() == pytest.approx(0.5, abs=1e-4)
+    assert losses(0.01)["contrast"].item() == 0.0  # 0.8 dB
+    assert losses(0.0)["detail"].item() == pytest.approx(0.0, abs=1e-4)
+    soft = F.avg_pool2d(whole, 5, stride=1, padding=2)
+    blurred = step.compare_people(enhance(0.0), low, None, batch, soft, whole)  # type: ignore[arg-type]
+    assert blurred["detail"].item() > 0.3
+    plain = small_enet(debug_config, "targets=original")
+    assert plain.compare_people(enhance(0.0), low, None, batch, soft, whole) == {}  # type: ignore[arg-type]
+
+
+def test_enet_may_learn_people_alone(debug_config: DebugConfig) -> None:
+    step = small_enet(debug_config, "identity_only=true")
+    trained = {name for name, weight in step.network.named_parameters() if weight.requires_grad}
+    everything = {name for name, _ in step.network.named_parameters()}
+    assert trained == {
+        name for name in everything if name.startswith("identity_encoder.") or ".modulation." in name
+    }
+    assert "to_rgbs.0.conv.weight" in everything - trained
 
 
 def test_enet_computes_parts_and_judges_whole_faces(debug_config: DebugConfig) -> None:

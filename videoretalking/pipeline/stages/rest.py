@@ -128,9 +128,9 @@ class RestingSources:
 
     def _find_first(self, face: FaceJob, track: FaceTrack) -> list[_Resting]:
         """The frames among the next ones that together serve all of these best."""
-        stop = face.index + 1
-        while stop < min(len(track.present), face.index + AHEAD) and track.present[stop]:
-            stop += 1
+        spans = track.present_slices()
+        stop = next(span.stop for span in spans if span.start <= face.index < span.stop)
+        stop = min(stop, face.index + AHEAD)
         if stop - face.index < 2:
             return []
         crops = [anchor_crop(landmarks, DNET_SIZE) for landmarks in track.landmarks[face.index : stop]]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from drawn_face import face_landmarks
+
+from videoretalking.core.landmarks import INNER_LIP_GAP, OUTER_LIP_GAP
+from videoretalking.faces.align import anchor_crop, box_crop, lipsync_box
+from videoretalking.faces.types import FaceTrack
+from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import ArrayRaster, Pixels
+from videoretalking.pipeline.stages.rest import AHEAD, RestingSources
+
+ARRAYS = ArrayRaster(torch.device("cpu"))
+COUNT = 120
+CLOSED = (40, 100)  # frames of the track below in which the mouth is closed
+
+
+def _face(opening: float, x: float = 60) -> np.ndarray:
+    """A drawn face whose lips are ``opening`` pixels further apart."""
+    points = face_landmarks(x)
+    for upper, lower in (INNER_LIP_GAP, OUTER_LIP_GAP):
+        points[lower] = points[upper] + [0, (1 if upper == INNER_LIP_GAP[0] else 9) + opening]
+    return points
+
+
+def _track(openings: Sequence[float], **changes: np.ndarray) -> FaceTrack:
+    landmarks = np.stack([_face(opening) for opening in openings])
+    empty = FaceTrack.empty(np.arange(len(openings)) / 25, (240, 200))
+    found = {"landmarks": landmarks, "present": np.ones(len(openings), bool)} | changes
+    return replace(empty, **found)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def track() -> FaceTrack:
+    return _track([0.0 if index in CLOSED else 12.0 for index in range(COUNT)])
+
+
+def _frame(index: int, light: float = 1.0) -> np.ndarray:
+    """An even picture that says which one it is."""
+    return np.full((200, 240, 3), round(light * (100 + index % 120)), np.uint8)
+
+
+class _Person:
+    """Frames of a track as D-Net would get them, by number; remembers which were fetched out of turn."""
+
+    def __init__(self, track: FaceTrack, light: dict[int, float] | None = None) -> None:
+        self.track, self.light = track, light or {}
+        self.fetched: list[int] = []
+        self.rest = RestingSources(ARRAYS, self.fetch)
+
+    def frame(self, index: int) -> np.ndarray:
+        return _frame(index, self.light.get(index, 1.0))
+
+    def fetch(self, numbers: Sequence[int]) -> list[Pixels]:
+        self.fetched += numbers
+        return [ARRAYS.upload(self.frame(number)) for number in numbers]
+
+    def show(self, *indices: int, stretch: int = 0) -> list[int]:
+        """The frames that stand in for some frames, as the pictures say."""
+        landmarks = [self.track.landmarks[index] for index in indices]
+        faces = [
+            FaceJob(
+                self.frame(index), 0, index, stretch, 0.0, points, box_crop(lipsync_box(points), (96, 96))
+            )
+            for index, points in zip(indices, landmarks, strict=True)
+        ]
+        crops = [anchor_crop(points, 256) for points in landmarks]
+        own = ARRAYS.cut([face.frame for face in faces], crops)
+        shown = self.rest(faces, [self.track], crops, own)
+        assert shown.shape == (len(indices), 256, 256, 3)
+        return [round(255 * float(image[100:150, 100:150].mean())) - 100 for image in shown]
+
+
+def test_an_open_mouth_comes_from_the_next_frames_with_a_closed_one(track: FaceTrack) -> None:
+    person = _Person(track)
+    assert person.show(0, 1, 2) == [40, 40, 40]
+    assert person.fetched == [40]
+    assert person.show(39, 40, 41) == [40, 40, 40]
+    assert person.fetched == [40]  # once, whatever the chunks
+
+
+def test_nothing_is_known_beyond_what_pass_1_is_asked_for() -> None:
+    openings = [12.0] * (AHEAD + 10)
+    openings[AHEAD] = 0.0
+    person = _Person(_track(openings))
+    assert person.show(0) == [0] and AHEAD not in person.fetched
+    assert person.show(AHEAD, AHEAD + 1) == [AHEAD] * 2  # remembered once it came by
+
+
+@pytest.mark.parametrize("cut", [{"present": np.arange(60) != 30}, {"shots": (np.arange(60) >= 30) * 1}])
+def test_shots_and_gaps_part_what_is_remembered(cut: dict[str, np.ndarray]) -> None:
+    openings = [0.0 if index == 35 else 12.0 for index in range(60)]
+    person = _Person(_track(openings, **cut))
+    assert person.show(0, 1) == [0, 0] or 35 not in person.fetched
+    assert 35 not in person.show(0, 1)
+    assert person.show(31, 32, stretch=31) == [35, 35]
+    assert 35 not in person.show(0, 1)  # played again: the other stretch is forgotten
+
+
+def test_a_closed_mouth_in_other_light_or_pose_does_not_serve(track: FaceTrack) -> None:
+    assert 40 not in _Person(track, {40: 0.05}).show(0, 1)
+    turned = track.landmarks.copy()
+    turned[40, 27:36, 0] += 40  # the nose beyond an eye
+    person = _Person(replace(track, landmarks=turned))
+    assert 40 not in person.show(0, 1)
+
+
+def test_the_nose_stays_where_the_face_has_it(track: FaceTrack) -> None:
+    """What stands in is moved: D-Net changes the expression alone."""
+    moved = track.landmarks.copy()
+    moved[40] = _face(0.0, x=90)
+    person = _Person(replace(track, landmarks=moved))
+    x, y = moved[40, 30].astype(int)
+    marked = _frame(40)
+    marked[y - 2 : y + 3, x - 2 : x + 3] = 255
+    person.frame = lambda index: marked if index == 40 else _frame(index)  # type: ignore[method-assign]
+    landmarks = moved[0]
+    face = FaceJob(_frame(0), 0, 0, 0, 0.0, landmarks, box_crop(lipsync_box(landmarks), (96, 96)))
+    crop = anchor_crop(landmarks, 256)
+    (shown,) = person.rest([face], [person.track], [crop], ARRAYS.cut([face.frame], [crop]))
+    row, column = np.unravel_index(shown[..., 0].argmax(), shown.shape[:2])
+    np.testing.assert_allclose([column, row], crop.to_crop(landmarks)[30], atol=6)
+
+
+def test_memory_does_not_grow_with_the_shot() -> None:
+    """Ever better frames come by; no more than a fixed number of them stays."""
+    person = _Person(_track(np.linspace(12.0, 0.0, 90).tolist()))
+    person.show(*range(90))
+    ((_, kept),) = person.rest._kept.values()
+    assert len(kept) <= 24
+    assert min(item.unrest for item in kept) == pytest.approx(
+        min(item.unrest for item in kept if item.index >= 80)
+    )
+
+
+def test_a_single_frame_is_left_alone() -> None:
+    person = _Person(_track([12.0]))
+    assert person.show(0) == [0] and not person.fetched
