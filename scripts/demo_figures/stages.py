@@ -27,6 +27,7 @@ from videoretalking.pipeline.speech import load_speech
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
+from videoretalking.pipeline.stages.rest import RestingSources
 
 COLUMNS = ("source", "D-Net", "L-Net", "E-Net", "result", "mouth of source above that of result")
 _MOUTH_MARGIN = 0.25  # eye distances around the lips
@@ -76,7 +77,9 @@ def stage_line(retalker: Retalker, face: Path, speech: Path, result: Path, momen
         for number in numbers
     ]
     tiles = []
-    for number, job, painted in zip(numbers, jobs, _paint(retalker, track, jobs, speech), strict=True):
+    for number, job, painted in zip(
+        numbers, jobs, _paint(retalker, track, jobs, speech, sources), strict=True
+    ):
         pair = sources[number], results[number]
         faces = [extract(pair[0], job.crop), *painted, extract(pair[1], job.crop)]
         tiles += [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in faces]
@@ -90,9 +93,9 @@ def _frames(path: Path) -> list[Image8]:
 
 
 def _paint(
-    retalker: Retalker, track: FaceTrack, jobs: Sequence[FaceJob], speech: Path
+    retalker: Retalker, track: FaceTrack, jobs: Sequence[FaceJob], speech: Path, frames: Sequence[Image8]
 ) -> list[tuple[Image8, ...]]:
-    """What D-, L- and E-Net make of each face, uint8 [S, S, 3] each."""
+    """What D-, L- and E-Net make of each face of a video with these frames, uint8 [S, S, 3] each."""
     options, networks = retalker.config.render, retalker.networks
     raster = choose_raster(networks.engine.device)
     for job in jobs:
@@ -102,8 +105,14 @@ def _paint(
     original = reference = raster.tensor(crops)
     if networks.dnet is not None:
         expression = choose_expression(options, retalker.weights.templates, retalker.tools)
-        windows = DrivingWindows(track, expression, options.one_shot, *retalker.weights.drive)
-        reference = raster.tensor(Neutralizer(networks.dnet, [windows], raster)(jobs, crops))
+        drive = retalker.weights.drive
+        windows = DrivingWindows(track, expression, options.one_shot, drive.length, drive.overshoot)
+        rest = None
+        if drive.from_rest and not options.one_shot:
+            rest = RestingSources(
+                raster, lambda numbers: [raster.upload(frames[number]) for number in numbers]
+            )
+        reference = raster.tensor(Neutralizer(networks.dnet, [windows], raster, rest)(jobs, crops))
     heard = load_speech(speech, options.silence_gate).windows([job.time for job in jobs])
     painting = LipSyncer(networks.lnet, options.least_share)(heard, original, reference)
     large = Enhancer(networks.enet, 1)(jobs, painting.image, original)

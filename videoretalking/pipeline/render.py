@@ -187,7 +187,7 @@ class Renderer:
         Raises:
             UserError: the wanted face does not exist.
         """
-        options = self.options
+        options, drive = self.options, self.drive
         wanted = _select(self.analysis.path, tracks, options.face)
         # at once, since other threads may be at the frames that were known before
         self._followed = _Followed(
@@ -195,7 +195,8 @@ class Renderer:
         )
         if self._neutralize:
             self._neutralize.windows = [
-                DrivingWindows(track, self.expression, options.one_shot, *self.drive[:2]) for track in wanted
+                DrivingWindows(track, self.expression, options.one_shot, drive.length, drive.overshoot)
+                for track in wanted
             ]
 
     @property
