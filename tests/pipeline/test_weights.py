@@ -52,7 +52,11 @@ def test_the_window_of_dnet_is_what_its_checkpoint_says_wherever_it_lies(root: P
     ours = build_network("dnet", {**TINY["dnet"], "window": 27})
     save_network(root / "demo" / "dnet.safetensors", ours, "test")
     assert weights.drive == (27, 0.0, False)
-    assert choose_weights(WeightsConfig(family="demo"), checkpoint_folder("demo").parent).drive == (27, 1.2, True)
+    assert choose_weights(WeightsConfig(family="demo"), checkpoint_folder("demo").parent).drive == (
+        27,
+        1.2,
+        True,
+    )
 
 
 def test_a_set_that_is_not_complete_is_refused_by_name(root: Path) -> None:

@@ -12,8 +12,9 @@ from videoretalking.core.landmarks import INNER_LIP_GAP, OUTER_LIP_GAP
 from videoretalking.faces.align import anchor_crop, box_crop, lipsync_box
 from videoretalking.faces.types import FaceTrack
 from videoretalking.pipeline.jobs import FaceJob
-from videoretalking.pipeline.raster import ArrayRaster, Pixels
-from videoretalking.pipeline.stages.rest import AHEAD, RestingSources
+from videoretalking.pipeline.raster import ArrayRaster, Pixels, Raster
+from videoretalking.pipeline.raster_torch import TensorRaster
+from videoretalking.pipeline.stages.rest import AHEAD, RestingSources, lit_alike
 
 ARRAYS = ArrayRaster(torch.device("cpu"))
 COUNT = 120
@@ -41,8 +42,10 @@ def track() -> FaceTrack:
 
 
 def _frame(index: int, light: float = 1.0) -> np.ndarray:
-    """An even picture that says which one it is."""
-    return np.full((200, 240, 3), round(light * (100 + index % 120)), np.uint8)
+    """A picture whose lower part says which one it is."""
+    frame = np.full((200, 240, 3), round(light * 120), np.uint8)
+    frame[118:] = round(light * (100 + index))
+    return frame
 
 
 class _Person:
@@ -73,7 +76,11 @@ class _Person:
         own = ARRAYS.cut([face.frame for face in faces], crops)
         shown = self.rest(faces, [self.track], crops, own)
         assert shown.shape == (len(indices), 256, 256, 3)
-        return [round(255 * float(image[100:150, 100:150].mean())) - 100 for image in shown]
+        mouths = [crop.to_crop(points)[57].astype(int) for crop, points in zip(crops, landmarks, strict=True)]
+        return [
+            round(255 * float(image[y : y + 9, x - 9 : x + 9].mean())) - 100
+            for image, (x, y) in zip(shown, mouths, strict=True)
+        ]
 
 
 def test_an_open_mouth_comes_from_the_next_frames_with_a_closed_one(track: FaceTrack) -> None:
@@ -141,3 +148,14 @@ def test_memory_does_not_grow_with_the_shot() -> None:
 def test_a_single_frame_is_left_alone() -> None:
     person = _Person(_track([12.0]))
     assert person.show(0) == [0] and not person.fetched
+
+
+@pytest.mark.parametrize("raster", [ARRAYS, TensorRaster(torch.device("cpu"))])
+def test_what_stands_in_is_lit_as_the_face(raster: Raster) -> None:
+    """Darker, paler and bluer, as in a fade: lips are as far from the skin as they would be there."""
+    face = np.random.default_rng(0).uniform(0.3, 0.8, (256, 256, 3)).astype(np.float32)
+    other = 0.6 * face * np.float32([0.8, 0.8, 1.0]) + 0.1
+    both = [raster.pixels(torch.from_numpy(item).permute(2, 0, 1)[None])[0] for item in (face, other)]
+    lit = np.asarray(lit_alike(*both))
+    np.testing.assert_allclose(lit, other, atol=0.02)
+    assert np.abs(lit - face).mean() > 0.1

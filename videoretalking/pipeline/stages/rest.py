@@ -27,6 +27,10 @@ _HEIGHT = 0.3  # of the lips, in gaps between them: pursed lips do not rest eith
 _LIGHT = 0.2  # cost of light that differs by the factor e, in distances of the eyes
 _GAIN = 0.01  # by which a frame must be better than the one before, for to change shows
 _DARK = 0.02  # added to light before factors are taken
+_MIDDLE = np.s_[
+    DNET_SIZE // 4 : DNET_SIZE * 9 // 16, DNET_SIZE // 4 : -DNET_SIZE // 4
+]  # eyes and nose in D-Net's crop
+_MOST_GAIN, _LEAST_SPREAD = 2.0, 0.01  # of contrast
 
 Fetch = Callable[[Sequence[int]], Iterable[Pixels]]
 
@@ -115,7 +119,8 @@ class RestingSources:
         chosen = kept[best]
         self._last[face.track] = chosen.index
         view = Crop(fit_similarity(chosen.still, mine.still), (DNET_SIZE, DNET_SIZE))
-        return self._raster.view(self._raster.stack([chosen.image]), [view], cubic=True)[0]
+        (moved,) = self._raster.view(self._raster.stack([chosen.image]), [view], cubic=True)
+        return lit_alike(moved, mine.image)
 
     def _costs(self, kept: Sequence[_Resting], mine: _Resting, last: int | None) -> Floats64:
         """[N] what is lost where a frame stands in for another, in distances of the eyes."""
@@ -152,6 +157,22 @@ class RestingSources:
             image = self._raster.cut([frame], [crops[place]])[0]
             found.append(_Resting.of(image, points[place], face.index + place))
         return found
+
+
+def lit_alike(image: Pixels, other: Pixels) -> Pixels:
+    """A face [256, 256, 3] in the light of another one: mean and contrast of each color as eyes and nose have them.
+
+    A fade or a shade changes how far the lips stand out from the skin, which an even shift would leave.
+    """
+    means, spreads = zip(*(_light_of(item[_MIDDLE]) for item in (image, other)), strict=True)
+    gain = (spreads[1] / spreads[0]).clip(1.0 / _MOST_GAIN, _MOST_GAIN)
+    return ((image - means[0]) * gain + means[1]).clip(0.0, 1.0)
+
+
+def _light_of(pixels: Pixels) -> tuple[Pixels, Pixels]:
+    """Mean and spread of each color of [H, W, 3]."""
+    mean = pixels.mean(axis=(0, 1))
+    return mean, ((pixels - mean) ** 2).mean(axis=(0, 1)) ** 0.5 + _LEAST_SPREAD
 
 
 def unrest(points: Floats64) -> Floats64:
