@@ -159,3 +159,13 @@ def test_what_stands_in_is_lit_as_the_face(raster: Raster) -> None:
     lit = np.asarray(lit_alike(*both))
     np.testing.assert_allclose(lit, other, atol=0.02)
     assert np.abs(lit - face).mean() > 0.1
+
+
+def test_a_frame_that_looks_otherwise_does_not_serve_whatever_landmarks_say(track: FaceTrack) -> None:
+    """A head in profile with landmarks of a frontal one: what should be a cheek is background."""
+    person = _Person(track)
+    profile = _frame(40)
+    profile[:, 140:] = 5
+    person.frame = lambda index: profile if index == 40 else _frame(index)  # type: ignore[method-assign]
+    assert person.show(0, 1, 39) == [0, 0, 0] or 40 not in person.show(0, 1, 39)
+    assert 40 in person.fetched
