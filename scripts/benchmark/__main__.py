@@ -151,7 +151,8 @@ def _options(arguments: Sequence[str] | None) -> Any:
     )
     parser.add_argument(
         "--growth", nargs="*", type=positive, metavar="SECONDS",
-        help=f"memory over the length of the video (default: {' '.join(map(str, GROWTH_SECONDS))})",
+        help="memory over the length of the video, at the last of --sizes or else 640x360 (default: "
+        f"{' '.join(map(str, GROWTH_SECONDS))})",
     )  # fmt: skip
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--repeats", type=positive, default=2, help="calls of a network, the best counts")
@@ -239,7 +240,7 @@ def _run_exactness(options: argparse.Namespace, results: dict[str, Any], deadlin
 def _run_growth(seconds: int, options: argparse.Namespace, results: dict[str, Any], deadline: float) -> None:
     """Memory of the bundled weights; each length in a process of its own."""
     flags = ("--preset", "fast", "--device", options.device, "--dtype", options.dtype)
-    case = Case(f"growth {seconds} s", BUNDLED_SIZE, seconds * FPS)
+    case = Case(f"growth {seconds} s", (options.sizes or [BUNDLED_SIZE])[-1], seconds * FPS)
     job = Job(case.name, "demo", [case], flags, stages=False)
     run = in_own_process(measure, job, {}, deadline).runs[0]
     results.setdefault("growth", []).append({"seconds": seconds, **run})

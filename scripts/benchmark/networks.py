@@ -131,13 +131,19 @@ def network_inputs(name: str, count: int, device: torch.device) -> tuple[torch.T
     sizes = {"reconnet": RECON_SIZE, "landmarks": 128, "ganimation": 128}
     inputs: dict[str, Callable[[], tuple[torch.Tensor, ...]]] = {
         "dnet": lambda: (frames(count, DNET_SIZE, device), 0.3 * torch.randn(count, 73, _WINDOW)),
-        "lnet": lambda: (torch.randn(count, 1, 80, 16), torch.rand(count, 6, LNET_SIZE, LNET_SIZE)),
+        "lnet": lambda: (torch.randn(count, 1, 80, 16), _two_faces(count, device)),
         "enet": lambda: (frames(count, LNET_SIZE, device), frames(count, ENET_SIZE, device)),
         "ganimation": lambda: (frames(count, 128, device), torch.rand(count, 17)),
         "lipsync_expert": lambda: (torch.randn(count, 1, 80, 16), torch.rand(count, 15, 48, 96)),
     }
     make = inputs.get(name, lambda: (frames(count, sizes.get(name, RESTORER_SIZE), device),))
     return tuple(tensor.to(device) for tensor in make())
+
+
+def _two_faces(count: int, device: torch.device) -> torch.Tensor:
+    """[count, 6, 96, 96] in [0, 1]: L-Net's masked faces, each with a later one as its reference."""
+    faces = frames(2 * count, LNET_SIZE, device)
+    return lnet_input(faces[:count], faces[count:])
 
 
 NETWORKS = (
