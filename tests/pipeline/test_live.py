@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FakeWeights
 from drawn_face import face_frame, face_landmarks
+from fakes import FakeTools
 
+from videoretalking.core.coefficients import Drive
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import INNER_LIP_GAP, NOSE_TIP
+from videoretalking.faces.types import Face
 from videoretalking.media.audio import load_waveform
 from videoretalking.pipeline import Retalker
+from videoretalking.pipeline.render import Renderer
 
 Make = Callable[..., Retalker]
 MakeFile = Callable[..., Path]
@@ -39,6 +45,45 @@ def test_the_stream_gives_the_frames_of_the_two_passes(
         assert (frame.report.index, frame.report.source) == (want.report.index, want.report.source)
         assert frame.report.faces == want.report.faces
     assert not np.array_equal(found[3].image, frames[3])
+
+
+def test_what_stands_in_is_the_same_in_the_stream(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    tools: FakeTools,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A D-Net that wants faces with a resting mouth gets them from later frames here and there."""
+    openings = [9.0, 7.0, 8.0, 0.0, 9.0, 6.0, 8.0, 9.0]  # by the place of the nose
+    find = tools.detector.detect
+
+    def detect(frame: np.ndarray, thorough: bool = False) -> list[Face]:
+        faces = find(frame, thorough)
+        for face in faces:
+            face.landmarks[INNER_LIP_GAP[1], 1] += openings[round(face.landmarks[NOSE_TIP, 0]) % 8]
+        return faces
+
+    monkeypatch.setattr(tools.detector, "detect", detect)
+    monkeypatch.setattr(FakeWeights, "drive", Drive(from_rest=True))
+    fetched: list[int] = []
+    frame = Renderer._frame
+    monkeypatch.setattr(
+        Renderer, "_frame", lambda self, number: fetched.append(number) or frame(self, number)
+    )
+    frames = _talking(10)
+    speech = make_speech(len(frames) / 25)
+    retalker = make_retalker()
+    expected = list(retalker.frames(make_video(frames), speech))
+    found = list(retalker.stream(iter(frames), load_waveform(speech), fps=25.0, look_ahead=10))
+    assert fetched and fetched[: len(fetched) // 2] == fetched[len(fetched) // 2 :]
+    for mine, want in zip(found, expected, strict=True):
+        assert np.abs(mine.image.astype(int) - want.image).max() <= 1
+    monkeypatch.setattr(FakeWeights, "drive", Drive())
+    plain = list(make_retalker().frames(make_video(frames), speech))
+    assert any(
+        not np.array_equal(mine.image, other.image) for mine, other in zip(expected, plain, strict=True)
+    )
 
 
 def test_a_long_shot_comes_with_the_stated_latency(

@@ -223,6 +223,15 @@ def test_networks_beside_a_plain_program(monkeypatch: pytest.MonkeyPatch) -> Non
     assert late == [{"name": networks.CHAIN, "skipped": True}, {"name": "dnet", "skipped": True}]
 
 
+def test_lnet_is_timed_on_faces() -> None:
+    """What int8 loses depends on the picture: white noise would say something else."""
+    _, faces = networks.network_inputs("lnet", 2, torch.device("cpu"))
+    assert faces.shape == (2, 6, 96, 96)
+    assert (faces[:, :3, 48:] == 0.0).all()  # the half that is to be painted
+    rough = (faces[:, 3:, 1:] - faces[:, 3:, :-1]).abs().mean()
+    assert 0.0 < rough < 0.3 * faces[:, 3:].std()  # of noise it is 1.15
+
+
 def test_program_writes_figures_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,11 +250,14 @@ def test_program_writes_figures_and_picture(
         "4",
         "--growth",
         "1",
+        "--sizes",
+        "192x160",
     ]
     assert program.main([*arguments, "--json", str(figures), "--plot", str(picture)]) == 0
     results = json.loads(figures.read_text(encoding="utf-8"))
     assert [run["name"] for run in results["runs"]] == ["bundled, fast", "bundled, fast, float32"]
-    assert results["growth"][0]["frames"] == 25 and results["failed"] == results["skipped"] == []
+    assert results["growth"][0]["frames"] == 25 and results["growth"][0]["size"] == [192, 160]
+    assert results["failed"] == results["skipped"] == []
     with Image.open(picture) as image:
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 5
     text = capsys.readouterr().out

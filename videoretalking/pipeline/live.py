@@ -92,8 +92,9 @@ class LiveShot:
                 report = FrameReport(frame.index, frame.index, round(frame.time, 6), speech=0.0)
                 yield RenderedFrame(frame.image, frame.time, self._step, report)
             return
-        images = ((frame.image, frame.index - self._start, frame.time) for frame in shown)
-        for frame, done in zip(shown, self._renderer.finish(images, self._step), strict=True):
+        images = [(frame.image, frame.index - self._start, frame.time) for frame in shown]
+        ahead = [(frame.image, frame.index - self._start) for frame in self.waiting]
+        for frame, done in zip(shown, self._renderer.finish(images, self._step, ahead), strict=True):
             yield replace(done, report=replace(done.report, index=frame.index, source=frame.index))
 
     def _extend_tracks(self) -> None:

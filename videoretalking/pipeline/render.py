@@ -152,7 +152,9 @@ class Renderer:
         self.expression, self.options, self.drive = expression, options, drive
         self.stopwatch = stopwatch or Stopwatch()
         self._still_fps = still_fps
-        self._scout: Decoder | None = None  # reads frames out of turn
+        # where frames come from that are looked at out of turn
+        self._scout: Decoder | None = None
+        self._at_hand: dict[int, AnyImage] = {}
         self._engine, self._overlap = networks.engine, networks.overlap
         self._raster = raster = choose_raster(networks.engine.device)
         self._neutralize: Neutralizer | None = None
@@ -229,21 +231,27 @@ class Renderer:
         return self._frames()
 
     def finish(
-        self, frames: Iterable[tuple[AnyImage, int, float]], duration: float
+        self,
+        frames: Sequence[tuple[AnyImage, int, float]],
+        duration: float,
+        ahead: Sequence[tuple[AnyImage, int]] = (),
     ) -> Iterator[RenderedFrame]:
         """Finish frames that are at hand, instead of the video's.
 
         Args:
             frames: image, number in the tracks, and seconds in the output.
             duration: seconds that each is shown.
+            ahead: images and numbers of later frames that the tracks know.
         """
+        self._at_hand = {index: image for image, index, _ in frames} | {
+            index: image for image, index in ahead
+        }
         jobs = (self._job(self._raster.upload(image), index, time, duration) for image, index, time in frames)
-        with ExitStack() as stack:
-            stack.callback(self._dismiss_scout)
-            pool = stack.enter_context(ThreadPoolExecutor(_workers()))
+        with ThreadPoolExecutor(_workers()) as pool:
             for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
                 for job, image in chunk:
                     yield RenderedFrame(image.result(), job.time, job.duration, self._report(job.index, job))
+        self._at_hand.clear()
 
     def _frames(self) -> Generator[RenderedFrame, None, None]:
         places = itertools.count()
@@ -303,9 +311,15 @@ class Renderer:
                 yield self._job(image, index, time, duration)
 
     def _fetch(self, numbers: Sequence[int]) -> Iterator[Pixels]:
-        """Frames of the video out of turn, in rising order."""
-        self._scout = self._scout or Decoder(VideoReader(self.analysis.path))
-        return map(self._raster.upload, map(self._scout.frame, numbers))
+        """Frames out of turn, in rising order."""
+        return (self._raster.upload(self._frame(number)) for number in numbers)
+
+    def _frame(self, number: int) -> AnyImage:
+        if self._at_hand:
+            return self._at_hand[number]
+        if self._scout is None:
+            self._scout = Decoder(VideoReader(self.analysis.path))
+        return self._scout.frame(number)
 
     def _dismiss_scout(self) -> None:
         if self._scout is not None:
