@@ -117,12 +117,13 @@ def test_a_closed_mouth_in_other_light_or_pose_does_not_serve(track: FaceTrack) 
     assert 40 not in person.show(0, 1)
 
 
-def test_the_nose_stays_where_the_face_has_it(track: FaceTrack) -> None:
-    """What stands in is moved: D-Net changes the expression alone."""
+def test_the_mouth_comes_to_where_the_face_would_have_it(track: FaceTrack) -> None:
+    """What stands in is moved with nose and eyes, and the rest of the face stays as it is."""
     moved = track.landmarks.copy()
     moved[40] = _face(0.0, x=90)
     person = _Person(replace(track, landmarks=moved))
-    x, y = moved[40, 30].astype(int)
+    lip = OUTER_LIP_GAP[1]
+    x, y = moved[40, lip].astype(int)
     marked = _frame(40)
     marked[y - 2 : y + 3, x - 2 : x + 3] = 255
     person.frame = lambda index: marked if index == 40 else _frame(index)  # type: ignore[method-assign]
@@ -131,7 +132,9 @@ def test_the_nose_stays_where_the_face_has_it(track: FaceTrack) -> None:
     crop = anchor_crop(landmarks, 256)
     (shown,) = person.rest([face], [person.track], [crop], ARRAYS.cut([face.frame], [crop]))
     row, column = np.unravel_index(shown[..., 0].argmax(), shown.shape[:2])
-    np.testing.assert_allclose([column, row], crop.to_crop(landmarks)[30], atol=6)
+    np.testing.assert_allclose([column, row], crop.to_crop(_face(0.0))[lip], atol=6)
+    (plain,) = ARRAYS.cut([face.frame], [crop])
+    np.testing.assert_array_equal(shown[:60], plain[:60])
 
 
 def test_memory_does_not_grow_with_the_shot() -> None:

@@ -19,6 +19,7 @@ from videoretalking.faces.align import anchor_crop, fit_similarity
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Pixels, Raster
+from videoretalking.pipeline.stages.detail import REDUCTION, lips_mask
 
 AHEAD = 75  # frames that are searched when a person appears: pass 1 must know them by then
 _FIRST = 4  # of these are taken at once; later ones as they come by
@@ -34,6 +35,8 @@ _PLACE = 32  # pixels of D-Net's crop; four rows of six such places show the fac
 _GRID = np.s_[80:208, 32:224]
 _STRANGE = 0.25  # difference of one of them, not below the nose, from which on another frame does not serve
 _TRIED = 3
+_LIPS_MARGIN = 0.3  # eye distances around the lips of both frames that are taken over
+_SAME_LIGHT = (0.04, 0.08)  # differences of means: nothing is done below the one, all of it above the other
 _MOST_GAIN, _LEAST_SPREAD = 2.0, 0.01  # of contrast
 
 Fetch = Callable[[Sequence[int]], Iterable[Pixels]]
@@ -45,7 +48,7 @@ class _Resting:
 
     Attributes:
         image: [256, 256, 3] in D-Net's crop.
-        still: [K, 2] nose and eyes there.
+        points: [68, 2] landmarks there.
         eyes: distance of the outer eye corners there.
         unrest: of the mouth.
         light: mean of the face.
@@ -53,11 +56,16 @@ class _Resting:
     """
 
     image: Pixels
-    still: Floats64
+    points: Floats64
     eyes: float
     unrest: float
     light: float
     index: int
+
+    @property
+    def still(self) -> Floats64:
+        """[K, 2] nose and eyes."""
+        return self.points[STILL]
 
     @classmethod
     def of(cls, image: Pixels, landmarks: Floats64, index: int) -> _Resting:
@@ -65,7 +73,7 @@ class _Resting:
         quarter = DNET_SIZE // 4
         light = float(image[quarter:-quarter, quarter:-quarter].mean())
         eyes = float(eye_distances(landmarks[None])[0])
-        return cls(image, landmarks[STILL], eyes, float(unrest(landmarks[None])[0]), light, index)
+        return cls(image, landmarks, eyes, float(unrest(landmarks[None])[0]), light, index)
 
 
 class RestingSources:
@@ -94,7 +102,7 @@ class RestingSources:
             own: [N, 256, 256, 3] float32 in [0, 1], the faces in them.
 
         Returns:
-            The same of the chosen frames, with nose and eyes where the face has them.
+            The same with the mouths of the chosen frames.
         """
         return self._raster.stack(
             [
@@ -114,8 +122,8 @@ class RestingSources:
         for place in np.argsort(costs)[:_TRIED].tolist():
             if costs[place] + 0.5 * _GAIN >= mine.unrest:
                 break
-            image = self._move(kept[place], mine)
-            if strangeness(image, mine.image) <= _STRANGE:
+            image = self._stand_in(kept[place], mine)
+            if image is not None:
                 self._last[face.track] = kept[place].index
                 return image
         self._last[face.track] = mine.index
@@ -126,11 +134,19 @@ class RestingSources:
             kept.pop(int(np.argmax([item.unrest for item in kept])))
         return mine.image
 
-    def _move(self, item: _Resting, mine: _Resting) -> Pixels:
-        """Its image with nose and eyes, and the light, of the face."""
-        view = Crop(fit_similarity(item.still, mine.still), (DNET_SIZE, DNET_SIZE))
-        (moved,) = self._raster.view(self._raster.stack([item.image]), [view], cubic=True)
-        return lit_alike(moved, mine.image)
+    def _stand_in(self, item: _Resting, mine: _Resting) -> Pixels | None:
+        """The face with the mouth of another frame; None where the two look too different for that."""
+        raster, size = self._raster, (DNET_SIZE, DNET_SIZE)
+        view = Crop(fit_similarity(item.still, mine.still), size)
+        (moved,) = raster.view(raster.stack([item.image]), [view], cubic=True)
+        image = lit_alike(moved, mine.image)
+        if strangeness(image, mine.image) > _STRANGE:
+            return None
+        lips = [view.to_crop(item.points), mine.points]
+        there, here = lips_mask(raster, lips, DNET_SIZE // REDUCTION, _LIPS_MARGIN)
+        taken = raster.stack([there + here - there * here] * 3, axis=2)
+        (share,) = raster.enlarge(raster.stack([taken]), REDUCTION)
+        return mine.image + share * (image - mine.image)
 
     def _costs(self, kept: Sequence[_Resting], mine: _Resting, last: int | None) -> Floats64:
         """[N] what is lost where a frame stands in for another, in distances of the eyes."""
@@ -183,11 +199,15 @@ def strangeness(image: Pixels, other: Pixels) -> float:
 def lit_alike(image: Pixels, other: Pixels) -> Pixels:
     """A face [256, 256, 3] in the light of another one: mean and contrast of each color as eyes and nose have them.
 
-    A fade or a shade changes how far the lips stand out from the skin, which an even shift would leave.
+    A fade or a shade changes how far the lips stand out from the skin, which an even shift would leave. Where the
+    light is nearly the same nothing is done: a blink changes these figures as well.
     """
     means, spreads = zip(*(_light_of(item[_MIDDLE]) for item in (image, other)), strict=True)
     gain = (spreads[1] / spreads[0]).clip(1.0 / _MOST_GAIN, _MOST_GAIN)
-    return ((image - means[0]) * gain + means[1]).clip(0.0, 1.0)
+    least, enough = _SAME_LIGHT
+    share = min(max((float(abs(means[1] - means[0]).max()) - least) / (enough - least), 0.0), 1.0)
+    lit = ((image - means[0]) * gain + means[1]).clip(0.0, 1.0)
+    return image + share * (lit - image)
 
 
 def _light_of(pixels: Pixels) -> tuple[Pixels, Pixels]:
