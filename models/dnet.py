@@ -63,8 +63,8 @@ class DNetConfig:
         overshoot: how far beyond a template's expression the coefficients go in use, in parts of the way from the
             frame's own expression to it; 0 stops at the template (paper, released). A D-Net that had little data
             goes only part of the way that it is told.
-        from_rest: in use, warp a near frame in which the mouth rests instead of the frame itself (paper, released),
-            for the same reason.
+        from_rest: in use, warp the frame with the mouth of a near one in which it rests, instead of the frame as it
+            is (paper, released), for the same reason.
     """
 
     motion_size: int = NUM_MOTION

@@ -27,7 +27,7 @@ from videoretalking.pipeline.speech import load_speech
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
-from videoretalking.pipeline.stages.rest import RestingSources
+from videoretalking.pipeline.stages.rest import RestingMouths
 
 COLUMNS = ("source", "D-Net", "L-Net", "E-Net", "result", "mouth of source above that of result")
 _MOUTH_MARGIN = 0.25  # eye distances around the lips
@@ -109,7 +109,7 @@ def _paint(
         windows = DrivingWindows(track, expression, options.one_shot, drive.length, drive.overshoot)
         rest = None
         if drive.from_rest and not options.one_shot:
-            rest = RestingSources(
+            rest = RestingMouths(
                 raster, lambda numbers: [raster.upload(frames[number]) for number in numbers]
             )
         reference = raster.tensor(Neutralizer(networks.dnet, [windows], raster, rest)(jobs, crops))

@@ -50,7 +50,7 @@ class Drive(NamedTuple):
     Attributes:
         length: frames of the window of coefficients.
         overshoot: how far beyond a template's expression the coefficients go.
-        from_rest: whether a face comes from a frame in which the mouth rests.
+        from_rest: whether a face gets the mouth of a frame in which it rests before.
     """
 
     length: int = TRAIN_WINDOW

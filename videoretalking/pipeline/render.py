@@ -47,7 +47,7 @@ from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
-from videoretalking.pipeline.stages.rest import AHEAD, RestingSources
+from videoretalking.pipeline.stages.rest import AHEAD, RestingMouths
 from videoretalking.pipeline.stages.restore import MouthRestorer
 from videoretalking.pipeline.stages.sparse_neutralize import SparseNeutralizer
 from videoretalking.pipeline.stages.sync import SyncScorer
@@ -162,7 +162,7 @@ class Renderer:
         if networks.dnet and options.neutralize:
             every = options.neutralize_every
             if drive.from_rest and not options.one_shot:
-                rest, self._ahead = RestingSources(raster, self._fetch), AHEAD
+                rest, self._ahead = RestingMouths(raster, self._fetch), AHEAD
             self._neutralize = (
                 SparseNeutralizer(networks.dnet, (), raster, every, rest)
                 if every > 1

@@ -14,7 +14,7 @@ from videoretalking.faces.types import FaceTrack
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster, Pixels, Raster
 from videoretalking.pipeline.raster_torch import TensorRaster
-from videoretalking.pipeline.stages.rest import AHEAD, RestingSources, lit_alike
+from videoretalking.pipeline.stages.rest import AHEAD, RestingMouths, lit_alike
 
 ARRAYS = ArrayRaster(torch.device("cpu"))
 COUNT = 120
@@ -54,7 +54,7 @@ class _Person:
     def __init__(self, track: FaceTrack, light: dict[int, float] | None = None) -> None:
         self.track, self.light = track, light or {}
         self.fetched: list[int] = []
-        self.rest = RestingSources(ARRAYS, self.fetch)
+        self.rest = RestingMouths(ARRAYS, self.fetch)
 
     def frame(self, index: int) -> np.ndarray:
         return _frame(index, self.light.get(index, 1.0))

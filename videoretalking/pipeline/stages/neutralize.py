@@ -36,7 +36,7 @@ from videoretalking.pipeline.stages.detail import (
     lips_mask,
     slow_colors,
 )
-from videoretalking.pipeline.stages.rest import RestingSources
+from videoretalking.pipeline.stages.rest import RestingMouths
 
 _FADE = 0.08  # share of D-Net's crop over which its image runs into the original at the border
 _TRIED = 2  # faces by which D-Net's number format is chosen
@@ -112,7 +112,7 @@ class Neutralizer:
         dnet: D-Net.
         windows: coefficient windows of each face track.
         raster: for the pixel work.
-        rest: what chooses the frames to warp; None takes each frame itself, as the paper does.
+        rest: what puts resting mouths into the faces first; None leaves them, as the paper does.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Neutralizer:
         dnet: Runner[nn.Module],
         windows: Sequence[DrivingWindows],
         raster: Raster,
-        rest: RestingSources | None = None,
+        rest: RestingMouths | None = None,
     ) -> None:
         self.dnet = dnet
         self._both = dnet.using(_both_images(dnet.network))

@@ -1,8 +1,9 @@
-"""Which frame of a person D-Net renders from: one in which the mouth rests (not in the paper).
+"""A resting mouth in the face that D-Net renders anew (not in the paper).
 
-The paper renders each frame anew from itself. A D-Net that saw minutes of film closes a mouth halfway, and what is
-left of teeth and pursed lips comes through L-Net as soon as the speech pauses. Such a one says so in its checkpoint
-(:class:`models.dnet.DNetConfig`), and gets the face from a frame near in pose and light whose mouth is closed.
+The paper renders each frame from itself. A D-Net that saw minutes of film closes a mouth halfway, and what is left of
+teeth and pursed lips comes through L-Net as soon as the speech pauses. Such a one says so in its checkpoint
+(:class:`models.dnet.DNetConfig`), and gets each face with the mouth of a frame near in pose and light whose mouth is
+closed. The expression that drives it stays that of the frame, whose chin and cheeks it still has to move.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _Resting:
         return cls(image, landmarks, eyes, float(unrest(landmarks[None])[0]), light, index)
 
 
-class RestingSources:
+class RestingMouths:
     """Remembers for each person, as long as a shot goes on, the frames in which the mouth rests.
 
     Args:
@@ -93,7 +94,7 @@ class RestingSources:
     def __call__(
         self, faces: Sequence[FaceJob], tracks: Sequence[FaceTrack], crops: Sequence[Crop], own: Pixels
     ) -> Pixels:
-        """What D-Net shall warp for each face.
+        """The faces as D-Net shall see them.
 
         Args:
             faces: the faces.

@@ -17,7 +17,7 @@ from videoretalking.pipeline.engine import Runner
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import Raster
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
-from videoretalking.pipeline.stages.rest import RestingSources
+from videoretalking.pipeline.stages.rest import RestingMouths
 
 # Pixels of D-Net's 256 within a face, on the mean: a head that turned further since the frame before is rendered
 # anew, half of it since two frames before, and so on.
@@ -45,7 +45,7 @@ class SparseNeutralizer(Neutralizer):
         windows: Sequence[DrivingWindows],
         raster: Raster,
         every: int,
-        rest: RestingSources | None = None,
+        rest: RestingMouths | None = None,
     ) -> None:
         super().__init__(dnet, windows, raster, rest)
         self.every = every
