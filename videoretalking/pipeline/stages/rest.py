@@ -1,9 +1,9 @@
 """A resting mouth in the face that D-Net renders anew (not in the paper).
 
-The paper renders each frame from itself. A D-Net that saw minutes of film closes a mouth halfway, and what is left of
-teeth and pursed lips comes through L-Net as soon as the speech pauses. Such a one says so in its checkpoint
-(:class:`models.dnet.DNetConfig`), and gets each face with the mouth of a frame near in pose and light whose mouth is
-closed. The expression that drives it stays that of the frame, whose chin and cheeks it still has to move.
+The paper renders each frame from itself. A D-Net that saw minutes of film closes a mouth halfway, and what is left
+of teeth and pursed lips comes through L-Net as soon as the speech pauses. Such a one says so in its checkpoint
+(:class:`models.dnet.DNetConfig`), and gets each face with the mouth of a frame near in pose and light whose mouth
+is closed. The expression that drives it stays that of the frame, whose chin and cheeks it still has to move.
 """
 
 from __future__ import annotations
