@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from videoretalking.core.quality import detail
 from videoretalking.models.dnet import DNet, DNetConfig, MappingNet, warp
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.layers.adain import AdaIN
@@ -253,6 +254,29 @@ def test_a_fresh_identity_encoder_tells_people_apart() -> None:
         codes = network.identity_encoder(faces)
         spreads = [conv.conv.modulation(codes).std(dim=0).mean() for conv in network.style_convs]
     assert all(0.02 < spread < 0.3 for spread in spreads)
+
+
+def test_enet_sharpens_in_use_alone() -> None:
+    """What is finer than a pixel of L-Net's face gains, the rest stays; a part looks as in the whole."""
+    torch.manual_seed(0)
+    network = ENet(dataclasses.replace(ENET, detail_gain=0.5))
+    plain = ENet(ENET)
+    plain.load_state_dict(network.state_dict())
+    low_res, reference = torch.rand(1, 3, 96, 96), torch.rand(1, 3, 384, 384)
+    with torch.no_grad():
+        torch.testing.assert_close(network(low_res, reference), plain(low_res, reference), rtol=0, atol=0)
+        network.eval()
+        plain.eval()
+        sharp, soft = network(low_res, reference), plain(low_res, reference)
+        assert detail(sharp).item() > 1.2 * detail(soft).item()
+        coarse = [F.avg_pool2d(image, 16) for image in (sharp, soft)]
+        torch.testing.assert_close(*coarse, rtol=0, atol=0.02)
+        style = network.identity_encoder(reference)
+        for window in ((0, 0, 96, 96), (10, 20, 50, 70), (90, 0, 96, 6)):
+            left, top, right, bottom = window
+            part = network.paint(low_res, style, window=window)
+            whole = sharp[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
+            torch.testing.assert_close(part, whole, rtol=0, atol=1e-5)
 
 
 def test_fresh_noise_belongs_to_its_image() -> None:
