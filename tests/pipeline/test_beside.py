@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FakeWeights
 from drawn_face import face_frame, face_landmarks
 from fakes import FakeDetector, FakeTools, NetworkTools
 
+from videoretalking.core.coefficients import Drive
 from videoretalking.core.errors import UserError
+from videoretalking.core.landmarks import INNER_LIP_GAP, NOSE_TIP
 from videoretalking.faces.types import Face
 from videoretalking.media.video import VideoWriter
 from videoretalking.pipeline import Retalker
 from videoretalking.pipeline.analyze import begin_analysis
 from videoretalking.pipeline.config import AnalysisConfig
-from videoretalking.pipeline.render import RenderedFrame
+from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.stream import Stopwatch
 
 Make = Callable[..., Retalker]
@@ -81,6 +84,44 @@ def test_a_long_shot_in_pieces_becomes_what_the_whole_shot_becomes(
     in_pieces = list(retalker.frames(video, speech))
     whole_shots()
     _assert_same(in_pieces, list(retalker.frames(video, speech)), levels=1)
+
+
+def test_resting_mouths_do_not_depend_on_how_far_pass_1_is(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    tools: FakeTools,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A closed mouth within reach is found by both, one beyond it by neither."""
+    find = tools.detector.detect
+
+    def detect(frame: np.ndarray, thorough: bool = False) -> list[Face]:
+        faces = find(frame, thorough)
+        for face in faces:  # open further the further to the right, so that it closes in steps
+            face.landmarks[INNER_LIP_GAP[1], 1] += face.landmarks[NOSE_TIP, 0] - 60
+        return faces
+
+    monkeypatch.setattr(tools.detector, "detect", detect)
+    monkeypatch.setattr(FakeWeights, "drive", Drive(from_rest=True))
+    for module in ("render", "stages.rest"):
+        monkeypatch.setattr(f"videoretalking.pipeline.{module}.AHEAD", 12)
+    fetched: list[int] = []
+    frame = Renderer._frame
+    monkeypatch.setattr(
+        Renderer, "_frame", lambda self, number: fetched.append(number) or frame(self, number)
+    )
+    frames = [face_frame(face_landmarks(46 - index // 4, 20, 80), 160, 128) for index in range(60)]
+    retalker = make_retalker(runtime={"refresh": True})
+    video, speech = make_video(frames), make_speech(3.0)  # the end is played backwards
+    found = list(retalker.frames(video, speech))
+    early, fetched[:] = fetched[:], []
+    retalker.in_turn = True
+    expected = list(retalker.frames(video, speech))
+    assert early == fetched and early and max(early) < 12
+    assert len(found) == len(expected) == 75
+    for mine, want in zip(found, expected, strict=True):  # one identity was fitted to fewer frames
+        assert np.abs(mine.image.astype(int) - want.image).mean() < 0.5
 
 
 def test_the_face_model_is_fitted_to_the_first_piece(
