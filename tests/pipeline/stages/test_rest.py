@@ -103,8 +103,7 @@ def test_nothing_is_known_beyond_what_pass_1_is_asked_for() -> None:
 def test_shots_and_gaps_part_what_is_remembered(cut: dict[str, np.ndarray]) -> None:
     openings = [0.0 if index == 35 else 12.0 for index in range(60)]
     person = _Person(_track(openings, **cut))
-    assert person.show(0, 1) == [0, 0] or 35 not in person.fetched
-    assert 35 not in person.show(0, 1)
+    assert 35 not in person.show(0, 1) and 35 not in person.fetched
     assert person.show(31, 32, stretch=31) == [35, 35]
     assert 35 not in person.show(0, 1)  # played again: the other stretch is forgotten
 
@@ -170,5 +169,5 @@ def test_a_frame_that_looks_otherwise_does_not_serve_whatever_landmarks_say(trac
     profile = _frame(40)
     profile[:, 140:] = 5
     person.frame = lambda index: profile if index == 40 else _frame(index)  # type: ignore[method-assign]
-    assert person.show(0, 1, 39) == [0, 0, 0] or 40 not in person.show(0, 1, 39)
+    assert 40 not in person.show(0, 1, 39)
     assert 40 in person.fetched

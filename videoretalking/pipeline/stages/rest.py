@@ -29,9 +29,7 @@ _HEIGHT = 0.3  # of the lips, in gaps between them: pursed lips do not rest eith
 _LIGHT = 0.2  # cost of light that differs by the factor e, in distances of the eyes
 _GAIN = 0.01  # by which a frame must be better than the one before, for to change shows
 _DARK = 0.02  # added to light before factors are taken
-_MIDDLE = np.s_[
-    DNET_SIZE // 4 : DNET_SIZE * 9 // 16, DNET_SIZE // 4 : -DNET_SIZE // 4
-]  # eyes and nose in D-Net's crop
+_MIDDLE = np.s_[64:144, 64:192]  # eyes and nose in D-Net's crop
 _PLACE = 32  # pixels of D-Net's crop; four rows of six such places show the face from eyes to chin
 _GRID = np.s_[80:208, 32:224]
 _STRANGE = 0.25  # difference of one of them, not below the nose, from which on another frame does not serve
