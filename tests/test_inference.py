@@ -108,7 +108,7 @@ def test_terminated_while_it_writes_it_leaves_nothing(tmp_path: Path) -> None:
         start = time.monotonic()
         _, words = process.communicate(timeout=60)
     assert process.returncode == 143 and words.endswith("error: terminated\n")
-    assert time.monotonic() - start < 15.0  # five on a machine that has nothing else to do
+    assert time.monotonic() - start < 30.0  # five on a machine that has nothing else to do
     assert not list((tmp_path / "results").iterdir()) and not (tmp_path / "report.json").exists()
 
 

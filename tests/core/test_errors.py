@@ -24,13 +24,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def say_ready():
     print("ready", flush=True)
+
+def wait():
+    # in short sleeps: Python sees a signal that comes just before a sleep only after it
+    for _ in range(1200):
+        time.sleep(0.05)
 """
 WRITING = """
 def main():
     with atomic_path(sys.argv[1]) as path:
         path.write_text("half")
         say_ready()
-        time.sleep(60)
+        wait()
 run_command(main)
 """
 STUCK = """
@@ -40,7 +45,7 @@ def main():
     with atomic_path(sys.argv[1]) as path:
         try:
             say_ready()
-            time.sleep(60)
+            wait()
         finally:
             worker.join()
 run_command(main)
