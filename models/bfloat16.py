@@ -75,12 +75,46 @@ class Bfloat16Conv(nn.Module):
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
-        self.convolve = copy.deepcopy(conv).bfloat16().to(memory_format=torch.channels_last)
+        self.convolve: nn.Module = copy.deepcopy(conv).bfloat16().to(memory_format=torch.channels_last)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32."""
-        out: torch.Tensor = self.convolve(features.bfloat16())
+        features = features.bfloat16()
+        if type(self.convolve) is nn.Conv2d and not isinstance(self.convolve.padding, str):
+            self.convolve = _PackedConv(self.convolve, features)
+        out: torch.Tensor = self.convolve(features)
         return out.float()
+
+
+class _PackedConv(nn.Module):
+    """A convolution whose weights lie as oneDNN reads them; otherwise it would sort them at every call.
+
+    Args:
+        conv: one that works on dense tensors.
+        features: example of its maps, whose size oneDNN chooses the order by. Others work too.
+    """
+
+    def __init__(self, conv: nn.Conv2d, features: torch.Tensor) -> None:
+        super().__init__()
+        assert not isinstance(conv.padding, str)
+        pad_first = conv.padding_mode != "zeros"
+        self.border = [side for side in reversed(conv.padding) for _ in range(2)] if pad_first else []
+        self.padding_mode = conv.padding_mode
+        self.geometry = ((0, 0) if pad_first else conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.bias = conv.bias
+        dense = conv.weight.detach().to_mkldnn()
+        size = list(self._padded(features).shape)
+        self.weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense, *self.geometry, size)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W']."""
+        out: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+            self._padded(features), self.weight, self.bias, *self.geometry, "none", [], ""
+        )
+        return out
+
+    def _padded(self, features: torch.Tensor) -> torch.Tensor:
+        return F.pad(features, self.border, mode=self.padding_mode) if self.border else features
 
 
 def bfloat16_conv2d(

@@ -1,13 +1,13 @@
 """Networks that compute the same with less work on a CPU, for inference.
 
 Batch norms go into the convolutions before them. 1x1 convolutions run in oneDNN, which PyTorch leaves on one
-thread. And convolutions with large kernels and few output channels, which fill a fifth of a processor's registers,
-see several neighboring pixels as channels of one.
+thread. A convolution after a doubling of the map doubles it itself. And convolutions with large kernels and few
+output channels, which fill a fifth of a processor's registers, see several neighboring pixels as channels of one.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import nn
@@ -15,15 +15,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import Conv2dNormActivation
 
+from videoretalking.models.dnet import MotionBlock
+from videoretalking.models.enet import ENet
 from videoretalking.models.layers.blocks import ConvNormAct
+from videoretalking.models.layers.doubling import RepeatingConv2d
 from videoretalking.models.layers.editing_blocks import PlainBlock
 from videoretalking.models.layers.ffc import FourierUnit, SpectralTransform
 from videoretalking.models.layers.resnet import ResNetBody
+from videoretalking.models.layers.style import StyleConv
+from videoretalking.models.parsenet import ReflectConv
 
 # Attributes of a convolution and of the batch norm that nothing stands between.
 _PAIRS: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
     ConvNormAct: (("conv", "norm"),),
     PlainBlock: (("conv", "norm"),),
+    ReflectConv: (("conv", "norm"),),
     SpectralTransform: (("squeeze", "norm"),),
     FourierUnit: (("conv", "norm"),),
     Conv2dNormActivation: (("0", "1"),),
@@ -45,6 +51,7 @@ def fold_for_cpu(network: nn.Module) -> None:
     for module in list(network.modules()):
         for conv, norm in _PAIRS.get(type(module), ()):
             _fold_norm(module, conv, norm)
+        _fold_doubling(module)
     for owner in list(network.modules()):
         for name, child in list(owner.named_children()):
             if type(child) is not nn.Conv2d or not _is_plain(child):
@@ -133,6 +140,29 @@ def _fold_norm(module: nn.Module, conv_name: str, norm_name: str) -> None:
     if type(conv) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d) and _is_plain(conv) and not norm.training:
         setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
         setattr(module, norm_name, nn.Identity())
+
+
+def _fold_doubling(module: nn.Module) -> None:
+    """Let a block that doubles its map before a convolution do both in one."""
+    if isinstance(module, ENet):  # which cuts the border off
+        for layer in module.style_convs:
+            cast(StyleConv, layer).conv.merge_doubling()
+    if (
+        isinstance(module, PlainBlock | MotionBlock)
+        and module.resample == "up"
+        and _is_repeatable(module.conv)
+    ):
+        module.add_module("conv", RepeatingConv2d(module.conv))
+        module.resample = "none"
+    if isinstance(module, ReflectConv) and module.upsample and _is_repeatable(module.conv):
+        module.add_module("conv", RepeatingConv2d(module.conv))
+        module.upsample = False
+
+
+def _is_repeatable(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    if type(conv) is not nn.Conv2d or not _is_plain(conv) or conv.padding_mode not in ("zeros", "reflect"):
+        return False
+    return conv.kernel_size == (3, 3) and conv.stride == conv.dilation == conv.padding == (1, 1)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeGuard
 
 import torch
@@ -24,7 +23,7 @@ from torch import nn
 from videoretalking.models.layers.style import ModulatedConv
 
 _MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
-_MIN_TAPS = 9  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
+_MIN_TAPS = 4  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
 _MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
 _WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
@@ -80,7 +79,7 @@ class HeavyConv:
             if isinstance(self._original, nn.Conv2d):
                 self._rounded = Int8Conv2d(self._original, self.balance)
             else:
-                self._rounded = partial(int8_conv2d, balance=self.balance)
+                self._rounded = Int8Function(self.balance)
         return self._rounded
 
     def watch(self, see: Callable[[HeavyConv, _Call], None]) -> None:
@@ -202,35 +201,42 @@ class Int8Conv2d(nn.Module):
         self.border = [side for side in reversed(conv.padding) for _ in range(2)] if pad_first else []
         self.padding_mode = conv.padding_mode
         padding = (0, 0) if pad_first else conv.padding
-        bias = None if conv.bias is None else conv.bias.detach()
+        self.bias = None if conv.bias is None else conv.bias.detach()
         self.balance = balance
         weight = _balanced(conv.weight, balance)
-        self.convolve = _Int8Kernel(weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+        self.convolve = _Int8Kernel(weight, conv.stride, padding, conv.dilation, conv.groups)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32, channels last."""
         levels, scale, zero = quantize(features, self.balance)
         if self.border:
             levels = F.pad(levels, self.border, mode=self.padding_mode)
-        return self.convolve(levels, scale, zero)
+        return self.convolve(levels, scale, zero, self.bias)
 
 
-def int8_conv2d(
-    features: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    groups: int = 1,
-    balance: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """``F.conv2d`` with weights that are rounded at every call; channels last.
+class Int8Function:
+    """``F.conv2d`` on maps of channels last, with weights that are rounded when they come; the last ones are kept.
 
-    The balance is that of :class:`Int8Conv2d`.
+    Args:
+        balance: that of :class:`Int8Conv2d`.
     """
-    kernel = _Int8Kernel(_balanced(weight, balance), bias, stride, padding, dilation, groups)
-    return kernel(*quantize(features, balance))
+
+    def __init__(self, balance: torch.Tensor | None = None) -> None:
+        self._balance = balance
+        self._last: tuple[torch.Tensor, dict[str, Any], _Int8Kernel] | None = None
+
+    def __call__(
+        self,
+        features: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        **geometry: Any,
+    ) -> torch.Tensor:
+        """[B, in, H, W] and [out, in, h, w] -> [B, out, H', W'], float32."""
+        last = self._last  # other threads may put theirs here
+        if last is None or last[1] != geometry or not (last[0] is weight or torch.equal(last[0], weight)):
+            self._last = last = weight, geometry, _Int8Kernel(_balanced(weight, self._balance), **geometry)
+        return last[2](*quantize(features, self._balance), bias)
 
 
 def balance_channels(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -307,26 +313,26 @@ class _Int8Kernel:
     def __init__(
         self,
         weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-        groups: int,
+        stride: Sequence[int] = (1, 1),
+        padding: Sequence[int] = (0, 0),
+        dilation: Sequence[int] = (1, 1),
+        groups: int = 1,
     ) -> None:
         weight = weight.detach().float()
         self.scale = weight.abs().amax(dim=(1, 2, 3)).clamp_(min=torch.finfo(torch.float32).tiny) / 127.0
         self.zero = torch.zeros(len(weight), dtype=torch.int32)
-        self.bias = bias
         self.geometry = (stride, padding, dilation, groups)
         levels = _round_taps(weight / self.scale[:, None, None, None])
         self.packed = torch.ops.onednn.qconv_prepack(levels, self.scale, 1.0, 0, *self.geometry)
 
-    def __call__(self, levels: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
+    def __call__(
+        self, levels: torch.Tensor, scale: float, zero: int, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Convolve what :func:`quantize` returned; float32."""
         # scale, zero point and type of the output; no activation fused, with neither parameters nor algorithm
         plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
         out: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
-            levels, scale, zero, self.packed, self.scale, self.zero, self.bias, *self.geometry, *plain
+            levels, scale, zero, self.packed, self.scale, self.zero, bias, *self.geometry, *plain
         )
         return out
 

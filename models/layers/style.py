@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.layers.blocks import scale_by
+from videoretalking.models.layers.doubling import blended_kernel, interleave
 
 _DEMODULATION_EPS = 1e-8
 
@@ -32,6 +33,9 @@ class ModulatedConv(nn.Module):
         style_size: length of the style code.
         demodulate: normalize every output filter to unit norm.
         upsample: bilinear x2 on the input map first.
+
+    Attributes:
+        phases: kernels that also double the size (:meth:`merge_doubling`); None doubles the map.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class ModulatedConv(nn.Module):
         )
         self.demodulate = demodulate
         self.upsample = upsample
+        self.phases: torch.Tensor | None = None
         self.convolve: Callable[..., torch.Tensor] = F.conv2d  # models.int8 puts its own here
 
     def forward(
@@ -60,41 +65,85 @@ class ModulatedConv(nn.Module):
         style: torch.Tensor,
         bias: torch.Tensor | None = None,
         gain: float = 1.0,
+        noise: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Convolve.
 
         Args:
             features: [B, in, H, W].
             style: [B, style_size], or [1, style_size] for a code that the whole batch shares; then the kernel is
-                modulated, which is much smaller than the map.
+                modulated where it is smaller than the map.
             bias: [out] added at the end.
             gain: factor on the convolution, without the bias.
+            noise: [1 or B, 1, H, W] added to all channels of the result; None adds none.
 
         Returns:
             [B, out, H, W] (doubled size when up-sampling).
         """
         scale = self.modulation(style)
+        pixels = features.numel() * (4 if self.upsample else 1)
+        if len(style) == 1 and self.weight.numel() <= pixels:
+            out = self._convolve_shared(features, scale, bias, gain, noise)
+        else:
+            out = self._convolve_modulated(features, scale, bias, gain, noise)
+        return out
+
+    def merge_doubling(self) -> None:
+        """Let the kernel double the size where one style is shared, which saves the doubled map.
+
+        For inference, and for who cuts the border off: the outermost pixels of the result differ.
+        """
+        if self.upsample:
+            self.phases = blended_kernel(self.weight.detach())
+
+    def _convolve_shared(
+        self,
+        features: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        gain: float,
+        noise: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """:meth:`forward` with the modulation [1, in] of the whole batch in the kernel."""
+        weight = self.weight if self.phases is None else self.phases
+        with torch.autocast(scale.device.type, enabled=False):
+            kernel = weight.float() * scale.float()[0, :, None, None]
+            if self.demodulate:
+                factors = self._demodulation(scale)[0].repeat(len(weight) // len(self.weight))
+                kernel = kernel * factors[:, None, None, None]
+            kernel = kernel * gain
+        if self.phases is not None:
+            bias = None if bias is None else bias.repeat(4)
+            phases = self.convolve(F.pad(features, [1] * 4, mode="replicate"), kernel, bias)
+            return interleave(phases, added=None if noise is None else noise.to(phases.dtype))
         if self.upsample:
             features = scale_by(features, 2.0)
-        padding = (self.weight.shape[-1] // 2,) * 2
-        if len(style) == 1:
-            kernel = self._kernel(scale) * gain
-            return self.convolve(features, kernel, bias, padding=padding)
+        out = self.convolve(features, kernel, bias, padding=self._padding)
+        return out if noise is None else out.add_(noise.to(out.dtype))
+
+    def _convolve_modulated(
+        self,
+        features: torch.Tensor,
+        scale: torch.Tensor,
+        bias: torch.Tensor | None,
+        gain: float,
+        noise: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """:meth:`forward` with the modulation [B or 1, in] in the map, before and after one kernel for all."""
+        if self.upsample:
+            features = scale_by(features, 2.0)
         modulated = features * scale[:, :, None, None].to(features.dtype)
-        out = self.convolve(modulated, self.weight, padding=padding)
+        out = self.convolve(modulated, self.weight, padding=self._padding)
         if self.demodulate:
             out = out * (self._demodulation(scale) * gain)[:, :, None, None].to(out.dtype)
         elif gain != 1.0:
             out = out * gain
-        return out if bias is None else out + bias[:, None, None].to(out.dtype)
+        out = out if bias is None else out + bias[:, None, None].to(out.dtype)
+        return out if noise is None else out.add_(noise.to(out.dtype))
 
-    def _kernel(self, scale: torch.Tensor) -> torch.Tensor:
-        """[1, in] -> the modulated kernel [out, in, k, k], in float32."""
-        with torch.autocast(scale.device.type, enabled=False):
-            kernel = self.weight.float() * scale.float()[0, :, None, None]
-            if self.demodulate:
-                kernel = kernel * self._demodulation(scale)[0, :, None, None, None]
-            return kernel
+    @property
+    def _padding(self) -> tuple[int, int]:
+        return (self.weight.shape[-1] // 2,) * 2
 
     def _demodulation(self, scale: torch.Tensor) -> torch.Tensor:
         """[B, in] -> [B, out]: one over the norm of every modulated filter, in float32."""
@@ -132,9 +181,9 @@ class StyleConv(nn.Module):
         Returns:
             [B, out, H', W'].
         """
-        out = self.conv(features, style, self.bias.flatten(), gain=math.sqrt(2.0))
         if noise is not None:
-            out = out.add_((self.noise_scale * noise).to(out.dtype))
+            noise = self.noise_scale * noise
+        out = self.conv(features, style, self.bias.flatten(), math.sqrt(2.0), noise)
         return F.leaky_relu(out, 0.2, inplace=True)
 
 

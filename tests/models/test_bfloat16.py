@@ -91,3 +91,15 @@ def test_modulated_convolutions_too() -> None:
         for module in network.modules()
         if isinstance(module, nn.Linear)
     )
+
+
+@pytest.mark.parametrize("mode", ["zeros", "replicate"])
+def test_weights_in_another_order_compute_the_same(mode: str) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(48, 64, 3, 2, padding=1, padding_mode=mode).requires_grad_(False)  # type: ignore[arg-type]
+    rounded, plain = Bfloat16Conv(conv), copy.deepcopy(conv).bfloat16()
+    for side in (12, 12, 21):  # the order was chosen for the first
+        features = torch.randn(2, 48, side, side).contiguous(memory_format=torch.channels_last)
+        expected = plain(features.bfloat16()).float()
+        torch.testing.assert_close(rounded(features), expected, atol=0.02, rtol=0.01)
+    assert not isinstance(rounded.convolve, nn.Conv2d)

@@ -11,8 +11,12 @@ from torch import nn
 
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.dnet import DNet, DNetConfig
+from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.folding import FewChannelConv2d, PointwiseConv2d, fold_for_cpu
+from videoretalking.models.layers.doubling import RepeatingConv2d
+from videoretalking.models.layers.style import StyleConv
 from videoretalking.models.lnet import LNet, LNetConfig
+from videoretalking.models.parsenet import ParseNet, ParseNetConfig
 
 SMALL = {"channels": 8, "max_channels": 16, "stage_residuals": (1, 1, 0), "audio_channels": (4, 8, 8, 8, 8)}
 
@@ -27,6 +31,8 @@ def lived_in(network: nn.Module) -> nn.Module:
             module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=generator))
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.2, 0.2)
+        if isinstance(module, StyleConv):
+            nn.init.constant_(module.noise_scale, 0.1)
     return network.eval().requires_grad_(False)
 
 
@@ -44,6 +50,11 @@ def example(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     if name == "dnet":
         small = DNetConfig(warp_channels=8, warp_max_channels=16, edit_channels=8, edit_max_channels=16)
         return DNet(small), (torch.rand(2, 3, 64, 64), torch.randn(2, 73, 27))
+    if name == "enet":
+        sizes = ENetConfig(identity_channels=(4,) * 7, style_size=8, style_channels=(8, 4))
+        return ENet(sizes), (torch.rand(1, 3, 96, 96), torch.rand(1, 3, 384, 384))
+    if name == "parsenet":
+        return ParseNet(ParseNetConfig((4, 8, 8), 1)), (torch.rand(1, 3, 64, 64),)
     return build_network("bisenet"), (torch.rand(1, 3, 64, 64),)
 
 
@@ -51,17 +62,36 @@ def tensors(result: Any) -> list[torch.Tensor]:
     return [result] if isinstance(result, torch.Tensor) else list(result)
 
 
-@pytest.mark.parametrize("name", ["lnet", "dnet", "bisenet"])
+@pytest.mark.parametrize("name", ["lnet", "dnet", "enet", "bisenet", "parsenet"])
 def test_outputs_stay(name: str) -> None:
     network, inputs = example(name)
     plain = lived_in(network)
     folded = copy.deepcopy(plain)
     fold_for_cpu(folded)
-    assert any(isinstance(module, FewChannelConv2d | PointwiseConv2d) for module in folded.modules())
-    if name != "dnet":  # which has none
-        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert name == "parsenet" or any(
+        isinstance(module, FewChannelConv2d | PointwiseConv2d) for module in folded.modules()
+    )
+    repeating = sum(isinstance(module, RepeatingConv2d) for module in folded.modules())
+    assert repeating == {"lnet": 3, "dnet": 3, "parsenet": 4}.get(name, 0)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     for got, expected in zip(tensors(folded(*inputs)), tensors(plain(*inputs)), strict=True):
         torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_part_of_a_face_stays() -> None:
+    network, (face, reference) = example("enet")
+    plain = lived_in(network)
+    folded = copy.deepcopy(plain)
+    fold_for_cpu(folded)
+    assert isinstance(plain, ENet) and isinstance(folded, ENet)
+    assert [layer.conv.phases is None for layer in folded.style_convs] == [False, True] * 2
+    code = plain.identity_encoder(reference)
+    for window in (None, (0, 0, 96, 96), (20, 48, 76, 92)):
+        got, expected = (which.paint(face, code, window=window) for which in (folded, plain))
+        torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
+    many = code.repeat(2, 1)  # a code for each face
+    got, expected = (which.paint(face.repeat(2, 1, 1, 1), many) for which in (folded, plain))
+    torch.testing.assert_close(got, expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [24, 26])

@@ -15,10 +15,10 @@ from videoretalking.models import int8
 from videoretalking.models.catalog import build_network, load_network
 from videoretalking.models.int8 import (
     Int8Conv2d,
+    Int8Function,
     balance_channels,
     find_losses,
     heavy_convs,
-    int8_conv2d,
     quantize,
     weighing,
 )
@@ -105,8 +105,25 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         levels, step, zero = quantize(features())
         expected = F.conv2d((levels.float() - zero) * step, conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(Int8Conv2d(conv)(features()), expected, rtol=1e-4, atol=1e-5)
-        values = int8_conv2d(features(), conv.weight, conv.bias, padding=(1, 1))
+        values = Int8Function()(features(), conv.weight, conv.bias, padding=(1, 1))
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_int8
+def test_weights_that_come_again_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    kernel = int8._Int8Kernel
+    monkeypatch.setattr(
+        int8, "_Int8Kernel", lambda *args, **options: made.append(1) or kernel(*args, **options)
+    )
+    function, weight = Int8Function(), torch.randn(4, 8, 3, 3)
+    first = function(features(), weight, padding=(1, 1))
+    assert torch.equal(function(features(), weight.clone(), padding=(1, 1)), first) and len(made) == 1
+    assert function(features(), weight).shape != first.shape and len(made) == 2
+    assert signal_to_noise(function(features(), 2.0 * weight), 2.0 * function(features(), weight)) > 30.0
+    assert len(made) == 4
+    bias = torch.ones(4)
+    torch.testing.assert_close(function(features(), weight, bias), function(features(), weight) + 1.0)
 
 
 @needs_int8

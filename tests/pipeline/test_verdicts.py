@@ -18,7 +18,7 @@ from videoretalking.models.bfloat16 import Bfloat16Conv
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import verdicts
 from videoretalking.pipeline.engine import Engine
-from videoretalking.pipeline.verdicts import forget_verdicts, load_verdict, verdict_file
+from videoretalking.pipeline.verdicts import _total, forget_verdicts, load_verdict, verdict_file
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(
@@ -119,3 +119,9 @@ def test_the_digest_sees_every_number(tmp_path: Path) -> None:
     assert verdict_file(tmp_path, network, "") == verdict_file(tmp_path, Net(), "")
     assert verdict_file(tmp_path, network, "") != verdict_file(tmp_path, other, "")
     assert verdict_file(None, network, "") is None
+
+
+def test_the_digest_does_not_depend_on_the_number_of_threads() -> None:
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    assert _total(values) == _total(values.flip(0)) != _total(values + 1e-6)
+    assert float(values.sum()) != float(values.flip(0).sum())  # as the order of a sum does matter

@@ -25,7 +25,7 @@ from videoretalking.models.int8 import heavy_convs
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1  # raise when networks are rewritten otherwise, or formats mean something else
+_VERSION = 2  # raise when networks are rewritten otherwise, or formats mean something else
 _SUFFIX = ".npz"
 _SAMPLES = 4096  # numbers of each weight in its digest, beside the sum of all
 
@@ -74,9 +74,15 @@ def verdict_file(folder: Path | None, network: nn.Module, terms: str) -> Path | 
     for path, tensor in network.state_dict().items():
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, len(flat) // _SAMPLES)].double().numpy()
-        digest.update(f"{path} {tuple(tensor.shape)} {float(flat.sum(dtype=torch.float64)):.17g}".encode())
+        digest.update(f"{path} {tuple(tensor.shape)} {_total(flat)}".encode())
         digest.update(np.ascontiguousarray(sample).tobytes())
     return folder / f"{type(network).__name__.lower()}_{digest.hexdigest()}{_SUFFIX}"
+
+
+def _total(values: torch.Tensor) -> int:
+    """A sum that does not depend on its order, and so not on the number of threads."""
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
+    return int(values.contiguous().view(integers).sum(dtype=torch.int64))
 
 
 def load_verdict(file: Path | None) -> Verdict | None:

@@ -1,0 +1,102 @@
+"""A map that is doubled in size and then convolved, computed at its own size.
+
+Doubling is linear, so it goes into the kernel: each of the four pixels that one pixel becomes has a kernel of its
+own. Where pixels are repeated these have 2x2 taps instead of 3x3, less than half of the work. Where they are
+blended the work stays, but the doubled map, four times as large as the small one, is never written.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+# For the upper and the lower one of the two pixels that a pixel becomes, and for what lies one above, there and one
+# below at twice the size: the shares of the pixels above, here and below at the map's own size. Blended as by a
+# bilinear resize with half-pixel centers.
+_BLENDED = torch.tensor(
+    [
+        [[0.75, 0.25, 0.0], [0.25, 0.75, 0.0], [0.0, 0.75, 0.25]],
+        [[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]],
+    ]
+)
+# Likewise repeated: the upper one sees the pixels above and here, the lower one those here and below.
+_REPEATED = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+
+
+class RepeatingConv2d(nn.Module):
+    """``nn.Conv2d`` on a map whose pixels were all repeated twice in both directions.
+
+    Args:
+        conv: kernel 3x3, stride 1, padding 1, one group; padding mode ``zeros``, or ``reflect``, which at the
+            border of a repeated map repeats.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        outputs = conv.out_channels
+        self.phases = nn.Conv2d(
+            conv.in_channels,
+            4 * outputs,
+            2,
+            padding=1,
+            padding_mode="zeros" if conv.padding_mode == "zeros" else "replicate",
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        weight = _phases(conv.weight.detach(), _REPEATED).contiguous(memory_format=torch.channels_last)
+        self.phases.weight = nn.Parameter(weight, requires_grad=False)
+        if conv.bias is not None:
+            self.phases.bias = nn.Parameter(conv.bias.detach().repeat(4), requires_grad=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, 2H, 2W], channels last."""
+        # one row and column more than the map has: the lower pixel's taps lie one further
+        return interleave(self.phases(features), 1)
+
+
+def blended_kernel(kernel: torch.Tensor) -> torch.Tensor:
+    """The four kernels that do what a bilinear doubling and then ``kernel`` do, but for the border.
+
+    Args:
+        kernel: [out, in, 3, 3].
+
+    Returns:
+        [4 * out, in, 3, 3], for :func:`interleave`. With the border repeated by one pixel only the outermost pixels
+        of the result differ, where ``kernel`` alone would see zeros.
+    """
+    return _phases(kernel, _BLENDED)
+
+
+def interleave(phases: torch.Tensor, shift: int = 0, added: torch.Tensor | None = None) -> torch.Tensor:
+    """Put four maps together to one of twice the size.
+
+    Args:
+        phases: [B, 4 * C, H + shift, W + shift]: upper left, upper right, lower left, lower right pixels.
+        shift: rows and columns that the lower and the right ones lie further than the others.
+        added: [1 or B, 1, 2H, 2W] added to all channels.
+
+    Returns:
+        [B, C, 2H, 2W], channels last.
+    """
+    batch, channels, height, width = phases.shape
+    channels, height, width = channels // 4, height - shift, width - shift
+    rows = phases.permute(0, 2, 3, 1).contiguous()
+    out = rows.new_empty(batch, height, 2, width, 2, channels)
+    more = None if added is None else added.reshape(len(added), height, 2, width, 2, 1)
+    for lower in (0, 1):
+        for right in (0, 1):
+            place = (2 * lower + right) * channels
+            top, left = lower * shift, right * shift
+            part = rows[:, top : top + height, left : left + width, place : place + channels]
+            target = out[:, :, lower, :, right]
+            if more is None:
+                target.copy_(part)
+            else:
+                torch.add(part, more[:, :, lower, :, right], out=target)
+    return out.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def _phases(kernel: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """[out, in, 3, 3] and the shares [2, 3, taps] -> [4 * out, in, taps, taps]."""
+    shares = shares.to(kernel)
+    return torch.einsum("oiuv,aus,bvt->aboist", kernel, shares, shares).flatten(0, 2)
