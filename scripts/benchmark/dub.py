@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videoretalking.core.devices import keep_freed_memory
+from videoretalking.core.devices import cpu_threads, keep_freed_memory
 from videoretalking.core.locations import user_folder
 from videoretalking.pipeline.engine import FORMATS, Engine
 from videoretalking.pipeline.flags import parse
@@ -260,7 +260,8 @@ def _load(job: Job, folder: Path) -> Retalker:
 
 def _probe(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Work]:
     probe = Probe()
-    _dub(retalker, clip, folder, probe)
+    with cpu_threads(1):  # it does not see what a stage computes in other threads
+        _dub(retalker, clip, folder, probe)
     return probe.work
 
 

@@ -189,6 +189,7 @@ def time_network(name: str, engine: Engine, repeats: int, peaks: Mapping[str, fl
         if name in _PASS_1:
             work = work_of(lambda: plain(*singles[0]))
             return _timing(name, parameters, (eager, eager), MAX_PSNR, (work, 1, device), peaks)
+        keep_freed_memory()
         runner = engine.prepare(network, exact=name in EXACT)
         if parses:
             runner = runner.using(plain)
@@ -227,9 +228,11 @@ def time_chain(engine: Engine, repeats: int, num_frames: int, peaks: Mapping[str
         return torch.cat(images)
 
     parameters = sum(weight.numel() for net in (dnet, lnet, enet) for weight in net.parameters()) / 1e6
+    keep_freed_memory(False)
     with torch.inference_mode():
         expected = plain()
         eager = seconds(lambda: plain(1), repeats, device)
+        keep_freed_memory()
         neutralize, syncer = engine.prepare(dnet), LipSyncer(engine.prepare(lnet))
         painter = engine.prepare(enet)
         crops, sources = _channels_last(crops), _channels_last(sources)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from videoretalking.core.devices import has_fast_int8
+from videoretalking.core.devices import cpu_threads, has_fast_int8
 from videoretalking.models.int8 import Int8Conv2d, quantize
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.engine import Engine
@@ -31,7 +31,8 @@ from videoretalking.pipeline.stream import Stopwatch
 _INT8_OPERATOR = "onednn::qconv2d_pointwise"
 _POINTWISE_OPERATOR = "mkldnn::_convolution_pointwise"
 _LAYOUTS = {True: "channels last", False: "channels first"}
-_TRIAL_SECONDS = 1.0  # machines are noisy: the best of what fits
+_TRIAL_SECONDS = 2.0  # machines are noisy: the best of what fits
+_BLOCK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ class Probe(Stopwatch):
 
 
 def work_of(function: Callable[[], Any]) -> Work:
-    """What a call computes."""
+    """What a call computes. On one thread, since what is computed in others cannot be seen."""
     recorder = _Recorder()
-    with recorder:
+    with cpu_threads(1), recorder:
         function()
     return Work(recorder.flops)
 
@@ -220,13 +221,21 @@ def _conv_flops(images: int) -> int:
 
 
 def _best(function: Callable[[], Any], device: torch.device) -> float:
-    """Least seconds of a call on all threads."""
-    best = math.inf
+    """Least seconds of a call on all threads, as a mean over a block of calls.
+
+    The clock of other threads that still run is some milliseconds late, which is no less than a call takes.
+    """
+    best, calls = math.inf, 1
     end = time.monotonic() + _TRIAL_SECONDS
     while time.monotonic() < end or best == math.inf:
-        start = busy_time(device)
-        function()
-        best = min(best, busy_time(device) - start)
+        begin, start = time.perf_counter(), busy_time(device)
+        for _ in range(calls):
+            function()
+        busy = busy_time(device) - start
+        if time.perf_counter() - begin < _BLOCK_SECONDS:
+            calls *= 2
+        else:
+            best = min(best, busy / calls)
     return best / threads_of(device)
 
 

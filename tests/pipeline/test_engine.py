@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from videoretalking.core.devices import has_fast_int8
+from videoretalking.core.devices import cpu_threads, has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.core.quality import psnr
 from videoretalking.models import int8
 from videoretalking.models.bfloat16 import Bfloat16Conv
-from videoretalking.models.catalog import build_network, load_network
+from videoretalking.models.catalog import build_network, load_network, save_network
+from videoretalking.models.dnet import DNet, DNetConfig
 from videoretalking.models.int8 import Int8Conv2d
 from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline import formats
@@ -123,6 +126,54 @@ def test_large_maps_go_one_by_one_on_a_cpu(name: str, batch_size: int, calls: in
     assert engine.prepare(build_network(name)).batch_size == calls
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_large_maps_are_painted_beside_each_other(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int, bool]] = []
+
+    def doubled(batch: torch.Tensor, factor: float) -> torch.Tensor:
+        calls.append(
+            (threading.current_thread().name, torch.get_num_threads(), torch.is_inference_mode_enabled())
+        )
+        time.sleep(0.05)  # or one thread would do all
+        assert len(batch) == 1
+        return factor * batch
+
+    monkeypatch.setattr(engine_module, "_LARGE_MAPS", (nn.Identity,))
+    monkeypatch.setattr(engine_module, "is_large", lambda network: True)
+    values = torch.arange(float(count))[:, None]
+    with cpu_threads(2):
+        assert torch.equal(run(replace(FLOAT32, one_large_map=True), doubled, values, factor=2.0), 2 * values)
+        assert torch.get_num_threads() == 2
+    beside = [call for call in calls if call[0].startswith("network")]
+    assert len(calls) == count and len(beside) == count // 2 * 2
+    assert len({name for name, _, _ in beside}) == (2 if count > 1 else 0)
+    assert {call[1:] for call in beside} <= {(1, True)}
+    calls.clear()
+    with cpu_threads(1):
+        run(replace(FLOAT32, one_large_map=True), doubled, values, factor=2.0)
+    assert not [call for call in calls if call[0].startswith("network")]
+
+
+def test_errors_beside_each_other_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(batch: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"no {int(batch)}")
+
+    monkeypatch.setattr(engine_module, "_LARGE_MAPS", (nn.Identity,))
+    monkeypatch.setattr(engine_module, "is_large", lambda network: True)
+    with cpu_threads(2), pytest.raises(ValueError, match="no 0"):
+        run(replace(FLOAT32, one_large_map=True), fails, torch.arange(4)[:, None])
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells by Linux's list of what is mapped")
+def test_prepared_networks_let_go_of_their_file(tmp_path: Path) -> None:
+    sizes = DNetConfig(warp_channels=8, warp_max_channels=16, edit_channels=8, edit_max_channels=16)
+    save_network(tmp_path / "dnet.safetensors", DNet(sizes), license="test")
+    network = load_network(tmp_path / "dnet.safetensors")
+    assert str(tmp_path) in Path("/proc/self/maps").read_text(encoding="utf-8")
+    FLOAT32.prepare(network)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
 def test_small_networks_keep_their_batches() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
     assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 4
@@ -131,9 +182,10 @@ def test_small_networks_keep_their_batches() -> None:
 def test_networks_on_a_cpu_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bool] = []
     monkeypatch.setattr("videoretalking.pipeline.engine.keep_freed_memory", lambda: calls.append(True))
-    replace(FLOAT32, device=torch.device("meta")).prepare(nn.Conv2d(3, 3, 3))
+    monkeypatch.setattr("videoretalking.pipeline.engine.choose_device", torch.device)
+    Engine.from_config(RuntimeConfig(device="meta", dtype="float32"))
     assert not calls
-    FLOAT32.prepare(nn.Conv2d(3, 3, 3))
+    Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
     assert calls == [True]
 
 

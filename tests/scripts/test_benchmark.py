@@ -18,15 +18,16 @@ from tiny_weights import SIZES
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from videoretalking.core.devices import has_bfloat16_products, has_fast_int8
+from videoretalking.core.devices import cpu_threads, has_bfloat16_products, has_fast_int8
 from videoretalking.core.errors import UserError
 from videoretalking.media.audio import audio_info
 from videoretalking.media.video import VideoReader, VideoWriter
 from videoretalking.models.catalog import build_network
 from videoretalking.models.folding import fold_for_cpu
 from videoretalking.models.int8 import heavy_convs
+from videoretalking.pipeline import engine as engine_module
 from videoretalking.pipeline.config import RuntimeConfig
-from videoretalking.pipeline.engine import FORMATS
+from videoretalking.pipeline.engine import FORMATS, Engine
 from videoretalking.pipeline.weights import missing
 from videoretalking.scripts.benchmark import __main__ as program
 from videoretalking.scripts.benchmark import material, networks
@@ -123,6 +124,14 @@ def test_operators_see_1x1_convolutions_wherever_they_run() -> None:
         fold_for_cpu(network)
         after = work_of(lambda: network(image))
     assert before.total == after.total == 2 * 2 * 36 * 16 * 8
+
+
+def test_operators_see_what_would_run_in_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_LARGE_MAPS", (nn.Conv2d,))
+    monkeypatch.setattr(engine_module, "is_large", lambda network: True)
+    runner = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32")).prepare(nn.Conv2d(3, 4, 3))
+    with cpu_threads(2):
+        assert work_of(lambda: runner(torch.rand(4, 3, 8, 8))).total == 2 * 4 * 36 * 4 * 3 * 9
 
 
 @pytest.mark.skipif(not has_fast_int8(CPU), reason="no int8 here")

@@ -77,10 +77,13 @@ class Enhancer:
         doublings = None
         if side < ENET_SIZE and self._half_is_enough(low_res[:1], codes[0][None], share):
             doublings = 1
-        images = [
-            self.paint(low_res[first:last], style=code[None], window=window, doublings=doublings)
-            for code, first, last in _runs(codes)
-        ]
+        if self.paint.batch_size == 1:  # each face comes with its code
+            images = [self.paint(low_res, torch.stack(codes), window=window, doublings=doublings)]
+        else:  # faces that share a code are faster
+            images = [
+                self.paint(low_res[first:last], style=code[None], window=window, doublings=doublings)
+                for code, first, last in _runs(codes)
+            ]
         painted = torch.cat(images).clamp(0.0, 1.0)
         if window is not None:
             left, top, right, bottom = window
