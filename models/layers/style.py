@@ -17,6 +17,7 @@ from videoretalking.models.layers.blocks import scale_by
 from videoretalking.models.layers.doubling import blended_kernel, interleave
 
 _DEMODULATION_EPS = 1e-8
+_MIN_MERGED = 64  # channels
 
 
 class ModulatedConv(nn.Module):
@@ -91,9 +92,10 @@ class ModulatedConv(nn.Module):
     def merge_doubling(self) -> None:
         """Let the kernel double the size where one style is shared, which saves the doubled map.
 
-        For inference, and for who cuts the border off: the outermost pixels of the result differ.
+        For inference, and for who cuts the border off: the outermost pixels of the result differ. With few channels
+        nothing happens, since putting the pixels together would take as long.
         """
-        if self.upsample:
+        if self.upsample and min(self.weight.shape[:2]) >= _MIN_MERGED:
             self.phases = blended_kernel(self.weight.detach())
 
     def _convolve_shared(

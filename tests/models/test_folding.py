@@ -51,7 +51,7 @@ def example(name: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
         small = DNetConfig(warp_channels=8, warp_max_channels=16, edit_channels=8, edit_max_channels=16)
         return DNet(small), (torch.rand(2, 3, 64, 64), torch.randn(2, 73, 27))
     if name == "enet":
-        sizes = ENetConfig(identity_channels=(4,) * 7, style_size=8, style_channels=(8, 4))
+        sizes = ENetConfig(identity_channels=(4,) * 7, style_size=8, style_channels=(64, 64))
         return ENet(sizes), (torch.rand(1, 3, 96, 96), torch.rand(1, 3, 384, 384))
     if name == "parsenet":
         return ParseNet(ParseNetConfig((4, 8, 8), 1)), (torch.rand(1, 3, 64, 64),)
@@ -80,11 +80,14 @@ def test_outputs_stay(name: str) -> None:
 
 def test_part_of_a_face_stays() -> None:
     network, (face, reference) = example("enet")
+    few = ENet(ENetConfig(identity_channels=(4,) * 7, style_channels=(32, 16)))
+    fold_for_cpu(few)
+    assert all(layer.conv.phases is None for layer in few.style_convs)
     plain = lived_in(network)
     folded = copy.deepcopy(plain)
     fold_for_cpu(folded)
     assert isinstance(plain, ENet) and isinstance(folded, ENet)
-    assert [layer.conv.phases is None for layer in folded.style_convs] == [False, True] * 2
+    assert [layer.conv.phases is None for layer in folded.style_convs] == [True, True, False, True]
     code = plain.identity_encoder(reference)
     for window in (None, (0, 0, 96, 96), (20, 48, 76, 92)):
         got, expected = (which.paint(face, code, window=window) for which in (folded, plain))
