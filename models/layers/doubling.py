@@ -98,5 +98,6 @@ def interleave(phases: torch.Tensor, shift: int = 0, added: torch.Tensor | None 
 
 def _phases(kernel: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """[out, in, 3, 3] and the shares [2, 3, taps] -> [4 * out, in, taps, taps]."""
+    kernel = kernel.clone()  # one from inference mode cannot be looked at in parts outside of it
     shares = shares.to(kernel)
     return torch.einsum("oiuv,aus,bvt->aboist", kernel, shares, shares).flatten(0, 2)

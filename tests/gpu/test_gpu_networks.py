@@ -186,7 +186,9 @@ def quality(
         function = partial(class_shares, cast(BiSeNet, network))
     inputs = case.inputs()
     wanted = main_output(function(*inputs)).clamp(0.0, 1.0)
-    runner = Engine(device, torch.bfloat16, batch_size=2).prepare(deepcopy(network))
+    with torch.inference_mode(False):
+        own = deepcopy(network)
+    runner = Engine(device, torch.bfloat16, batch_size=2).prepare(own)
     if case.name in PARSERS:
         runner = runner.using(partial(class_shares, cast(BiSeNet, runner.network)))
     found = runner(*inputs).cpu().clamp(0.0, 1.0)

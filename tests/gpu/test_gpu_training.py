@@ -45,7 +45,7 @@ class Recorder:
         self.values: dict[str, float] = {}
         RECORDS.append(self.values)
 
-    def settings(self, config: Mapping[str, Any], losses: object, step: int) -> None: ...
+    def settings(self, config: Mapping[str, Any], losses: object, adversarial: object, step: int) -> None: ...
 
     def scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
         self.values |= {f"{step} {group} {name}": value for name, value in values.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +16,7 @@ from videoretalking.scripts import gpu_check
 from videoretalking.scripts.gpu_check import main, read_tests, run_limited
 from videoretalking.scripts.gpu_profile import covered, summarize
 
+ROOT = Path(__file__).resolve().parents[2]
 SLEEP = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
 
 
@@ -110,3 +113,15 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--output"):
         main(["--device", "cpu", "--output", str(tmp_path / "file")])
+
+
+def test_tests_for_a_gpu_run_without_one() -> None:
+    tests = (
+        "tests/gpu/test_gpu_training.py::test_losses_are_those_of_the_cpu[dnet]",
+        "tests/gpu/test_gpu_networks.py::test_bundled_pictures_in_bfloat16[enet]",
+        "tests/gpu/test_gpu_data.py",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"VIDEORETALKING_GPU_TEST_DEVICE": "cpu"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and "skipped" not in result.stdout, result.stdout[-2000:]
