@@ -33,7 +33,12 @@ WITHOUT_DNET: Settings = {**OURS, "render.neutralize": False}
 LNET_ONLY: Settings = {**WITHOUT_DNET, "render.enhance": False, "render.restore": 0.0}
 # Differs from the published Wav2Lip program: its generator runs inside our face tracking and compositing, so that
 # only the network differs. Outputs of the original program enter as a folder.
-WAV2LIP: Settings = {**LNET_ONLY, "render.color_match": 0.0, "render.silence_gate": False}
+WAV2LIP: Settings = {
+    **LNET_ONLY,
+    "render.color_match": 0.0,
+    "render.lip_match": 0.0,
+    "render.silence_gate": False,
+}
 
 
 @dataclass(frozen=True)

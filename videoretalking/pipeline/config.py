@@ -75,6 +75,7 @@ class RenderConfig:
             frame.
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.
         color_match: strength of the color match between new and old face, 0 .. 1.
+        lip_match: strength by which new lips get the color of those in the frames, 0 .. 1.
         pad: length rule, see :func:`pipeline.schedule.make_schedule`.
         silence_gate: bring the mouth to rest where the speech is silent.
         score_sync: measure for the report how well each face follows the speech, if the expert's weights are there.
@@ -95,6 +96,7 @@ class RenderConfig:
     parse_every: int = 2
     restore: float = 1.0
     color_match: float = 1.0
+    lip_match: float = 1.0
     pad: Pad = "pingpong"
     silence_gate: bool = True
     score_sync: bool = True

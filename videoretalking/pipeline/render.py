@@ -44,6 +44,7 @@ from videoretalking.pipeline.speech import Speech
 from videoretalking.pipeline.stages.composite import Compositor
 from videoretalking.pipeline.stages.detail import LIPS_MARGIN, REDUCTION, keep_detail, lips_mask
 from videoretalking.pipeline.stages.enhance import Enhancer
+from videoretalking.pipeline.stages.lips import LipColors
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.stages.mask import FaceMasker
 from videoretalking.pipeline.stages.neutralize import DrivingWindows, Neutralizer
@@ -176,6 +177,7 @@ class Renderer:
         self._restore = None
         if networks.restorer and options.restore > 0.0:
             self._restore = MouthRestorer(networks.restorer, options.restore, raster)
+        self._match_lips = LipColors(raster, options.lip_match) if options.lip_match > 0.0 else None
         self._edit_upper_face = None
         if networks.ganimation and options.upper_face != "original":
             self._edit_upper_face = UpperFaceEditor(networks.ganimation, options.upper_face)
@@ -429,6 +431,9 @@ class Renderer:
         if self._restore:
             with self.stopwatch("restore"):
                 patches = self._restore(faces, patches, masks.mouth)
+        if self._match_lips:
+            with self.stopwatch("lips"):
+                patches = self._match_lips(faces, patches, chunk.original)
         for face, patch, mask in zip(faces, patches, masks.face, strict=True):
             face.patch, face.mask = patch, mask
         return chunk
