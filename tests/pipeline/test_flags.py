@@ -111,7 +111,14 @@ def test_mistakes_are_one_line(arguments: list[str], words: str) -> None:
     [
         *("--fps fast", "--fps 0", "--fps -1", "--fps nan", "--fps inf", "--fps 1e-9", "--fps 1e9"),
         *("--batch-size -5", "--batch-size 1.5", "--batch-size 99999999999999999999"),
-        *("--restore 1.1", "--restore nan", "--color-match -0.1", "--color-match nan", "--exp-blend nan"),
+        *(
+            "--restore 1.1",
+            "--restore nan",
+            "--color-match -0.1",
+            "--color-match nan",
+            "--lip-match 2",
+            "--exp-blend nan",
+        ),
         *("--quality -5", "--quality 64", "--quality 99999999999999999999"),
         *("--face-index ²", "--face-index -1", "--face-index first", "--crop 0 -2 0 -1"),
         *("--device meta", "--device cpu:7", "--device cuda:x", "--dtype float8", "--codec divx"),

@@ -185,7 +185,9 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
     "look": (
         Flag(("restore",), "render.restore", "strength of the mouth restorer", float, rule=_SHARE),
         Flag(("color-match",), "render.color_match", "strength of the color match", float, rule=_SHARE),
-        Flag(("lip-match",), "render.lip_match", "strength of the match of the lips' color", float, rule=_SHARE),
+        Flag(
+            ("lip-match",), "render.lip_match", "strength of the match of the lips' color", float, rule=_SHARE
+        ),
         Flag(("no-parse",), "render.parse", "mask from landmarks, not by a network", bool, value=False),
         Flag(("no-neutralize",), "render.neutralize", "leave D-Net out", bool, value=False),
         Flag(("no-enhance",), "render.enhance", "leave E-Net out", bool, value=False),

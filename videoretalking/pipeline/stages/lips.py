@@ -26,12 +26,12 @@ from videoretalking.pipeline.stages.detail import REDUCTION
 
 _SKIN = (0.2, 0.5)  # eye distances around the lips between which is skin
 _AROUND = 0.12  # eye distances around the lips of the frame within which new lips may lie
-# Shares of the skin's brightness. Lips lie between the inner two; the inside of a mouth is darker, teeth are brighter.
+# Shares of the brightness of the skin: lips lie between the inner two, an open mouth is darker, teeth are brighter.
 _DARK, _BRIGHT = (0.3, 0.5), (1.1, 1.4)
 # Shares of the redness of the lips from which on and up to which a pixel is one of them.
 _RED = (0.4, 0.9)
 _LEAST_RED = 1e-3  # of the full range: lips that stand out less are not told from skin
-_LEAST_AREA = 4e-3  # of the outline of the lips; keeps the measure at 0 where no lips are seen
+_SEEN = 4e-3  # mean redness over the outline of the lips below which lips count less, since none may be there
 _MOST = 0.06  # of the full range; half of all lips are within 0.02, 99 of 100 within 0.05
 _MOST_LIGHT = 1.25  # brighter parts of the lips are moved further than their mean, but not further than this
 _STEADY = 5  # frames over which the shift is averaged: landmarks tremble, and lips must not flicker
@@ -108,9 +108,9 @@ class LipColors:
         outline, around, skin = self._masks(outlines - (left, top), units, (right - left, bottom - top))
         old, new = (_Look.of(pixels, skin, outline) for pixels in (seen, painted))
         shift = (_mean(old.chroma, old.lips) - old.skin) - (_mean(new.chroma, new.lips) - new.skin)
-        least = _LEAST_AREA * outline.sum(axis=(1, 2)) + _LEAST
-        found = [(look.lips.sum(axis=(1, 2)) / least).clip(0.0, 1.0) for look in (old, new)]
-        shift = self._steady(faces, ((found[0] * found[1])[:, None] * shift).clip(-_MOST, _MOST))
+        enough = _SEEN * outline.sum(axis=(1, 2)) + _LEAST
+        found = [(look.lips.sum(axis=(1, 2)) / enough).clip(0.0, 1.0) for look in (old, new)]
+        shift = self._steady(faces, (found[0] * found[1])[:, None] * shift.clip(-_MOST, _MOST))
         red = (_mean(new.redness, new.lips).clip(_LEAST_RED, None))[:, None, None]
         light = new.luma / (_mean(new.luma, new.lips)[:, None, None] + _LEAST)
         share = around * _rise(new.redness / red, *_RED) * new.lit * light.clip(0.0, _MOST_LIGHT)
