@@ -14,6 +14,7 @@ from fakes import TINY
 
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop, extract, lipsync_box
+from videoretalking.faces.trust import LIMITS
 from videoretalking.media.images import save_image
 from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network, save_network
@@ -301,6 +302,22 @@ def test_settings_change_pixels(
         for settings in ({}, render)
     )
     assert any(not np.array_equal(a, b) for a, b in zip(usual, changed, strict=True))
+
+
+def test_faces_nearly_in_profile_keep_their_pixels_and_the_report_says_so(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video, speech = make_video(talking_frames[:3]), make_speech(0.12)
+    monkeypatch.setitem(LIMITS, "fake", (4.0, 5.0))  # the confidence of the fake detector is less
+    for keep in (True, False):
+        frames = list(make_retalker(render={"keep_profiles": keep}).frames(video, speech))
+        same = [np.array_equal(a.image, b) for a, b in zip(frames, talking_frames[:3], strict=True)]
+        told = ["profile" in frame.report.faces[0].fallback for frame in frames]
+        assert same == told == [keep] * 3
 
 
 @pytest.mark.parametrize("emotion", ["sad", "angry", "surprise"])

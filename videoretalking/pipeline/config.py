@@ -76,6 +76,8 @@ class RenderConfig:
         restore: strength of the mouth restorer, 0 .. 1; it acts on the teeth region only.
         color_match: strength of the color match between new and old face, 0 .. 1.
         lip_match: strength by which new lips get the color of those in the frames, 0 .. 1.
+        keep_profiles: let faces that turn nearly into profile fade to their own pixels, by the confidence of the
+            bundled landmark network; on other landmarks it does nothing.
         pad: length rule, see :func:`pipeline.schedule.make_schedule`.
         silence_gate: bring the mouth to rest where the speech is silent.
         score_sync: measure for the report how well each face follows the speech, if the expert's weights are there.
@@ -97,6 +99,7 @@ class RenderConfig:
     restore: float = 1.0
     color_match: float = 1.0
     lip_match: float = 1.0
+    keep_profiles: bool = True
     pad: Pad = "pingpong"
     silence_gate: bool = True
     score_sync: bool = True

@@ -188,6 +188,13 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag(
             ("lip-match",), "render.lip_match", "strength of the match of the lips' color", float, rule=_SHARE
         ),
+        Flag(
+            ("paint-profiles",),
+            "render.keep_profiles",
+            "paint faces that are nearly in profile too",
+            bool,
+            value=False,
+        ),
         Flag(("no-parse",), "render.parse", "mask from landmarks, not by a network", bool, value=False),
         Flag(("no-neutralize",), "render.neutralize", "leave D-Net out", bool, value=False),
         Flag(("no-enhance",), "render.enhance", "leave E-Net out", bool, value=False),

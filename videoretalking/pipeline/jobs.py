@@ -24,6 +24,7 @@ class FaceJob:
         time: time in the output in seconds, which places the audio window.
         landmarks: [68, 2] pixels of the frame.
         crop: frame -> L-Net's and E-Net's face crop.
+        trust: how far the face may be painted, 0 .. 1 (:mod:`faces.trust`).
         patch: [S, S, 3] float32 RGB in [0, 1]: the new face in the crop, set by the networks.
         mask: [S, S] float32 weights of the new face in the crop, set with the patch.
         sync: cosine of the lip-sync expert in [-1, 1], maybe still on its way from the device; None where it was
@@ -37,6 +38,7 @@ class FaceJob:
     time: float
     landmarks: npt.NDArray[np.float32]
     crop: Crop
+    trust: float = 1.0
     patch: Pixels | None = None
     mask: Pixels | None = None
     sync: SupportsFloat | None = None

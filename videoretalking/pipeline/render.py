@@ -21,6 +21,7 @@ from videoretalking.core.devices import cpu_threads
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.track import select_tracks
+from videoretalking.faces.trust import trust
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.color import Layout
 from videoretalking.media.video import VideoReader
@@ -105,11 +106,13 @@ class _Followed:
         tracks: of the faces.
         numbers: of these tracks among all.
         stretches: of each, [N] first frame of the stretch that each frame lies in.
+        trusts: of each, [N] how far the face may be painted in each frame.
     """
 
     tracks: list[FaceTrack]
     numbers: list[int]
     stretches: list[np.ndarray]
+    trusts: list[Floats32]
 
 
 class Renderer:
@@ -195,7 +198,10 @@ class Renderer:
         wanted = _select(self.analysis.path, tracks, options.face)
         # at once, since other threads may be at the frames that were known before
         self._followed = _Followed(
-            wanted, [_number(tracks, track) for track in wanted], [_stretch_starts(track) for track in wanted]
+            wanted,
+            [_number(tracks, track) for track in wanted],
+            [_stretch_starts(track) for track in wanted],
+            [trust(track) if options.keep_profiles else np.ones(len(track), np.float32) for track in wanted],
         )
         if self._neutralize:
             self._neutralize.windows = [
@@ -340,6 +346,7 @@ class Renderer:
                 time=time,
                 landmarks=track.landmarks[index],
                 crop=box_crop(track.boxes[index], (ENET_SIZE, ENET_SIZE)),
+                trust=float(followed.trusts[number][index]),
             )
             for number, track in enumerate(followed.tracks)
             if track.present[index]
@@ -486,12 +493,15 @@ class Renderer:
         track = self._followed.tracks[face.track]
         pitch, yaw, roll = np.degrees(track.rows[face.index, ANGLES]).round(2).tolist()
         score = float(track.scores[face.index])
+        fallbacks = ["interpolated landmarks"] if score == 0.0 else []
+        if face.trust < 1.0:
+            fallbacks.append("nearly in profile, keeps its pixels" + (" in part" if face.trust > 0.0 else ""))
         return FaceReport(
             face=self._followed.numbers[face.track],
             score=round(score, 3),
             pose=(pitch, yaw, roll),
             sync=None if face.sync is None else round(float(face.sync), 4),
-            fallback="interpolated landmarks" if score == 0.0 else "",
+            fallback="; ".join(fallbacks),
         )
 
 

@@ -151,6 +151,17 @@ def test_painted_pixels_are_told_and_all_others_kept_their_bytes() -> None:
     assert painted[y, x] == 1.0
 
 
+def test_a_face_that_is_not_trusted_keeps_its_bytes() -> None:
+    frame, face = _edited()
+    x, y = np.round(face.landmarks[62]).astype(int)
+    full = _composite()(frame, [face]).astype(int)
+    face.trust = 0.5
+    half = _composite()(frame, [face]).astype(int)
+    assert frame[y, x, 1] + 20 < half[y, x, 1] < full[y, x, 1] - 20
+    face.trust = 0.0
+    assert np.array_equal(_composite()(frame, [face]), frame)
+
+
 def test_frames_without_faces_pass_through() -> None:
     frame = face_frame(face_landmarks())
     assert _composite()(frame, []) is frame

@@ -147,6 +147,9 @@ class Compositor:
         height = masks.shape[1]
         takeover, alike = (self.raster.constant(_rise(height, rows)) for rows in (_TAKEOVER, _ALIKE))
         weights = masks if self.whole_face else masks * takeover
+        if any(face.trust < 1.0 for face in faces):
+            trust = np.array([face.trust for face in faces], np.float32)[:, None, None]
+            weights = weights * self.raster.constant(trust)
         return self.raster.stack([weights, masks * alike * (1.0 - takeover)], axis=3)
 
     def _lips(self, faces: Sequence[FaceJob], boxes: Sequence[Box], size: Size) -> Pixels:
