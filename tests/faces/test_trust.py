@@ -7,19 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from videoretalking.core.coefficients import ANGLES
 from videoretalking.faces.trust import FADE, LIMITS, trust
 from videoretalking.faces.types import FaceTrack
 
 SURE, TURNED, BETWEEN = 8.0, 2.0, 4.5
 
 
-def track(logits: list[float], backend: str = "bundled", cut: int | None = None) -> FaceTrack:
-    """A face with a confidence in each frame; None stands for a frame in which it is absent."""
+def track(
+    logits: list[float], backend: str = "bundled", cut: int | None = None, yaw: float = -25.0
+) -> FaceTrack:
+    """A face with a confidence in each frame, turned by ``yaw`` degrees; NaN: it is absent, -inf: filled in."""
     count = len(logits)
     values = np.array(logits, np.float64)
     scores = np.where(np.isinf(values), 0.0, 1.0 / (1.0 + np.exp(-values))).astype(np.float32)
     shots = (np.arange(count) >= (count if cut is None else cut)).astype(np.int64)
     empty = FaceTrack.empty(np.arange(count) / 25, (320, 240), backend)
+    empty.rows[:, ANGLES] = np.radians([0.0, yaw, 0.0])
     return replace(empty, present=~np.isnan(values), scores=np.nan_to_num(scores), shots=shots)
 
 
@@ -55,6 +59,10 @@ def test_a_frame_knows_nothing_of_later_ones() -> None:
     whole = trust(track(logits))
     for count in range(1, len(logits)):
         np.testing.assert_allclose(trust(track(logits[:count])), whole[:count], atol=1e-6)
+
+
+def test_a_poor_picture_of_a_frontal_face_is_painted() -> None:
+    assert (trust(track([TURNED] * 5, yaw=8.0)) == 1).all()
 
 
 def test_other_detectors_mean_something_else() -> None:

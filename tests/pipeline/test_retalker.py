@@ -313,6 +313,7 @@ def test_faces_nearly_in_profile_keep_their_pixels_and_the_report_says_so(
 ) -> None:
     video, speech = make_video(talking_frames[:3]), make_speech(0.12)
     monkeypatch.setitem(LIMITS, "fake", (4.0, 5.0))  # the confidence of the fake detector is less
+    monkeypatch.setattr("videoretalking.faces.trust.TURNED", -1.0)  # the fake face is a frontal one
     for keep in (True, False):
         frames = list(make_retalker(render={"keep_profiles": keep}).frames(video, speech))
         same = [np.array_equal(a.image, b) for a, b in zip(frames, talking_frames[:3], strict=True)]
