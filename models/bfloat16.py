@@ -80,9 +80,10 @@ class Bfloat16Conv(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32."""
         features = features.bfloat16()
-        if type(self.convolve) is nn.Conv2d and not isinstance(self.convolve.padding, str):
-            self.convolve = _PackedConv(self.convolve, features)
-        out: torch.Tensor = self.convolve(features)
+        convolve = self.convolve  # which another thread may change meanwhile
+        if type(convolve) is nn.Conv2d and not isinstance(convolve.padding, str):
+            convolve = self.convolve = _PackedConv(convolve, features)
+        out: torch.Tensor = convolve(features)
         return out.float()
 
 
