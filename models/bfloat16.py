@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.models.layers.blocks import split_padding
 from videoretalking.models.layers.style import ModulatedConv
 
 _MIN_REUSE = 48  # multiplications of each number in or out; with fewer, rounding costs what it saves
@@ -97,11 +98,9 @@ class _PackedConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, features: torch.Tensor) -> None:
         super().__init__()
-        assert not isinstance(conv.padding, str)
-        pad_first = conv.padding_mode != "zeros"
-        self.border = [side for side in reversed(conv.padding) for _ in range(2)] if pad_first else []
+        self.border, padding = split_padding(conv)
         self.padding_mode = conv.padding_mode
-        self.geometry = ((0, 0) if pad_first else conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.geometry = (padding, conv.stride, conv.dilation, conv.groups)
         self.bias = conv.bias
         dense = conv.weight.detach().to_mkldnn()
         size = list(self._padded(features).shape)

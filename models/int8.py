@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.models.layers.blocks import split_padding
 from videoretalking.models.layers.style import ModulatedConv
 
 _MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
@@ -196,11 +197,8 @@ class Int8Conv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, balance: torch.Tensor | None = None) -> None:
         super().__init__()
-        assert not isinstance(conv.padding, str)
-        pad_first = conv.padding_mode != "zeros"
-        self.border = [side for side in reversed(conv.padding) for _ in range(2)] if pad_first else []
+        self.border, padding = split_padding(conv)
         self.padding_mode = conv.padding_mode
-        padding = (0, 0) if pad_first else conv.padding
         self.bias = None if conv.bias is None else conv.bias.detach()
         self.balance = balance
         weight = _balanced(conv.weight, balance)

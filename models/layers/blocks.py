@@ -59,6 +59,21 @@ def roll_clip(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
     return frames.unflatten(0, (num_frames, -1)).permute(1, 2, 0, 3, 4)
 
 
+def split_padding(conv: nn.Conv2d) -> tuple[list[int], tuple[int, ...]]:
+    """How a map is padded before a kernel that knows of zeros only, as F.pad takes it, and how by the kernel.
+
+    Args:
+        conv: any padding mode; numeric padding.
+
+    Returns:
+        [left, right, top, bottom], empty where nothing is padded before; (rows, columns) of zeros.
+    """
+    assert not isinstance(conv.padding, str)
+    if conv.padding_mode == "zeros":
+        return [], conv.padding
+    return [side for side in reversed(conv.padding) for _ in range(2)], (0, 0)
+
+
 class ChannelLayerNorm(nn.Module):
     """Layer norm over channels, height and width of one sample, with one scale and shift per channel.
 

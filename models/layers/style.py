@@ -82,12 +82,10 @@ class ModulatedConv(nn.Module):
             [B, out, H, W] (doubled size when up-sampling).
         """
         scale = self.modulation(style)
-        pixels = features.numel() * (4 if self.upsample else 1)
-        if len(style) == 1 and self.weight.numel() <= pixels:
-            out = self._convolve_shared(features, scale, bias, gain, noise)
-        else:
-            out = self._convolve_modulated(features, scale, bias, gain, noise)
-        return out
+        numbers = features.numel() * (4 if self.upsample else 1)
+        shared = len(style) == 1 and self.weight.numel() <= numbers
+        convolve = self._convolve_shared if shared else self._convolve_modulated
+        return convolve(features, scale, bias, gain, noise)
 
     def merge_doubling(self) -> None:
         """Let the kernel double the size where one style is shared, which saves the doubled map.
