@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.layers.blocks import split_padding
-from videoretalking.models.layers.style import ModulatedConv
+from videoretalking.models.layers.packing import PackedConv2d, is_packable
+from videoretalking.models.layers.style import ModulatedConv, conv2d
 
 _MIN_REUSE = 48  # multiplications of each number in or out; with fewer, rounding costs what it saves
 # By their names: D-Net's flow, of which a grid step moves four pixels, and the convolutions of spectra.
@@ -57,7 +56,7 @@ def float32_convs(network: nn.Module) -> list[SmallConv]:
     for path, owner in network.named_modules():
         if _KEPT.intersection(path.split(".")):
             continue
-        if isinstance(owner, ModulatedConv) and owner.convolve is F.conv2d and _is_worth_it(owner):
+        if isinstance(owner, ModulatedConv) and owner.convolve is conv2d and _is_worth_it(owner):
             found.append(SmallConv(owner, "convolve", path))
         for name, child in owner.named_children():
             if not isinstance(child, nn.Conv2d | nn.ConvTranspose2d) or name in _KEPT:
@@ -76,52 +75,20 @@ class Bfloat16Conv(nn.Module):
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
-        self.convolve: nn.Module = copy.deepcopy(conv).bfloat16().to(memory_format=torch.channels_last)
+        rounded = copy.deepcopy(conv).bfloat16().to(memory_format=torch.channels_last)
+        self.convolve: nn.Module = PackedConv2d(rounded) if is_packable(rounded) else rounded
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32."""
-        features = features.bfloat16()
-        convolve = self.convolve  # which another thread may change meanwhile
-        if type(convolve) is nn.Conv2d and not isinstance(convolve.padding, str):
-            convolve = self.convolve = _PackedConv(convolve, features)
-        out: torch.Tensor = convolve(features)
+        out: torch.Tensor = self.convolve(features.bfloat16())
         return out.float()
-
-
-class _PackedConv(nn.Module):
-    """A convolution whose weights lie as oneDNN reads them; otherwise it would sort them at every call.
-
-    Args:
-        conv: one that works on dense tensors.
-        features: example of its maps, whose size oneDNN chooses the order by. Others work too.
-    """
-
-    def __init__(self, conv: nn.Conv2d, features: torch.Tensor) -> None:
-        super().__init__()
-        self.border, padding = split_padding(conv)
-        self.padding_mode = conv.padding_mode
-        self.geometry = (padding, conv.stride, conv.dilation, conv.groups)
-        self.bias = conv.bias
-        dense = conv.weight.detach().to_mkldnn()
-        size = list(self._padded(features).shape)
-        self.weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(dense, *self.geometry, size)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] -> [B, out, H', W']."""
-        out: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            self._padded(features), self.weight, self.bias, *self.geometry, "none", [], ""
-        )
-        return out
-
-    def _padded(self, features: torch.Tensor) -> torch.Tensor:
-        return F.pad(features, self.border, mode=self.padding_mode) if self.border else features
 
 
 def bfloat16_conv2d(
     features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, **geometry: Any
 ) -> torch.Tensor:
-    """``F.conv2d`` with weights that are rounded at every call."""
-    out = F.conv2d(
+    """:func:`style.conv2d` with weights that are rounded at every call."""
+    out = conv2d(
         features.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), **geometry
     )
     return out.float()

@@ -219,7 +219,7 @@ class WarpingNet(nn.Module):
             features = torch.cat([up(features, descriptor), skips.pop()], dim=1)
         # one grid step of the flow moves four pixels, so bfloat16's three digits would show as jitter
         with torch.autocast(image.device.type, enabled=False):
-            return self.flow_conv(F.leaky_relu(self.flow_norm(features.float()), NEGATIVE_SLOPE))
+            return self.flow_conv(self.flow_norm(features.float(), NEGATIVE_SLOPE))
 
 
 class WarpDown(nn.Module):
@@ -242,10 +242,10 @@ class WarpDown(nn.Module):
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H/2, W/2]."""
         if self.after:
-            features = _activate(self.norm1(self.conv1(features), descriptor))
-            return _activate(self.norm2(self.conv2(features), descriptor))
-        features = self.conv1(_activate(self.norm1(features, descriptor)))
-        out: torch.Tensor = self.conv2(_activate(self.norm2(features, descriptor)))
+            features = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, inplace=True)
+            return self.norm2(self.conv2(features), descriptor, NEGATIVE_SLOPE, inplace=True)
+        features = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE))
+        out: torch.Tensor = self.conv2(self.norm2(features, descriptor, NEGATIVE_SLOPE, inplace=True))
         return out
 
 
@@ -272,12 +272,13 @@ class WarpUp(nn.Module):
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, 2H, 2W]."""
         if self.after:
-            main = _activate(self.norm1(self.conv1(features), descriptor))
-            main = _activate(self.norm2(self.conv2(main), descriptor))
-            return main + _activate(self.norm_skip(self.conv_skip(features), descriptor))
-        main = self.conv1(_activate(self.norm1(features, descriptor)))
-        main = self.conv2(_activate(self.norm2(main, descriptor)))
-        skip = self.conv_skip(_activate(self.norm_skip(features, descriptor)))
+            main = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, inplace=True)
+            main = self.norm2(self.conv2(main), descriptor, NEGATIVE_SLOPE, inplace=True)
+            skip = self.conv_skip(features)
+            return self.norm_skip(skip, descriptor, NEGATIVE_SLOPE, inplace=True, added=main)
+        main = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE))
+        main = self.conv2(self.norm2(main, descriptor, NEGATIVE_SLOPE, inplace=True))
+        skip = self.conv_skip(self.norm_skip(features, descriptor, NEGATIVE_SLOPE))
         out: torch.Tensor = skip + main
         return out
 
@@ -329,7 +330,7 @@ class EditingNet(nn.Module):
         for residuals, up, jump in zip(self.residuals, self.ups, self.jumps, strict=True):
             for residual in residuals:  # type: ignore[attr-defined]
                 features = residual(features, descriptor)
-            features = up(features, *motion) + jump(skips.pop(), *motion)
+            features = jump(skips.pop(), *motion, added=up(features, *motion))
         return torch.tanh(self.final(features).float())
 
 
@@ -358,12 +359,16 @@ class MotionBlock(nn.Module):
         self.norm = _adain(out_channels, config)
         self.resample = resample
 
-    def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2."""
+    def forward(
+        self, features: torch.Tensor, descriptor: torch.Tensor, added: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2; plus ``added`` of that shape."""
         if self.resample == "up":
             features = F.interpolate(features, scale_factor=2.0, mode="nearest")
-        out = _activate(self.norm(self.conv(features), descriptor))
-        return F.avg_pool2d(out, 2) if self.resample == "down" else out
+        if self.resample != "down":
+            return self.norm(self.conv(features), descriptor, NEGATIVE_SLOPE, inplace=True, added=added)
+        out = F.avg_pool2d(self.norm(self.conv(features), descriptor, NEGATIVE_SLOPE, inplace=True), 2)
+        return out if added is None else out + added
 
 
 class EditResBlock(nn.Module):
@@ -389,8 +394,8 @@ class EditResBlock(nn.Module):
         """[B, C, H, W] -> [B, C, H, W]."""
         out = features
         if self.two_layer:
-            out = _activate(self.norm1(self.conv1(out), descriptor))
-        return features + self.norm2(self.conv2(out), descriptor)
+            out = self.norm1(self.conv1(out), descriptor, NEGATIVE_SLOPE, inplace=True)
+        return self.norm2(self.conv2(out), descriptor, inplace=True, added=features)
 
 
 def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -456,10 +461,6 @@ def _edit_block(
     if config.adain_after:
         return MotionBlock(in_channels, out_channels, config, kernel_size, resample)
     return PlainBlock(in_channels, out_channels, kernel_size, resample, spectral=config.spectral)
-
-
-def _activate(features: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(features, NEGATIVE_SLOPE, inplace=True)
 
 
 def _double_size(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:

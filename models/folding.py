@@ -20,9 +20,9 @@ from videoretalking.models.enet import ENet
 from videoretalking.models.layers.blocks import ConvNormAct
 from videoretalking.models.layers.doubling import RepeatingConv2d
 from videoretalking.models.layers.editing_blocks import PlainBlock
-from videoretalking.models.layers.ffc import FourierUnit, SpectralTransform
+from videoretalking.models.layers.ffc import FourierUnit, ProductFourierUnit, SpectralTransform
 from videoretalking.models.layers.resnet import ResNetBody
-from videoretalking.models.layers.style import StyleConv
+from videoretalking.models.layers.style import ModulatedConv, StyleConv
 from videoretalking.models.parsenet import ReflectConv
 
 # Attributes of a convolution and of the batch norm that nothing stands between.
@@ -52,6 +52,11 @@ def fold_for_cpu(network: nn.Module) -> None:
         for conv, norm in _PAIRS.get(type(module), ()):
             _fold_norm(module, conv, norm)
         _fold_doubling(module)
+        if isinstance(module, ModulatedConv):
+            module.freeze()
+    for module in list(network.modules()):
+        if isinstance(module, SpectralTransform) and isinstance(module.fourier.norm, nn.Identity):
+            module.add_module("fourier", ProductFourierUnit(module.fourier))
     for owner in list(network.modules()):
         for name, child in list(owner.named_children()):
             if type(child) is not nn.Conv2d or not _is_plain(child):

@@ -20,13 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import split_padding
-from videoretalking.models.layers.style import ModulatedConv
+from videoretalking.models.layers.style import ModulatedConv, conv2d, repeat_border
 
 _MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
 _MIN_TAPS = 4  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
 _MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
 _WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
+_TO_NEAREST = 0.5  # the conversion to integers cuts off
+_NOT_FINITE = "int8 convolution of a map that is not finite"
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
 
 
@@ -199,6 +202,9 @@ class Int8Conv2d(nn.Module):
         super().__init__()
         self.border, padding = split_padding(conv)
         self.padding_mode = conv.padding_mode
+        if conv.padding_mode == "zeros" and conv.kernel_size[0] % 2 == 0 and conv.stride == (1, 1):
+            # oneDNN takes nearly twice as long where it has to pad for an odd number of columns
+            self.border, padding = [side for side in reversed(padding) for _ in range(2)], (0, 0)
         self.bias = None if conv.bias is None else conv.bias.detach()
         self.balance = balance
         weight = _balanced(conv.weight, balance)
@@ -207,13 +213,15 @@ class Int8Conv2d(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H', W'], float32, channels last."""
         levels, scale, zero = quantize(features, self.balance)
-        if self.border:
+        if self.border and self.padding_mode == "zeros":
+            levels = F.pad(levels, self.border, value=zero)
+        elif self.border:
             levels = F.pad(levels, self.border, mode=self.padding_mode)
         return self.convolve(levels, scale, zero, self.bias)
 
 
 class Int8Function:
-    """``F.conv2d`` on maps of channels last, with weights that are rounded when they come; the last ones are kept.
+    """:func:`style.conv2d` with weights that are rounded when they come; the last ones are kept.
 
     Args:
         balance: that of :class:`Int8Conv2d`.
@@ -221,20 +229,23 @@ class Int8Function:
 
     def __init__(self, balance: torch.Tensor | None = None) -> None:
         self._balance = balance
-        self._last: tuple[torch.Tensor, dict[str, Any], _Int8Kernel] | None = None
+        self._last: tuple[torch.Tensor, int, _Int8Kernel] | None = None
 
     def __call__(
         self,
         features: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
-        **geometry: Any,
+        padding: int = 0,
+        border: int = 0,
     ) -> torch.Tensor:
         """[B, in, H, W] and [out, in, h, w] -> [B, out, H', W'], float32."""
         last = self._last  # other threads may put theirs here
-        if last is None or last[1] != geometry or not (last[0] is weight or torch.equal(last[0], weight)):
-            self._last = last = weight, geometry, _Int8Kernel(_balanced(weight, self._balance), **geometry)
-        return last[2](*quantize(features, self._balance), bias)
+        if last is None or last[1] != padding or not (last[0] is weight or torch.equal(last[0], weight)):
+            kernel = _Int8Kernel(_balanced(weight, self._balance), padding=(padding, padding))
+            self._last = last = weight, padding, kernel
+        levels, scale, zero = quantize(features, self._balance)
+        return last[2](repeat_border(levels, border), scale, zero, bias)
 
 
 def balance_channels(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -267,38 +278,52 @@ def quantize(features: torch.Tensor, balance: torch.Tensor | None = None) -> tup
         ValueError: an input is not finite.
     """
     features = features.contiguous(memory_format=torch.channels_last)
+    factors = torch.ones(features.shape[1]) if balance is None else balance.reciprocal()
+    with torch.no_grad():
+        return _quantize_fused(features, factors) if fused.is_fit(features) else _quantize(features, factors)
+
+
+def _quantize_fused(features: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+    """:func:`quantize` with the loops of :mod:`layers.fused`."""
+    found = fused.extremes(features)
+    if found is None:
+        raise ValueError(_NOT_FINITE)
+    low, high = (torch.from_numpy(extreme) * factors for extreme in found)
+    scale, zero = _levels(float(low.min()), float(high.max()))
+    return fused.to_levels(features, (factors / scale).numpy(), zero + _TO_NEAREST), scale, zero
+
+
+def _quantize(features: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+    """:func:`quantize` with PyTorch's operators."""
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # a view
     channels = rows.shape[1]
-    factors = torch.ones(channels) if balance is None else balance.reciprocal()
     chunk = max(1, _CHUNK // channels)
     scratch = torch.empty(min(chunk, len(rows)), channels)
-    low, high = _bounds(rows, balance, factors, scratch)
-    if not math.isfinite(high - low):
-        raise ValueError("int8 convolution of a map that is not finite")
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 254.0 or 1.0  # one level less than there are, for the rounding of the zero point
-    zero = round(-low / scale)
+    found: list[torch.Tensor] = []
+    for some in rows.split(chunk):
+        found += torch.aminmax(torch.mul(some, factors, out=scratch[: len(some)]))
+    both = torch.stack(found)  # also of NaN, which min() of Python may lose
+    scale, zero = _levels(float(both.amin()), float(both.amax()))
     levels = torch.empty_like(features, dtype=torch.uint8)
-    to_nearest = torch.tensor(zero + 0.5)  # the conversion to integers cuts off
+    nearest = torch.tensor(zero + _TO_NEAREST)
     factors = factors / scale
     parts = levels.permute(0, 2, 3, 1).flatten(0, 2).split(chunk)
     for part, some in zip(parts, rows.split(chunk), strict=True):
-        part.copy_(torch.addcmul(to_nearest, some, factors, out=scratch[: len(some)]))
+        part.copy_(torch.addcmul(nearest, some, factors, out=scratch[: len(some)]))
     return levels, scale, zero
 
 
-def _bounds(
-    rows: torch.Tensor, balance: torch.Tensor | None, factors: torch.Tensor, scratch: torch.Tensor
-) -> tuple[float, float]:
-    """Least and largest of ``rows * factors``."""
-    if balance is None:
-        low, high = torch.aminmax(rows)
-        return float(low), float(high)
-    found: list[torch.Tensor] = []
-    for some in rows.split(len(scratch)):
-        found += torch.aminmax(torch.mul(some, factors, out=scratch[: len(some)]))
-    both = torch.stack(found)  # also of NaN, which min() of Python may lose
-    return float(both.amin()), float(both.amax())
+def _levels(low: float, high: float) -> tuple[float, int]:
+    """Scale and zero point for numbers between ``low`` and ``high``.
+
+    Raises:
+        ValueError: one of them is not finite.
+    """
+    if not math.isfinite(high - low):
+        raise ValueError(_NOT_FINITE)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 254.0 or 1.0  # one level less than there are, for the rounding of the zero point
+    return scale, round(-low / scale)
 
 
 def _balanced(weight: torch.Tensor, balance: torch.Tensor | None) -> torch.Tensor:
@@ -351,7 +376,7 @@ def _round_taps(weight: torch.Tensor) -> torch.Tensor:
 def _is_heavy(module: nn.Module) -> TypeGuard[nn.Conv2d | ModulatedConv]:
     if isinstance(module, nn.Conv2d) and (module.groups > 1 or isinstance(module.padding, str)):
         return False
-    if isinstance(module, ModulatedConv) and module.convolve is not F.conv2d:
+    if isinstance(module, ModulatedConv) and module.convolve is not conv2d:
         return False
     if not isinstance(module, nn.Conv2d | ModulatedConv):
         return False

@@ -348,7 +348,7 @@ class Decoder(nn.Module):
             if self.flow is not None and stage == len(self.ups) - 1:
                 # read at half the size and bounded softly: a flow is smooth
                 flow = scale_by(_MAX_FLOW * torch.tanh(self.flow(features).float() / 4.0), 2.0)
-            features = up(features) + jump(skip)
+            features = jump(skip, added=up(features))
             if self.reference_jumps is not None:
                 features = features + self.reference_jumps[stage](reference_skip)
         image = torch.sigmoid(self.final(features).float())

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.models.layers import fused
+from videoretalking.models.layers.blocks import leaky_relu
+
 _EPS = 1e-5  # of the variance
 _SMALL = 1024  # pixels of a map below which PyTorch's group norm goes through channels-last ones channel by channel
 
@@ -25,27 +28,40 @@ class AdaIN(nn.Module):
         self.scale = nn.Linear(hidden_size, num_channels)
         self.shift = nn.Linear(hidden_size, num_channels)
 
-    def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        features: torch.Tensor,
+        condition: torch.Tensor,
+        negative_slope: float = 1.0,
+        inplace: bool = False,
+        added: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Normalize per sample and channel, in float32 under autocast too.
 
         Args:
             features: [B, C, H, W].
             condition: [B, condition_size].
+            negative_slope: of a leaky ReLU behind the norm; 1 leaves the values as they are.
+            inplace: ``features`` may be written to.
+            added: [B, C, H, W] added in the end.
 
         Returns:
-            [B, C, H, W]: ``IN(x) * (1 + scale) + shift``.
+            [B, C, H, W]: ``IN(x) * (1 + scale) + shift``, activated, plus ``added``.
         """
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(condition.float()))
-            scale = self.scale(hidden)[:, :, None, None]
-            shift = self.shift(hidden)[:, :, None, None]
+            scale, shift = 1.0 + self.scale(hidden), self.shift(hidden)
+            if fused.is_fit(features, added):
+                return fused.norm(features, scale, shift, _EPS, True, negative_slope, inplace, added=added)
             features_float = features.float()
             if _is_slow(features_float):
                 normed = _norm_of_small_maps(features_float)
             else:
                 # one group a channel is an instance norm, and reads channels-last maps without copying them
-                normed = F.group_norm(features_float, features.shape[1])
-            return torch.addcmul(shift, normed, 1.0 + scale).to(features.dtype)
+                normed = F.group_norm(features_float, features.shape[1], eps=_EPS)
+            normed = torch.addcmul(shift[:, :, None, None], normed, scale[:, :, None, None])
+        out = leaky_relu(normed.to(features.dtype), negative_slope)
+        return out if added is None else out + added
 
 
 def _is_slow(features: torch.Tensor) -> bool:

@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
+from videoretalking.models.layers import fused
+
 
 def to_signed(image: torch.Tensor) -> torch.Tensor:
     """[0, 1] -> [-1, 1], the range that tanh networks are trained in."""
@@ -74,6 +76,11 @@ def split_padding(conv: nn.Conv2d) -> tuple[list[int], tuple[int, ...]]:
     return [side for side in reversed(conv.padding) for _ in range(2)], (0, 0)
 
 
+def leaky_relu(features: torch.Tensor, negative_slope: float) -> torch.Tensor:
+    """Leaky ReLU in place; a slope of 1 is none."""
+    return features if negative_slope == 1.0 else F.leaky_relu(features, negative_slope, inplace=True)
+
+
 class ChannelLayerNorm(nn.Module):
     """Layer norm over channels, height and width of one sample, with one scale and shift per channel.
 
@@ -88,12 +95,36 @@ class ChannelLayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(num_channels, 1, 1))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> the same shape; statistics are taken in float32 under autocast too."""
+    def forward(
+        self,
+        features: torch.Tensor,
+        negative_slope: float = 1.0,
+        inplace: bool = False,
+        halve: bool = False,
+        added: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Normalize; statistics are taken in float32 under autocast too.
+
+        Args:
+            features: [B, C, H, W].
+            negative_slope: of a leaky ReLU behind the norm; 1 leaves the values as they are.
+            inplace: ``features`` may be written to.
+            halve: average 2x2 pixels in the end.
+            added: [B, C, H, W] added in the end; not together with ``halve``.
+
+        Returns:
+            [B, C, H, W], or half of H and W.
+        """
+        if fused.is_fit(features, added):
+            weight, bias = self.weight.view(1, -1), self.bias.view(1, -1)
+            return fused.norm(features, weight, bias, self.eps, False, negative_slope, inplace, halve, added)
         with torch.autocast(features.device.type, enabled=False):
             # the same as a group norm with one group, which also reads channels-last maps without copying them
             weight, bias = self.weight.flatten(), self.bias.flatten()
-            return F.group_norm(features.float(), 1, weight, bias, self.eps).to(features.dtype)
+            normed = F.group_norm(features.float(), 1, weight, bias, self.eps).to(features.dtype)
+        out = leaky_relu(normed, negative_slope)
+        out = F.avg_pool2d(out, 2) if halve else out
+        return out if added is None else out + added
 
 
 class ConvNormAct(nn.Module):

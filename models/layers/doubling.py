@@ -10,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from videoretalking.models.layers import fused
+from videoretalking.models.layers.blocks import leaky_relu
+
 # For the upper and the lower one of the two pixels that a pixel becomes, and for what lies one above, there and one
 # below at twice the size: the shares of the pixels above, here and below at the map's own size. Blended as by a
 # bilinear resize with half-pixel centers.
@@ -67,17 +70,25 @@ def blended_kernel(kernel: torch.Tensor) -> torch.Tensor:
     return _phases(kernel, _BLENDED)
 
 
-def interleave(phases: torch.Tensor, shift: int = 0, added: torch.Tensor | None = None) -> torch.Tensor:
+def interleave(
+    phases: torch.Tensor,
+    shift: int = 0,
+    added: torch.Tensor | None = None,
+    negative_slope: float = 1.0,
+) -> torch.Tensor:
     """Put four maps together to one of twice the size.
 
     Args:
         phases: [B, 4 * C, H + shift, W + shift]: upper left, upper right, lower left, lower right pixels.
         shift: rows and columns that the lower and the right ones lie further than the others.
         added: [1 or B, 1, 2H, 2W] added to all channels.
+        negative_slope: of a leaky ReLU on the result; 1 leaves it as it is.
 
     Returns:
         [B, C, 2H, 2W], channels last.
     """
+    if fused.is_fit(phases):
+        return fused.interleave(phases, shift, added, negative_slope)
     batch, channels, height, width = phases.shape
     channels, height, width = channels // 4, height - shift, width - shift
     rows = phases.permute(0, 2, 3, 1).contiguous()
@@ -93,7 +104,7 @@ def interleave(phases: torch.Tensor, shift: int = 0, added: torch.Tensor | None 
                 target.copy_(part)
             else:
                 torch.add(part, more[:, :, lower, :, right], out=target)
-    return out.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+    return leaky_relu(out.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2), negative_slope)
 
 
 def _phases(kernel: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:

@@ -41,12 +41,17 @@ class PlainBlock(nn.Module):
         self.norm = ChannelLayerNorm(out_channels) if norm == "layer" else nn.BatchNorm2d(out_channels)
         self.resample = resample
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2."""
+    def forward(self, features: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W'], H' being H, 2H or H/2; plus ``added`` of that shape."""
         if self.resample == "up":
             features = F.interpolate(features, scale_factor=2.0, mode="nearest")
-        out = F.leaky_relu(self.norm(self.conv(features)), NEGATIVE_SLOPE, inplace=True)
-        return F.avg_pool2d(out, 2) if self.resample == "down" else out
+        out = self.conv(features)
+        halve = self.resample == "down"
+        if isinstance(self.norm, ChannelLayerNorm):
+            return self.norm(out, NEGATIVE_SLOPE, inplace=True, halve=halve, added=added)
+        out = F.leaky_relu(self.norm(out), NEGATIVE_SLOPE, inplace=True)
+        out = F.avg_pool2d(out, 2) if halve else out
+        return out if added is None else out + added
 
 
 class FinalConv(nn.Module):

@@ -6,11 +6,16 @@ seen by a 1x1 convolution in the frequency domain, whose receptive field is the 
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.layers.adain import AdaIN
+
+_SMALL = 24  # pixels a side up to which products of matrices are the faster transforms
 
 
 class FourierUnit(nn.Module):
@@ -37,6 +42,97 @@ class FourierUnit(nn.Module):
             return torch.fft.irfft2(torch.view_as_complex(spectrum), s=size, norm="ortho").to(features.dtype)
 
 
+class ProductFourierUnit(nn.Module):
+    """A :class:`FourierUnit` for inference that takes the spectra of small maps by products of matrices.
+
+    A transform of 12x12 numbers is so short that a library for them is busy with everything else, the more as it
+    wants maps with their channels first. Its matrices take longer, counted in multiplications, and are faster; all
+    of it lies channels last.
+
+    Args:
+        unit: whose norm went into the convolution.
+    """
+
+    def __init__(self, unit: FourierUnit) -> None:
+        super().__init__()
+        conv = unit.conv
+        # all real parts first, then the imaginary ones
+        order = torch.arange(conv.out_channels).view(-1, 2).t().flatten()
+        conv.weight.data = conv.weight.data[order][:, order].contiguous(memory_format=torch.channels_last)
+        if conv.bias is not None:
+            conv.bias.data = conv.bias.data[order]
+        self.conv = conv
+        self.train(unit.training)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> [B, C, H, W], channels last."""
+        with torch.autocast(features.device.type, enabled=False):
+            maps = features.float().permute(0, 2, 3, 1)
+            small = max(maps.shape[1:3]) <= _SMALL
+            transform, back = (_products, _products_back) if small else (_fft, _fft_back)
+            bins = F.relu(self.conv(transform(maps).permute(0, 3, 1, 2)), inplace=True)
+            out = back(bins.permute(0, 2, 3, 1), maps.shape[2])
+            return out.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).to(features.dtype)
+
+
+def _fft(maps: torch.Tensor) -> torch.Tensor:
+    """[B, H, W, C] -> [B, H, W // 2 + 1, 2 * C], the orthonormal spectrum."""
+    spectrum = torch.fft.rfft2(maps, dim=(1, 2), norm="ortho")
+    return torch.cat([spectrum.real, spectrum.imag], dim=3)
+
+
+def _fft_back(bins: torch.Tensor, width: int) -> torch.Tensor:
+    """The inverse of :func:`_fft`."""
+    spectrum = torch.complex(*bins.chunk(2, dim=3))
+    return torch.fft.irfft2(spectrum, s=(bins.shape[1], width), dim=(1, 2), norm="ortho")
+
+
+def _products(maps: torch.Tensor) -> torch.Tensor:
+    """What :func:`_fft` computes, columns first."""
+    batch, height, width, channels = maps.shape
+    columns = _transforms(height)[0] @ maps.reshape(batch, height, width * channels)
+    # [B, H, real and imaginary rows of W, C]
+    bins = _transforms(width)[1] @ columns.view(batch, height, 2 * width, channels)
+    return bins.view(batch, height, width // 2 + 1, 2 * channels)
+
+
+def _products_back(bins: torch.Tensor, width: int) -> torch.Tensor:
+    """What :func:`_fft_back` computes, rows first."""
+    batch, height, half, channels = bins.shape
+    rows = _transforms(width)[2] @ bins.reshape(batch, height, 2 * half, channels // 2)
+    maps = _transforms(height)[3] @ rows.view(batch, 2 * height, width * channels // 2)
+    return maps.view(batch, height, width, channels // 2)
+
+
+@cache
+def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The matrices of an orthonormal transform of ``side`` numbers; r stands for real and imaginary parts.
+
+    Returns:
+        [(side, r), side], numbers to spectrum; [(half, r), (r, side)], complex numbers to the first half of a
+        spectrum; [(r, side), (half, r)], what such a half adds up to with its mirror image; [side, (side, r)], the
+        real part of what a spectrum adds up to.
+    """
+    half = side // 2 + 1
+    angles = torch.outer(*[torch.arange(side, dtype=torch.float64)] * 2) * (2.0 * math.pi / side)
+    cosine, sine = (function(angles) / math.sqrt(side) for function in (torch.cos, torch.sin))
+    forward = torch.stack([cosine, -sine], dim=1).view(2 * side, side)
+    real, imaginary = torch.stack([cosine, sine], dim=1), torch.stack([-sine, cosine], dim=1)
+    forward_half = torch.stack([real, imaginary], dim=1)[:half].reshape(2 * half, 2 * side)
+    twice = torch.full((half,), 2.0, dtype=torch.float64)
+    twice[0] = 1.0  # these two bins are their own mirror images
+    if side % 2 == 0:
+        twice[-1] = 1.0
+    cosine_half, sine_half = cosine[:, :half] * twice, sine[:, :half] * twice
+    real, imaginary = (
+        torch.stack([cosine_half, -sine_half], dim=2),
+        torch.stack([sine_half, cosine_half], dim=2),
+    )
+    back_half = torch.stack([real, imaginary]).view(2 * side, 2 * half)
+    back = torch.stack([cosine, -sine], dim=2).view(side, 2 * side)
+    return forward.float(), forward_half.float(), back_half.float(), back.float()
+
+
 class SpectralTransform(nn.Module):
     """The global-to-global path: squeeze to half the channels, Fourier unit beside identity, expand.
 
@@ -54,8 +150,8 @@ class SpectralTransform(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
-        hidden = F.relu(self.norm(self.squeeze(features)))
-        return self.expand(hidden + self.fourier(hidden))
+        hidden = F.relu(self.norm(self.squeeze(features)), inplace=True)
+        return self.expand(self.fourier(hidden).add_(hidden))
 
 
 class FFCUnit(nn.Module):
@@ -90,11 +186,11 @@ class FFCUnit(nn.Module):
         self, local: torch.Tensor, global_: torch.Tensor, condition: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """([B, L, H, W], [B, G, H, W], [B, condition]) -> both parts, same shapes."""
-        out_local = self.local_to_local(local) + self.global_to_local(global_)
-        out_global = self.local_to_global(local) + self.global_to_global(global_)
+        out_local = self.local_to_local(local).add_(self.global_to_local(global_))
+        out_global = self.local_to_global(local).add_(self.global_to_global(global_))
         return (
-            F.leaky_relu(self.local_norm(out_local, condition), self.negative_slope, inplace=True),
-            F.leaky_relu(self.global_norm(out_global, condition), self.negative_slope, inplace=True),
+            self.local_norm(out_local, condition, self.negative_slope, inplace=True),
+            self.global_norm(out_global, condition, self.negative_slope, inplace=True),
         )
 
 

@@ -8,16 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videoretalking.models.layers.blocks import scale_by
+from videoretalking.models.layers import fused
+from videoretalking.models.layers.blocks import leaky_relu, scale_by
 from videoretalking.models.layers.doubling import blended_kernel, interleave
 
 _DEMODULATION_EPS = 1e-8
 _MIN_MERGED = 64  # channels
+_NEGATIVE_SLOPE = 0.2
+
+
+def conv2d(
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    padding: int = 0,
+    border: int = 0,
+) -> torch.Tensor:
+    """``F.conv2d`` that can repeat the border of the map outwards first, by ``border`` pixels."""
+    return F.conv2d(repeat_border(features, border), weight, bias, padding=padding)
+
+
+def repeat_border(maps: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Repeat the outermost pixels of [B, C, H, W] outwards."""
+    return F.pad(maps, [pixels] * 4, mode="replicate") if pixels else maps
 
 
 class ModulatedConv(nn.Module):
@@ -58,7 +77,9 @@ class ModulatedConv(nn.Module):
         self.demodulate = demodulate
         self.upsample = upsample
         self.phases: torch.Tensor | None = None
-        self.convolve: Callable[..., torch.Tensor] = F.conv2d  # models.int8 puts its own here
+        self._energy: torch.Tensor | None = None
+        self._last: _Modulated | None = None
+        self.convolve: Callable[..., torch.Tensor] = conv2d  # models.int8 puts its own here
 
     def forward(
         self,
@@ -67,6 +88,7 @@ class ModulatedConv(nn.Module):
         bias: torch.Tensor | None = None,
         gain: float = 1.0,
         noise: torch.Tensor | None = None,
+        negative_slope: float = 1.0,
     ) -> torch.Tensor:
         """Convolve.
 
@@ -77,6 +99,7 @@ class ModulatedConv(nn.Module):
             bias: [out] added at the end.
             gain: factor on the convolution, without the bias.
             noise: [1 or B, 1, H, W] added to all channels of the result; None adds none.
+            negative_slope: of a leaky ReLU at the end; 1 leaves the values as they are.
 
         Returns:
             [B, out, H, W] (doubled size when up-sampling).
@@ -85,7 +108,7 @@ class ModulatedConv(nn.Module):
         numbers = features.numel() * (4 if self.upsample else 1)
         shared = len(style) == 1 and self.weight.numel() <= numbers
         convolve = self._convolve_shared if shared else self._convolve_modulated
-        return convolve(features, scale, bias, gain, noise)
+        return convolve(features, scale, bias, gain, noise, negative_slope)
 
     def merge_doubling(self) -> None:
         """Let the kernel double the size where one style is shared, which saves the doubled map.
@@ -96,6 +119,10 @@ class ModulatedConv(nn.Module):
         if self.upsample and min(self.weight.shape[:2]) >= _MIN_MERGED:
             self.phases = blended_kernel(self.weight.detach())
 
+    def freeze(self) -> None:
+        """For weights that do not change any more: compute only once what follows from them and from one style."""
+        self._energy = self._find_energy().detach()
+
     def _convolve_shared(
         self,
         features: torch.Tensor,
@@ -103,23 +130,19 @@ class ModulatedConv(nn.Module):
         bias: torch.Tensor | None,
         gain: float,
         noise: torch.Tensor | None,
+        negative_slope: float,
     ) -> torch.Tensor:
         """:meth:`forward` with the modulation [1, in] of the whole batch in the kernel."""
-        weight = self.weight if self.phases is None else self.phases
-        with torch.autocast(scale.device.type, enabled=False):
-            kernel = weight.float() * scale.float()[0, :, None, None]
-            if self.demodulate:
-                factors = self._demodulation(scale)[0].repeat(len(weight) // len(self.weight))
-                kernel = kernel * factors[:, None, None, None]
-            kernel = kernel * gain
+        kernel = self._modulate(scale, gain)
         if self.phases is not None:
             bias = None if bias is None else bias.repeat(4)
-            phases = self.convolve(F.pad(features, [1] * 4, mode="replicate"), kernel, bias)
-            return interleave(phases, added=None if noise is None else noise.to(phases.dtype))
+            phases = self.convolve(features, kernel, bias, border=1)
+            added = None if noise is None else noise.to(phases.dtype)
+            return interleave(phases, added=added, negative_slope=negative_slope)
         if self.upsample:
             features = scale_by(features, 2.0)
         out = self.convolve(features, kernel, bias, padding=self._padding)
-        return out if noise is None else out.add_(noise.to(out.dtype))
+        return _finish(out, noise, negative_slope)
 
     def _convolve_modulated(
         self,
@@ -128,6 +151,7 @@ class ModulatedConv(nn.Module):
         bias: torch.Tensor | None,
         gain: float,
         noise: torch.Tensor | None,
+        negative_slope: float,
     ) -> torch.Tensor:
         """:meth:`forward` with the modulation [B or 1, in] in the map, before and after one kernel for all."""
         if self.upsample:
@@ -139,17 +163,54 @@ class ModulatedConv(nn.Module):
         elif gain != 1.0:
             out = out * gain
         out = out if bias is None else out + bias[:, None, None].to(out.dtype)
-        return out if noise is None else out.add_(noise.to(out.dtype))
+        return _finish(out, noise, negative_slope)
+
+    def _modulate(self, scale: torch.Tensor, gain: float) -> torch.Tensor:
+        """The kernel for the modulation [1, in]; of frozen weights the last one is kept."""
+        keep = self._energy is not None and not torch.is_grad_enabled()
+        last = self._last if keep else None  # other threads may put theirs here
+        if last is not None and last.gain == gain and torch.equal(last.scale, scale):
+            return last.kernel
+        weight = self.weight if self.phases is None else self.phases
+        with torch.autocast(scale.device.type, enabled=False):
+            kernel = weight.float() * scale.float()[0, :, None, None]
+            if self.demodulate:
+                factors = self._demodulation(scale)[0].repeat(len(weight) // len(self.weight))
+                kernel = kernel * factors[:, None, None, None]
+            kernel = kernel * gain
+        if keep:
+            self._last = _Modulated(scale, gain, kernel)
+        return kernel
 
     @property
-    def _padding(self) -> tuple[int, int]:
-        return (self.weight.shape[-1] // 2,) * 2
+    def _padding(self) -> int:
+        return self.weight.shape[-1] // 2
 
     def _demodulation(self, scale: torch.Tensor) -> torch.Tensor:
         """[B, in] -> [B, out]: one over the norm of every modulated filter, in float32."""
         with torch.autocast(scale.device.type, enabled=False):
-            energy = self.weight.float().square().sum(dim=(2, 3))  # [out, in]
+            energy = self._find_energy() if self._energy is None else self._energy
             return torch.rsqrt(scale.float().square() @ energy.t() + _DEMODULATION_EPS)
+
+    def _find_energy(self) -> torch.Tensor:
+        """[out, in], the squares of each kernel's taps."""
+        return self.weight.float().square().sum(dim=(2, 3))
+
+
+class _Modulated(NamedTuple):
+    """A kernel and what it was modulated by."""
+
+    scale: torch.Tensor
+    gain: float
+    kernel: torch.Tensor
+
+
+def _finish(out: torch.Tensor, noise: torch.Tensor | None, negative_slope: float) -> torch.Tensor:
+    """Noise and leaky ReLU, in place."""
+    if noise is not None and fused.is_fit(out):
+        return fused.add_to_pixels(out, noise, negative_slope)
+    out = out if noise is None else out.add_(noise.to(out.dtype))
+    return leaky_relu(out, negative_slope)
 
 
 class StyleConv(nn.Module):
@@ -183,8 +244,7 @@ class StyleConv(nn.Module):
         """
         if noise is not None:
             noise = self.noise_scale * noise
-        out = self.conv(features, style, self.bias.flatten(), math.sqrt(2.0), noise)
-        return F.leaky_relu(out, 0.2, inplace=True)
+        return self.conv(features, style, self.bias.flatten(), math.sqrt(2.0), noise, _NEGATIVE_SLOPE)
 
 
 class ToRGB(nn.Module):

@@ -14,6 +14,7 @@ from videoretalking.models.dnet import DNet, DNetConfig
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.folding import FewChannelConv2d, PointwiseConv2d, fold_for_cpu
 from videoretalking.models.layers.doubling import RepeatingConv2d
+from videoretalking.models.layers.ffc import ProductFourierUnit, SpectralTransform
 from videoretalking.models.layers.style import StyleConv
 from videoretalking.models.lnet import LNet, LNetConfig
 from videoretalking.models.parsenet import ParseNet, ParseNetConfig
@@ -134,3 +135,16 @@ def test_the_bundled_networks_have_what_is_rewritten() -> None:
     fold_for_cpu(network)
     kinds = [type(module) for module in network.modules()]
     assert kinds.count(FewChannelConv2d) == 3 and kinds.count(PointwiseConv2d) >= 19
+
+
+@pytest.mark.parametrize("size", [(12, 12), (24, 24), (48, 48), (9, 6), (5, 7), (30, 4)])
+def test_spectra_by_products_of_matrices(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    plain = lived_in(SpectralTransform(16))
+    network = copy.deepcopy(plain)
+    fold_for_cpu(network)
+    assert isinstance(network.fourier, ProductFourierUnit)
+    with torch.inference_mode():
+        features = torch.randn(2, 16, *size).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(features), plain(features), rtol=1e-5, atol=1e-5)
+        assert network(features).is_contiguous(memory_format=torch.channels_last)

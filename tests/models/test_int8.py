@@ -80,13 +80,14 @@ def test_a_map_that_is_not_finite_is_an_error(bad: float) -> None:
         {"padding": 1, "stride": 2},
         {"padding": (2, 1), "dilation": (2, 1)},
         {"padding": 1, "groups": 4},
+        {"padding": 1, "kernel_size": 2},
         {"padding": 1, "padding_mode": "reflect"},
         {"padding": (2, 1), "padding_mode": "replicate"},
     ],
 )
 def test_convolution_is_float32_within_the_rounding(options: dict[str, Any]) -> None:
     torch.manual_seed(1)
-    conv = nn.Conv2d(8, 16, 3, **options)
+    conv = nn.Conv2d(8, 16, **{"kernel_size": 3, **options})
     with torch.no_grad():
         conv.weight.mul_(torch.logspace(-2, 1, 16)[:, None, None, None])  # every output has its own scale
         values, expected = Int8Conv2d(conv)(features()), conv(features())
@@ -105,7 +106,7 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         levels, step, zero = quantize(features())
         expected = F.conv2d((levels.float() - zero) * step, conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(Int8Conv2d(conv)(features()), expected, rtol=1e-4, atol=1e-5)
-        values = Int8Function()(features(), conv.weight, conv.bias, padding=(1, 1))
+        values = Int8Function()(features(), conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -117,8 +118,8 @@ def test_weights_that_come_again_are_rounded_once(monkeypatch: pytest.MonkeyPatc
         int8, "_Int8Kernel", lambda *args, **options: made.append(1) or kernel(*args, **options)
     )
     function, weight = Int8Function(), torch.randn(4, 8, 3, 3)
-    first = function(features(), weight, padding=(1, 1))
-    assert torch.equal(function(features(), weight.clone(), padding=(1, 1)), first) and len(made) == 1
+    first = function(features(), weight, padding=1)
+    assert torch.equal(function(features(), weight.clone(), padding=1), first) and len(made) == 1
     assert function(features(), weight).shape != first.shape and len(made) == 2
     assert signal_to_noise(function(features(), 2.0 * weight), 2.0 * function(features(), weight)) > 30.0
     assert len(made) == 4
