@@ -240,8 +240,9 @@ def time_chain(engine: Engine, repeats: int, num_frames: int, peaks: Mapping[str
         def shipped() -> torch.Tensor:
             enhancer = Enhancer(painter, RenderConfig().identity_every)
             images = []
-            for start in range(0, num_frames, engine.batch_size):
-                part = slice(start, start + engine.batch_size)
+            chunk = engine.batch_size * syncer.lnet.batches_at_once
+            for start in range(0, num_frames, chunk):
+                part = slice(start, start + chunk)
                 edited = neutralize(sources[part], windows[part]).clamp(0.0, 1.0)
                 reference = resize(edited, ENET_SIZE)
                 low_res = syncer(audio[part], crops[part], reference).image

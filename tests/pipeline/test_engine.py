@@ -154,6 +154,28 @@ def test_large_maps_are_painted_beside_each_other(count: int, monkeypatch: pytes
     assert not [call for call in calls if call[0].startswith("network")]
 
 
+def test_full_batches_of_a_large_network_run_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[bool, int]] = []
+
+    def doubled(batch: torch.Tensor) -> torch.Tensor:
+        calls.append((threading.current_thread().name.startswith("network"), len(batch)))
+        return 2.0 * batch
+
+    monkeypatch.setattr(engine_module, "is_large", lambda network: True)
+    engine = replace(FLOAT32, one_large_map=True, batch_size=2)
+    runner = engine.prepare(nn.Identity())
+    monkeypatch.setattr(engine_module, "is_large", lambda network: False)  # as after a trial of int8
+    runner = runner.using(doubled)
+    values = torch.arange(7.0)[:, None]
+    with cpu_threads(2):
+        assert runner.batches_at_once == 2
+        assert torch.equal(runner(values), 2 * values)
+        assert engine.prepare(nn.Identity()).batches_at_once == 1
+    assert sorted(calls) == [(False, 1), (False, 2), (True, 2), (True, 2)]
+    with cpu_threads(1):
+        assert runner.batches_at_once == 1
+
+
 def test_errors_beside_each_other_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(batch: torch.Tensor) -> torch.Tensor:
         raise ValueError(f"no {int(batch)}")

@@ -78,6 +78,8 @@ def test_stages_overlap() -> None:
 
 def test_chunks() -> None:
     assert list(chunks(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(chunks(iter(range(7)), 3, first=[1, 2])) == [[0], [1, 2], [3, 4, 5], [6]]
+    assert list(chunks(iter(range(3)), 3, first=[1, 2])) == [[0], [1, 2]]
 
 
 def test_one_behind_makes_the_next_item_before_it_hands_over_the_last() -> None:

@@ -34,6 +34,7 @@ from videoretalking.models.enet import ENet
 from videoretalking.models.folding import fold_for_cpu
 from videoretalking.models.gfpgan import GFPGAN
 from videoretalking.models.int8 import is_large
+from videoretalking.models.layers.packing import pack_weights
 from videoretalking.models.parsenet import ParseNet
 from videoretalking.pipeline.config import RuntimeConfig
 from videoretalking.pipeline.formats import CpuTrial, FormatTrial, main_output
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 FORMATS = "formats"  # folder in the user's
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
+_BESIDE = 2  # batches of L-Net for cores beside each other, at most; each costs memory
 # Their maps have 256 pixels a side and more. On a CPU a batch of four gains them nothing and takes gigabytes, while
 # L-Net, whose weights outweigh its maps, needs a fifth less time a face.
 _LARGE_MAPS = (BiSeNet, DNet, ENet, GFPGAN, ParseNet)
@@ -59,8 +61,8 @@ class Engine:
             faces look the same.
         batch_size: items in one call to begin with.
         compiled: torch.compile the networks; does not go with int8.
-        one_large_map: large networks with large maps get one item in a call, and several such calls run beside each
-            other, each on some of the cores.
+        one_large_map: large networks with large maps get one item in a call. Several calls of a large network run
+            beside each other, each on some of the cores.
         bfloat16_too: under int8, convolutions that int8 may not have or that are too small for it run in bfloat16,
             likewise only where the first faces look the same.
         verdicts: folder where the formats of int8 networks are kept from run to run; None tries them in each.
@@ -112,7 +114,8 @@ class Engine:
         if self.device.type == "cuda" and self.compiled:
             torch.backends.cudnn.benchmark = True  # takes seconds at the start and pays on long videos too
         engine = replace(self, dtype=torch.float32) if exact else self
-        if self.one_large_map and isinstance(network, _LARGE_MAPS) and is_large(network):
+        large = is_large(network)
+        if self.one_large_map and isinstance(network, _LARGE_MAPS) and large:
             engine = replace(engine, batch_size=1)
         with torch.inference_mode(False):  # the trial of int8 needs gradients
             network = network.to(self.device).to(memory_format=torch.channels_last)
@@ -120,7 +123,9 @@ class Engine:
                 _let_go_of_file(network)
             if self.device.type == "cpu" and not self.compiled:
                 fold_for_cpu(network)
-        return Runner(engine, network)
+                if engine.dtype == torch.float32:
+                    pack_weights(network)
+        return Runner(engine, network, large=large)
 
 
 class Runner(Generic[Network]):
@@ -141,6 +146,7 @@ class Runner(Generic[Network]):
         function: what to call; None calls the network.
         trial: of int8, shared by all functions of a network; None makes a new one.
         format_trial: of bfloat16 on CUDA, likewise.
+        large: what :attr:`large` was before the network was rewritten; None looks.
     """
 
     def __init__(
@@ -150,13 +156,14 @@ class Runner(Generic[Network]):
         function: Callable[..., Any] | None = None,
         trial: CpuTrial | None = None,
         format_trial: FormatTrial | None = None,
+        large: bool | None = None,
     ) -> None:
         self.network = network
-        self.large = is_large(network)
+        self.large = is_large(network) if large is None else large
         self.device = engine.device
         self.batch_size = engine.batch_size
         self._engine = engine
-        self._beside = engine.one_large_map and engine.batch_size == 1 and not engine.compiled
+        self._beside = engine.one_large_map and self.large and not engine.compiled
         self._function: Callable[..., Any] = network if function is None else function
         self._plain = self._function
         if engine.compiled:
@@ -172,7 +179,13 @@ class Runner(Generic[Network]):
         Args:
             function: takes tensors [B, ...] and returns one tensor [B, ...].
         """
-        return Runner(self._engine, self.network, function, self._trial, self._format_trial)
+        trials = self._trial, self._format_trial
+        return Runner(self._engine, self.network, function, *trials, self.large)
+
+    @property
+    def batches_at_once(self) -> int:
+        """Batches that a call should have, for cores that work beside each other."""
+        return min(torch.get_num_threads(), _BESIDE) if self._beside else 1
 
     def settle(self, *inputs: torch.Tensor) -> None:
         """Choose the number format by a sample, for stages that never call the network as a whole.
@@ -198,7 +211,7 @@ class Runner(Generic[Network]):
             torch.OutOfMemoryError: even one item does not fit.
         """
         results = self._run_beside(inputs, shared) if self._beside else []
-        start = len(results)
+        start = sum(map(len, results))
         while start < len(inputs[0]):
             batch = [tensor[start : start + self.batch_size] for tensor in inputs]
             try:
@@ -215,19 +228,21 @@ class Runner(Generic[Network]):
         return torch.cat(results)
 
     def _run_beside(self, inputs: Sequence[torch.Tensor], shared: dict[str, Any]) -> list[torch.Tensor]:
-        """As many of the items as the cores can be shared among evenly, each in a thread of its own.
+        """As many full batches as the cores can be shared among evenly, each in a thread of its own.
 
-        Threads that share one item wait for each other at every layer, for a tenth of their time.
+        Threads that share one batch wait for each other at every layer, for a tenth of their time.
         """
-        threads, count = torch.get_num_threads(), len(inputs[0])
+        threads, size = torch.get_num_threads(), self.batch_size
+        count = len(inputs[0]) // size
         workers = min(threads, count)
         if workers < 2:
             return []
-        items = [
-            [tensor[place : place + 1] for tensor in inputs] for place in range(count // workers * workers)
-        ]
-        self._trial(self._function, *items[0], **shared)
-        return list(_crew(workers, threads // workers).map(lambda item: self._run(*item, **shared), items))
+        starts = range(0, count // workers * workers * size, size)
+        batches = [[tensor[start : start + size] for tensor in inputs] for start in starts]
+        self._trial(self._function, *batches[0], **shared)
+        return list(
+            _crew(workers, threads // workers).map(lambda batch: self._run(*batch, **shared), batches)
+        )
 
     def _padding(self, count: int) -> int:
         """Items to add to a batch, so that a GPU sees powers of two and the full size only."""

@@ -18,6 +18,7 @@ from videoretalking.core.devices import autocast, return_freed_memory
 from videoretalking.core.quality import psnr
 from videoretalking.models.bfloat16 import SmallConv, float32_convs
 from videoretalking.models.int8 import HeavyConv, find_losses, heavy_convs, is_large, weighing
+from videoretalking.models.layers.packing import pack_weights
 from videoretalking.pipeline.verdicts import Verdict, load_verdict, store_verdict, verdict_file
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class CpuTrial:
                 more = {name: _own(value) for name, value in shared.items()}
                 known = self._find(network, function, few, more)
                 store_verdict(file, known)
+        pack_weights(network)
         logger.info("%s %s", type(network).__name__, known.text)
         return_freed_memory()  # weights in float32, and what the trial needed
 

@@ -221,7 +221,13 @@ class Renderer:
     def chunk_size(self) -> int:
         """Frames that travel together."""
         info = self.analysis.info
-        return max(1, min(self._engine.batch_size, _CHUNK_BYTES // (info.width * info.height * 3)))
+        wanted = self._engine.batch_size * self._lipsync.lnet.batches_at_once
+        return max(1, min(wanted, _CHUNK_BYTES // (info.width * info.height * 3)))
+
+    @property
+    def _first_chunks(self) -> list[int]:
+        """Sizes of the first ones, which are short: a frame waits for the networks of the next chunk."""
+        return [min(self._engine.batch_size, self.chunk_size)] * 2
 
     @property
     def expected(self) -> int:
@@ -268,7 +274,9 @@ class Renderer:
             ExitStack() as stack,
             VideoReader(self.analysis.path) as reader,
             ThreadPoolExecutor(_workers()) as pool,
-            closing(threaded(chunks(self._decode(reader, order), self.chunk_size))) as decoded,
+            closing(
+                threaded(chunks(self._decode(reader, order), self.chunk_size, self._first_chunks))
+            ) as decoded,
             closing(order),
         ):
             stack.callback(self._dismiss_scout)

@@ -6,10 +6,11 @@ Queues are bounded: a slow stage holds back the ones before it, and memory stays
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -49,15 +50,13 @@ def threaded(source: Iterable[Item], depth: int = 1) -> Generator[Item, None, No
         worker.join()
 
 
-def chunks(source: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of ``size`` consecutive items; the last may be shorter."""
-    chunk: list[Item] = []
-    for item in source:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
+def chunks(source: Iterable[Item], size: int, first: Sequence[int] = ()) -> Iterator[list[Item]]:
+    """Lists of ``size`` consecutive items, but for the ``first`` ones; the last may be shorter."""
+    iterator = iter(source)
+    for count in itertools.chain(first, itertools.repeat(size)):
+        chunk = list(itertools.islice(iterator, count))
+        if not chunk:
+            return
         yield chunk
 
 
