@@ -85,13 +85,17 @@ class Bfloat16Conv(nn.Module):
 
 
 def bfloat16_conv2d(
-    features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, **geometry: Any
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    half: bool = False,
+    **geometry: Any,
 ) -> torch.Tensor:
     """:func:`style.conv2d` with weights that are rounded at every call."""
     out = conv2d(
         features.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), **geometry
     )
-    return out.float()
+    return out if half and out.is_contiguous(memory_format=torch.channels_last) else out.float()
 
 
 def _is_worth_it(conv: nn.Conv2d | nn.ConvTranspose2d | ModulatedConv) -> bool:

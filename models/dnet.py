@@ -238,15 +238,16 @@ class WarpDown(nn.Module):
         self.conv1 = _warp_conv(nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), config)
         self.norm2 = _adain(out_channels, config)
         self.conv2 = _warp_conv(nn.Conv2d(out_channels, out_channels, 3, padding=1), config)
+        self.normed = ("conv1", "conv2") if self.after else ("conv1",)
 
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, H/2, W/2]."""
         if self.after:
-            features = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, inplace=True)
+            features = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, True, reader=self.conv2)
             return self.norm2(self.conv2(features), descriptor, NEGATIVE_SLOPE, inplace=True)
-        features = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE))
-        out: torch.Tensor = self.conv2(self.norm2(features, descriptor, NEGATIVE_SLOPE, inplace=True))
-        return out
+        features = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE, reader=self.conv1))
+        features = self.norm2(features, descriptor, NEGATIVE_SLOPE, inplace=True, reader=self.conv2)
+        return self.conv2(features)
 
 
 class WarpUp(nn.Module):
@@ -268,16 +269,17 @@ class WarpUp(nn.Module):
         self.conv2 = _warp_conv(_double_size(out_channels, out_channels), config)
         self.norm_skip = _adain(first, config)
         self.conv_skip = _warp_conv(_double_size(in_channels, out_channels), config)
+        self.normed = ("conv1",)
 
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, 2H, 2W]."""
         if self.after:
-            main = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, inplace=True)
+            main = self.norm1(self.conv1(features), descriptor, NEGATIVE_SLOPE, True, reader=self.conv2)
             main = self.norm2(self.conv2(main), descriptor, NEGATIVE_SLOPE, inplace=True)
             skip = self.conv_skip(features)
             return self.norm_skip(skip, descriptor, NEGATIVE_SLOPE, inplace=True, added=main)
-        main = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE))
-        main = self.conv2(self.norm2(main, descriptor, NEGATIVE_SLOPE, inplace=True))
+        main = self.conv1(self.norm1(features, descriptor, NEGATIVE_SLOPE, reader=self.conv1))
+        main = self.conv2(self.norm2(main, descriptor, NEGATIVE_SLOPE, inplace=True, reader=self.conv2))
         skip = self.conv_skip(self.norm_skip(features, descriptor, NEGATIVE_SLOPE))
         out: torch.Tensor = skip + main
         return out
@@ -358,6 +360,7 @@ class MotionBlock(nn.Module):
         self.conv = maybe_spectral_norm(conv, config.spectral)
         self.norm = _adain(out_channels, config)
         self.resample = resample
+        self.normed = ("conv",)
 
     def forward(
         self, features: torch.Tensor, descriptor: torch.Tensor, added: torch.Tensor | None = None
@@ -389,12 +392,13 @@ class EditResBlock(nn.Module):
             self.norm1 = AdaIN(num_channels, condition_size, hidden_size)
         self.conv2 = nn.Conv2d(num_channels, num_channels, 3, padding=1)
         self.norm2 = AdaIN(num_channels, condition_size, hidden_size)
+        self.normed = ("conv1", "conv2")
 
     def forward(self, features: torch.Tensor, descriptor: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] -> [B, C, H, W]."""
         out = features
         if self.two_layer:
-            out = self.norm1(self.conv1(out), descriptor, NEGATIVE_SLOPE, inplace=True)
+            out = self.norm1(self.conv1(out), descriptor, NEGATIVE_SLOPE, inplace=True, reader=self.conv2)
         return self.norm2(self.conv2(out), descriptor, inplace=True, added=features)
 
 

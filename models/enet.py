@@ -136,11 +136,13 @@ class ENet(nn.Module):
         image = _cut(image, part)
         features = image
         count = len(self.to_rgbs) if doublings is None else doublings
-        for index, conv in enumerate(self.style_convs[: 2 * count]):
-            factor = 2 ** (index // 2 + 1)
-            features = conv(features, style, _cut(noise[index], part, factor))
-            if index % 2 == 1:
-                image = self.to_rgbs[index // 2](features, style, image)
+        for level, to_rgb in enumerate(self.to_rgbs[:count]):
+            up, conv = self.style_convs[2 * level : 2 * level + 2]
+            grain = [_cut(maps, part, 2 ** (level + 1)) for maps in noise[2 * level : 2 * level + 2]]
+            last = level == count - 1
+            features = up(features, style, grain[0], reader=conv)
+            features = conv(features, style, grain[1], reader=to_rgb if last else None)
+            image = to_rgb(features, style, image)
         factor = 2**count
         if gain:
             image = image + gain * (image - _smooth(image, factor // 2))

@@ -157,7 +157,7 @@ def _fold_doubling(module: nn.Module) -> None:
         and module.resample == "up"
         and _is_repeatable(module.conv)
     ):
-        module.add_module("conv", RepeatingConv2d(module.conv))
+        module.add_module("conv", RepeatingConv2d(module.conv, only_normed="conv" in module.normed))
         module.resample = "none"
     if isinstance(module, ReflectConv) and module.upsample and _is_repeatable(module.conv):
         module.add_module("conv", RepeatingConv2d(module.conv))

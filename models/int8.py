@@ -16,20 +16,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.core.arrays import Floats32
 from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import split_padding
+from videoretalking.models.layers.levels import LevelReader, Levels, choose_levels
 from videoretalking.models.layers.style import ModulatedConv, conv2d, repeat_border
 
 _MIN_REUSE = 128  # multiplications of each number: with fewer, rounding the map costs as much as int8 saves
 _MIN_TAPS = 4  # likewise for 1x1 kernels; this also leaves the spectra of Fourier units in float32
-_MIN_WEIGHTS = 4_000_000  # in the heavy convolutions together: the bundled small networks do not get faster
+_MIN_WEIGHTS = (
+    4_000_000  # in the heavy convolutions together: released sizes have more, the bundled ones less
+)
+_MIN_WORK = 16_000_000  # multiplications for two faces, with fewer int8 has its own fixed costs to bear
 _WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
-_TO_NEAREST = 0.5  # the conversion to integers cuts off
-_NOT_FINITE = "int8 convolution of a map that is not finite"
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
 
 
@@ -43,7 +47,7 @@ class HeavyConv:
     """A large convolution of a network, which runs in float32 or in int8.
 
     Attributes:
-        work: multiplications, of the calls that were watched.
+        work: multiplications, of the calls that were watched: two faces as a rule.
         loss: what it takes from the output of the network in int8, as a mean square (:func:`find_losses`).
 
         path: of the convolution in the network.
@@ -72,6 +76,11 @@ class HeavyConv:
         setattr(self._owner, self._attribute, self.rounded)
 
     @property
+    def is_worth_it(self) -> bool:
+        """Whether it had so much work that int8 pays."""
+        return self.work >= _MIN_WORK
+
+    @property
     def is_int8(self) -> bool:
         """Whether it runs in int8 now."""
         return self._rounded is not None and getattr(self._owner, self._attribute) is self._rounded
@@ -81,9 +90,11 @@ class HeavyConv:
         """The same function in int8."""
         if self._rounded is None:
             if isinstance(self._original, nn.Conv2d):
-                self._rounded = Int8Conv2d(self._original, self.balance)
+                normed = self._attribute in getattr(self._owner, "normed", ())
+                self._rounded = Int8Conv2d(self._original, self.balance, half=normed)
             else:
-                self._rounded = Int8Function(self.balance)
+                assert isinstance(self._owner, ModulatedConv)
+                self._rounded = Int8Function(self._owner.weight.shape[1], self.balance)
         return self._rounded
 
     def watch(self, see: Callable[[HeavyConv, _Call], None]) -> None:
@@ -190,62 +201,67 @@ def _watching(convs: Sequence[HeavyConv], see: Callable[[HeavyConv, _Call], None
             conv.to_float32()
 
 
-class Int8Conv2d(nn.Module):
+class Int8Conv2d(nn.Module, LevelReader):
     """What an ``nn.Conv2d`` computes, with weights rounded once.
 
     Args:
         conv: any stride, dilation, groups and padding mode; numeric padding.
         balance: [in] that the channels are divided by, see :func:`balance_channels`; None for groups.
+        half: give a result in bfloat16 where compiled loops may read it.
     """
 
-    def __init__(self, conv: nn.Conv2d, balance: torch.Tensor | None = None) -> None:
+    def __init__(self, conv: nn.Conv2d, balance: torch.Tensor | None = None, half: bool = False) -> None:
         super().__init__()
+        self._half = half
         self.border, padding = split_padding(conv)
         self.padding_mode = conv.padding_mode
         if conv.padding_mode == "zeros" and conv.kernel_size[0] % 2 == 0 and conv.stride == (1, 1):
             # oneDNN takes nearly twice as long where it has to pad for an odd number of columns
             self.border, padding = [side for side in reversed(padding) for _ in range(2)], (0, 0)
         self.bias = None if conv.bias is None else conv.bias.detach()
-        self.balance = balance
+        self.factors = _factors(balance, conv.in_channels)
         weight = _balanced(conv.weight, balance)
         self.convolve = _Int8Kernel(weight, conv.stride, padding, conv.dilation, conv.groups)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """[B, in, H, W] -> [B, out, H', W'], float32, channels last."""
-        levels, scale, zero = quantize(features, self.balance)
+    def forward(self, features: torch.Tensor | Levels) -> torch.Tensor:
+        """[B, in, H, W] -> [B, out, H', W'], float32 or bfloat16, channels last."""
+        levels, scale, zero = _rounded(features, self.factors)
         if self.border and self.padding_mode == "zeros":
             levels = F.pad(levels, self.border, value=zero)
         elif self.border:
             levels = F.pad(levels, self.border, mode=self.padding_mode)
-        return self.convolve(levels, scale, zero, self.bias)
+        return self.convolve(levels, scale, zero, self.bias, self._half and fused.reads_half())
 
 
-class Int8Function:
+class Int8Function(LevelReader):
     """:func:`style.conv2d` with weights that are rounded when they come; the last ones are kept.
 
     Args:
+        channels: of its maps.
         balance: that of :class:`Int8Conv2d`.
     """
 
-    def __init__(self, balance: torch.Tensor | None = None) -> None:
+    def __init__(self, channels: int, balance: torch.Tensor | None = None) -> None:
+        self.factors = _factors(balance, channels)
         self._balance = balance
         self._last: tuple[torch.Tensor, int, _Int8Kernel] | None = None
 
     def __call__(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | Levels,
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         padding: int = 0,
         border: int = 0,
+        half: bool = False,
     ) -> torch.Tensor:
-        """[B, in, H, W] and [out, in, h, w] -> [B, out, H', W'], float32."""
+        """[B, in, H, W] and [out, in, h, w] -> [B, out, H', W'], float32, or with ``half`` bfloat16."""
         last = self._last  # other threads may put theirs here
         if last is None or last[1] != padding or not (last[0] is weight or torch.equal(last[0], weight)):
             kernel = _Int8Kernel(_balanced(weight, self._balance), padding=(padding, padding))
             self._last = last = weight, padding, kernel
-        levels, scale, zero = quantize(features, self._balance)
-        return last[2](repeat_border(levels, border), scale, zero, bias)
+        levels, scale, zero = _rounded(features, self.factors)
+        return last[2](repeat_border(levels, border), scale, zero, bias, half)
 
 
 def balance_channels(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -264,36 +280,36 @@ def balance_channels(features: torch.Tensor, weight: torch.Tensor) -> torch.Tens
     return (wide / heavy).sqrt_()
 
 
-def quantize(features: torch.Tensor, balance: torch.Tensor | None = None) -> tuple[torch.Tensor, float, int]:
-    """Round a map to 8 bits: ``features / balance`` is about ``(levels - zero) * scale``.
+def quantize(features: torch.Tensor, balance: torch.Tensor | None = None) -> Levels:
+    """Round a map to 8 bits.
 
     Args:
         features: [B, C, H, W].
-        balance: [C]; None stands for ones.
-
-    Returns:
-        uint8 levels of the same shape, channels last; scale; zero point, the level of 0.0.
+        balance: [C] that the channels are divided by; None stands for ones.
 
     Raises:
         ValueError: an input is not finite.
     """
-    features = features.contiguous(memory_format=torch.channels_last)
-    factors = torch.ones(features.shape[1]) if balance is None else balance.reciprocal()
     with torch.no_grad():
-        return _quantize_fused(features, factors) if fused.is_fit(features) else _quantize(features, factors)
+        return _rounded(features, _factors(balance, features.shape[1]))
 
 
-def _quantize_fused(features: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, float, int]:
-    """:func:`quantize` with the loops of :mod:`layers.fused`."""
-    found = fused.extremes(features)
-    if found is None:
-        raise ValueError(_NOT_FINITE)
-    low, high = (torch.from_numpy(extreme) * factors for extreme in found)
-    scale, zero = _levels(float(low.min()), float(high.max()))
-    return fused.to_levels(features, (factors / scale).numpy(), zero + _TO_NEAREST), scale, zero
+def _rounded(features: torch.Tensor | Levels, factors: Floats32) -> Levels:
+    """Levels, which somebody may have made before."""
+    if isinstance(features, Levels):
+        return features
+    features = features.contiguous(memory_format=torch.channels_last)
+    if fused.is_fit(features):
+        return fused.to_levels(features, factors)
+    return _quantize(features, torch.from_numpy(factors))
 
 
-def _quantize(features: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tensor, float, int]:
+def _factors(balance: torch.Tensor | None, channels: int) -> Floats32:
+    factors = torch.ones(channels) if balance is None else balance.detach().reciprocal()
+    return np.asarray(factors.numpy())
+
+
+def _quantize(features: torch.Tensor, factors: torch.Tensor) -> Levels:
     """:func:`quantize` with PyTorch's operators."""
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # a view
     channels = rows.shape[1]
@@ -303,27 +319,14 @@ def _quantize(features: torch.Tensor, factors: torch.Tensor) -> tuple[torch.Tens
     for some in rows.split(chunk):
         found += torch.aminmax(torch.mul(some, factors, out=scratch[: len(some)]))
     both = torch.stack(found)  # also of NaN, which min() of Python may lose
-    scale, zero = _levels(float(both.amin()), float(both.amax()))
+    scale, zero = choose_levels(float(both.amin()), float(both.amax()))
     levels = torch.empty_like(features, dtype=torch.uint8)
-    nearest = torch.tensor(zero + _TO_NEAREST)
+    nearest = torch.tensor(zero + 0.5)  # the conversion to integers cuts off
     factors = factors / scale
     parts = levels.permute(0, 2, 3, 1).flatten(0, 2).split(chunk)
     for part, some in zip(parts, rows.split(chunk), strict=True):
         part.copy_(torch.addcmul(nearest, some, factors, out=scratch[: len(some)]))
-    return levels, scale, zero
-
-
-def _levels(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point for numbers between ``low`` and ``high``.
-
-    Raises:
-        ValueError: one of them is not finite.
-    """
-    if not math.isfinite(high - low):
-        raise ValueError(_NOT_FINITE)
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 254.0 or 1.0  # one level less than there are, for the rounding of the zero point
-    return scale, round(-low / scale)
+    return Levels(levels, scale, zero)
 
 
 def _balanced(weight: torch.Tensor, balance: torch.Tensor | None) -> torch.Tensor:
@@ -349,11 +352,17 @@ class _Int8Kernel:
         self.packed = torch.ops.onednn.qconv_prepack(levels, self.scale, 1.0, 0, *self.geometry)
 
     def __call__(
-        self, levels: torch.Tensor, scale: float, zero: int, bias: torch.Tensor | None = None
+        self,
+        levels: torch.Tensor,
+        scale: float,
+        zero: int,
+        bias: torch.Tensor | None = None,
+        half: bool = False,
     ) -> torch.Tensor:
-        """Convolve what :func:`quantize` returned; float32."""
+        """Convolve what :func:`quantize` returned; float32, or with ``half`` bfloat16."""
+        dtype = torch.bfloat16 if half else torch.float32
         # scale, zero point and type of the output; no activation fused, with neither parameters nor algorithm
-        plain: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+        plain: tuple[Any, ...] = (1.0, 0, dtype, "none", [], "")
         out: torch.Tensor = torch.ops.onednn.qconv2d_pointwise(
             levels, scale, zero, self.packed, self.scale, self.zero, bias, *self.geometry, *plain
         )

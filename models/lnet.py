@@ -25,7 +25,7 @@ from videoretalking.models.layers.attention import CrossAttentionBlocks
 from videoretalking.models.layers.audio_encoder import AudioEncoder
 from videoretalking.models.layers.blocks import resize, roll_clip, scale_by, unroll_audio, unroll_clip
 from videoretalking.models.layers.editing_blocks import FinalConv, PlainBlock
-from videoretalking.models.layers.ffc import FFCResBlock
+from videoretalking.models.layers.ffc import FFCStage
 
 _MAX_FLOW = 16.0  # pixels of the 96: a jaw moves less
 _MEMORY = 0.01  # share of a batch in the mean of the audio vectors
@@ -300,15 +300,13 @@ class Decoder(nn.Module):
         counts = config.stage_residuals or (config.num_residual,) * config.num_down
         for count, width in zip(counts, reversed(widths[:-1]), strict=True):
             residuals.append(
-                nn.ModuleList(
-                    FFCResBlock(
-                        channels,
-                        config.global_ratio,
-                        condition,
-                        config.adain_hidden,
-                        config.ffc_negative_slope,
-                    )
-                    for _ in range(count)
+                FFCStage(
+                    count,
+                    channels,
+                    config.global_ratio,
+                    condition,
+                    config.adain_hidden,
+                    config.ffc_negative_slope,
                 )
             )
             ups.append(_plain(config, channels, width, resample="up"))
@@ -343,14 +341,13 @@ class Decoder(nn.Module):
             self.residuals, self.ups, self.jumps, reversed(skips), reversed(reference_skips), strict=True
         )
         for stage, (residuals, up, jump, skip, reference_skip) in enumerate(stages):
-            for residual in residuals:  # type: ignore[attr-defined]
-                features = residual(features, condition)
+            features = residuals(features, condition)
             if self.flow is not None and stage == len(self.ups) - 1:
                 # read at half the size and bounded softly: a flow is smooth
                 flow = scale_by(_MAX_FLOW * torch.tanh(self.flow(features).float() / 4.0), 2.0)
             features = jump(skip, added=up(features))
             if self.reference_jumps is not None:
-                features = features + self.reference_jumps[stage](reference_skip)
+                features = self.reference_jumps[stage](reference_skip, added=features)
         image = torch.sigmoid(self.final(features).float())
         share = None if self.share is None else torch.sigmoid(self.share(features).float())
         return Painting(image, share, flow)

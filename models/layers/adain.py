@@ -8,6 +8,7 @@ from torch import nn
 
 from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import leaky_relu
+from videoretalking.models.layers.levels import Levels
 
 _EPS = 1e-5  # of the variance
 _SMALL = 1024  # pixels of a map below which PyTorch's group norm goes through channels-last ones channel by channel
@@ -35,7 +36,8 @@ class AdaIN(nn.Module):
         negative_slope: float = 1.0,
         inplace: bool = False,
         added: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        reader: nn.Module | None = None,
+    ) -> torch.Tensor | Levels:
         """Normalize per sample and channel, in float32 under autocast too.
 
         Args:
@@ -44,6 +46,7 @@ class AdaIN(nn.Module):
             negative_slope: of a leaky ReLU behind the norm; 1 leaves the values as they are.
             inplace: ``features`` may be written to.
             added: [B, C, H, W] added in the end.
+            reader: the module that alone reads the result; a convolution in int8 may get it rounded.
 
         Returns:
             [B, C, H, W]: ``IN(x) * (1 + scale) + shift``, activated, plus ``added``.
@@ -51,8 +54,9 @@ class AdaIN(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(condition.float()))
             scale, shift = 1.0 + self.scale(hidden), self.shift(hidden)
-            if fused.is_fit(features, added):
-                return fused.norm(features, scale, shift, _EPS, True, negative_slope, inplace, added=added)
+            if fused.is_fit(features, added, half=True):
+                way = negative_slope, inplace
+                return fused.norm(features, scale, shift, _EPS, True, *way, added=added, reader=reader)
             features_float = features.float()
             if _is_slow(features_float):
                 normed = _norm_of_small_maps(features_float)

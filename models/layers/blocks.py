@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -115,9 +117,10 @@ class ChannelLayerNorm(nn.Module):
         Returns:
             [B, C, H, W], or half of H and W.
         """
-        if fused.is_fit(features, added):
+        if fused.is_fit(features, added, half=self.weight.dtype == torch.float32):
             weight, bias = self.weight.view(1, -1), self.bias.view(1, -1)
-            return fused.norm(features, weight, bias, self.eps, False, negative_slope, inplace, halve, added)
+            way = negative_slope, inplace, halve, added
+            return cast(torch.Tensor, fused.norm(features, weight, bias, self.eps, False, *way))
         with torch.autocast(features.device.type, enabled=False):
             # the same as a group norm with one group, which also reads channels-last maps without copying them
             weight, bias = self.weight.flatten(), self.bias.flatten()

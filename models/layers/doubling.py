@@ -7,11 +7,14 @@ blended the work stays, but the doubled map, four times as large as the small on
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import leaky_relu
+from videoretalking.models.layers.levels import Levels
 
 # For the upper and the lower one of the two pixels that a pixel becomes, and for what lies one above, there and one
 # below at twice the size: the shares of the pixels above, here and below at the map's own size. Blended as by a
@@ -32,10 +35,17 @@ class RepeatingConv2d(nn.Module):
     Args:
         conv: kernel 3x3, stride 1, padding 1, one group; padding mode ``zeros``, or ``reflect``, which at the
             border of a repeated map repeats.
+        only_normed: nobody but a norm reads the result.
+
+    Attributes:
+        normed: names of convolutions whose results may be in bfloat16, since only :func:`interleave` reads them.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    normed = ("phases",)
+
+    def __init__(self, conv: nn.Conv2d, only_normed: bool = False) -> None:
         super().__init__()
+        self._only_normed = only_normed
         outputs = conv.out_channels
         self.phases = nn.Conv2d(
             conv.in_channels,
@@ -54,7 +64,7 @@ class RepeatingConv2d(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] -> [B, out, 2H, 2W], channels last."""
         # one row and column more than the map has: the lower pixel's taps lie one further
-        return interleave(self.phases(features), 1)
+        return cast(torch.Tensor, interleave(self.phases(features), 1, half=self._only_normed))
 
 
 def blended_kernel(kernel: torch.Tensor) -> torch.Tensor:
@@ -75,7 +85,9 @@ def interleave(
     shift: int = 0,
     added: torch.Tensor | None = None,
     negative_slope: float = 1.0,
-) -> torch.Tensor:
+    reader: object = None,
+    half: bool = False,
+) -> torch.Tensor | Levels:
     """Put four maps together to one of twice the size.
 
     Args:
@@ -83,17 +95,19 @@ def interleave(
         shift: rows and columns that the lower and the right ones lie further than the others.
         added: [1 or B, 1, 2H, 2W] added to all channels.
         negative_slope: of a leaky ReLU on the result; 1 leaves it as it is.
+        reader: what alone reads the result; a convolution in int8 may get it rounded.
+        half: phases in bfloat16 may stay in it, where they are only put together.
 
     Returns:
         [B, C, 2H, 2W], channels last.
     """
-    if fused.is_fit(phases):
-        return fused.interleave(phases, shift, added, negative_slope)
+    if fused.is_fit(phases, half=True):
+        return fused.interleave(phases, shift, added, negative_slope, reader, half)
     batch, channels, height, width = phases.shape
     channels, height, width = channels // 4, height - shift, width - shift
     rows = phases.permute(0, 2, 3, 1).contiguous()
     out = rows.new_empty(batch, height, 2, width, 2, channels)
-    more = None if added is None else added.reshape(len(added), height, 2, width, 2, 1)
+    more = None if added is None else added.reshape(len(added), height, 2, width, 2, 1).to(phases.dtype)
     for lower in (0, 1):
         for right in (0, 1):
             place = (2 * lower + right) * channels

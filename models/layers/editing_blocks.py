@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import ChannelLayerNorm, maybe_spectral_norm
 
 Norm = Literal["layer", "batch"]
@@ -24,6 +25,9 @@ class PlainBlock(nn.Module):
         resample: ``up`` repeats every pixel before the convolution, ``down`` averages 2x2 after it.
         norm: ``layer`` as released, ``batch`` as in the paper's appendix C.2.1.
         spectral: spectrally normalize the convolution.
+
+    Attributes:
+        normed: names of convolutions whose results only a norm reads, in whichever format (as elsewhere).
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class PlainBlock(nn.Module):
         conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.conv = maybe_spectral_norm(conv, spectral)
         self.norm = ChannelLayerNorm(out_channels) if norm == "layer" else nn.BatchNorm2d(out_channels)
+        self.normed = ("conv",) if norm == "layer" else ()
         self.resample = resample
 
     def forward(self, features: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
@@ -49,7 +54,10 @@ class PlainBlock(nn.Module):
         halve = self.resample == "down"
         if isinstance(self.norm, ChannelLayerNorm):
             return self.norm(out, NEGATIVE_SLOPE, inplace=True, halve=halve, added=added)
-        out = F.leaky_relu(self.norm(out), NEGATIVE_SLOPE, inplace=True)
+        out = self.norm(out)
+        if added is not None and not halve and fused.is_fit(out, added):
+            return fused.activate_and_add(out, NEGATIVE_SLOPE, added)
+        out = F.leaky_relu(out, NEGATIVE_SLOPE, inplace=True)
         out = F.avg_pool2d(out, 2) if halve else out
         return out if added is None else out + added
 

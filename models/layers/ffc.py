@@ -7,13 +7,18 @@ seen by a 1x1 convolution in the frequency domain, whose receptive field is the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
+from typing import TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from videoretalking.models.layers.adain import AdaIN
+
+# The local part [B, L, H, W] and the global one [B, G, H, W].
+Parts: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 _SMALL = 24  # pixels a side up to which products of matrices are the faster transforms
 
@@ -182,15 +187,15 @@ class FFCUnit(nn.Module):
         self.global_norm = AdaIN(global_channels, condition_size, hidden_size)
         self.negative_slope = negative_slope
 
-    def forward(
-        self, local: torch.Tensor, global_: torch.Tensor, condition: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """([B, L, H, W], [B, G, H, W], [B, condition]) -> both parts, same shapes."""
+    def forward(self, parts: Parts, condition: torch.Tensor, added: Parts | None = None) -> Parts:
+        """Both parts and [B, condition] -> both parts, same shapes; plus ``added``."""
+        local, global_ = parts
         out_local = self.local_to_local(local).add_(self.global_to_local(global_))
         out_global = self.local_to_global(local).add_(self.global_to_global(global_))
+        more_local, more_global = added or (None, None)
         return (
-            self.local_norm(out_local, condition, self.negative_slope, inplace=True),
-            self.global_norm(out_global, condition, self.negative_slope, inplace=True),
+            self.local_norm(out_local, condition, self.negative_slope, inplace=True, added=more_local),
+            self.global_norm(out_global, condition, self.negative_slope, inplace=True, added=more_global),
         )
 
 
@@ -214,17 +219,56 @@ class FFCResBlock(nn.Module):
         negative_slope: float = 0.01,
     ) -> None:
         super().__init__()
-        global_channels = int(num_channels * global_ratio)
-        self.split = (num_channels - global_channels, global_channels)
-        self.unit1 = FFCUnit(*self.split, condition_size, hidden_size, negative_slope)
-        self.unit2 = FFCUnit(*self.split, condition_size, hidden_size, negative_slope)
+        sizes = split_channels(num_channels, global_ratio)
+        self.unit1 = FFCUnit(*sizes, condition_size, hidden_size, negative_slope)
+        self.unit2 = FFCUnit(*sizes, condition_size, hidden_size, negative_slope)
+
+    def forward(self, parts: Parts, condition: torch.Tensor) -> Parts:
+        """Both parts and [B, condition] -> both parts."""
+        return cast(Parts, self.unit2(self.unit1(parts, condition), condition, added=parts))
+
+
+class FFCStage(nn.ModuleList):
+    """Blocks one after the other, for which the map is split only once.
+
+    Args:
+        count: of the blocks.
+        num_channels: channels of the map.
+        global_ratio: as those below, of :class:`FFCResBlock`.
+        condition_size: length of the audio vector.
+        hidden_size: width of the AdaIN perceptron.
+        negative_slope: of the leaky ReLU.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        num_channels: int,
+        global_ratio: float,
+        condition_size: int,
+        hidden_size: int = 128,
+        negative_slope: float = 0.01,
+    ) -> None:
+        options = (condition_size, hidden_size, negative_slope)
+        super().__init__(FFCResBlock(num_channels, global_ratio, *options) for _ in range(count))
+        self.sizes = split_channels(num_channels, global_ratio)
 
     def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """([B, C, H, W], [B, condition]) -> [B, C, H, W]."""
-        local, global_ = features.split(self.split, dim=1)
-        local, global_ = self.unit1(local, global_, condition)
-        local, global_ = self.unit2(local, global_, condition)
-        return features + torch.cat([local, global_], dim=1)
+        """[B, C, H, W] and [B, condition] -> [B, C, H, W]."""
+        if len(self) == 0:
+            return features
+        parts: Sequence[torch.Tensor] = features.split(self.sizes, dim=1)
+        if features.is_contiguous(memory_format=torch.channels_last):  # as convolutions want the parts too
+            parts = [part.contiguous(memory_format=torch.channels_last) for part in parts]
+        for block in self:
+            parts = block(parts, condition)
+        return torch.cat(list(parts), dim=1)
+
+
+def split_channels(num_channels: int, global_ratio: float) -> tuple[int, int]:
+    """Channels of the local part and of the global part."""
+    global_channels = int(num_channels * global_ratio)
+    return num_channels - global_channels, global_channels
 
 
 def _reflect_conv(in_channels: int, out_channels: int) -> nn.Conv2d:

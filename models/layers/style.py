@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import nn
 from videoretalking.models.layers import fused
 from videoretalking.models.layers.blocks import leaky_relu, scale_by
 from videoretalking.models.layers.doubling import blended_kernel, interleave
+from videoretalking.models.layers.levels import LevelReader, Levels
 
 _DEMODULATION_EPS = 1e-8
 _MIN_MERGED = 64  # channels
@@ -29,8 +30,12 @@ def conv2d(
     bias: torch.Tensor | None = None,
     padding: int = 0,
     border: int = 0,
+    half: bool = False,
 ) -> torch.Tensor:
-    """``F.conv2d`` that can repeat the border of the map outwards first, by ``border`` pixels."""
+    """``F.conv2d`` that can repeat the border of the map outwards first, by ``border`` pixels.
+
+    What stands in its place may give a result in bfloat16 for a map in float32 if ``half`` says so.
+    """
     return F.conv2d(repeat_border(features, border), weight, bias, padding=padding)
 
 
@@ -83,32 +88,47 @@ class ModulatedConv(nn.Module):
 
     def forward(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | Levels,
         style: torch.Tensor,
         bias: torch.Tensor | None = None,
         gain: float = 1.0,
         noise: torch.Tensor | None = None,
         negative_slope: float = 1.0,
-    ) -> torch.Tensor:
+        reader: nn.Module | None = None,
+    ) -> torch.Tensor | Levels | Unfinished:
         """Convolve.
 
         Args:
-            features: [B, in, H, W].
+            features: [B, in, H, W]; levels only from a layer that had this one as its ``reader``.
             style: [B, style_size], or [1, style_size] for a code that the whole batch shares; then the kernel is
                 modulated where it is smaller than the map.
             bias: [out] added at the end.
             gain: factor on the convolution, without the bias.
             noise: [1 or B, 1, H, W] added to all channels of the result; None adds none.
             negative_slope: of a leaky ReLU at the end; 1 leaves the values as they are.
+            reader: layer that alone reads the result, with the same style: a convolution like this one, which may
+                get levels; or :class:`ToRGB`, which may get what is left to finish with the result.
 
         Returns:
             [B, out, H, W] (doubled size when up-sampling).
         """
         scale = self.modulation(style)
-        numbers = features.numel() * (4 if self.upsample else 1)
-        shared = len(style) == 1 and self.weight.numel() <= numbers
-        convolve = self._convolve_shared if shared else self._convolve_modulated
-        return convolve(features, scale, bias, gain, noise, negative_slope)
+        if isinstance(features, torch.Tensor) and not (len(style) == 1 and self._is_small(features.numel())):
+            return self._convolve_modulated(features, scale, bias, gain, noise, negative_slope)
+        return self._convolve_shared(features, scale, bias, gain, noise, negative_slope, reader)
+
+    def level_reader(self, numbers: int) -> LevelReader | None:
+        """What rounds the input, if a map of so many numbers may come rounded already.
+
+        One in int8, for a style that is shared, where the map need not be doubled or modulated before.
+        """
+        doubles = self.upsample and self.phases is None
+        reads = isinstance(self.convolve, LevelReader) and self._is_small(numbers) and not doubles
+        return cast(LevelReader, self.convolve) if reads else None
+
+    def _is_small(self, numbers: int) -> bool:
+        """Whether the kernel has fewer numbers than the map that it goes over."""
+        return self.weight.numel() <= numbers * (4 if self.upsample else 1)
 
     def merge_doubling(self) -> None:
         """Let the kernel double the size where one style is shared, which saves the doubled map.
@@ -125,24 +145,26 @@ class ModulatedConv(nn.Module):
 
     def _convolve_shared(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | Levels,
         scale: torch.Tensor,
         bias: torch.Tensor | None,
         gain: float,
         noise: torch.Tensor | None,
         negative_slope: float,
-    ) -> torch.Tensor:
+        reader: nn.Module | None,
+    ) -> torch.Tensor | Levels | Unfinished:
         """:meth:`forward` with the modulation [1, in] of the whole batch in the kernel."""
         kernel = self._modulate(scale, gain)
+        half = noise is not None and fused.reads_half()
         if self.phases is not None:
             bias = None if bias is None else bias.repeat(4)
-            phases = self.convolve(features, kernel, bias, border=1)
-            added = None if noise is None else noise.to(phases.dtype)
-            return interleave(phases, added=added, negative_slope=negative_slope)
+            phases = self.convolve(features, kernel, bias, border=1, half=half)
+            return interleave(phases, 0, noise, negative_slope, _level_reader(reader, phases.numel()))
         if self.upsample:
+            assert isinstance(features, torch.Tensor)
             features = scale_by(features, 2.0)
-        out = self.convolve(features, kernel, bias, padding=self._padding)
-        return _finish(out, noise, negative_slope)
+        out = self.convolve(features, kernel, bias, padding=self._padding, half=half)
+        return _finish(out, noise, negative_slope, reader)
 
     def _convolve_modulated(
         self,
@@ -152,7 +174,7 @@ class ModulatedConv(nn.Module):
         gain: float,
         noise: torch.Tensor | None,
         negative_slope: float,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | Levels | Unfinished:
         """:meth:`forward` with the modulation [B or 1, in] in the map, before and after one kernel for all."""
         if self.upsample:
             features = scale_by(features, 2.0)
@@ -164,6 +186,10 @@ class ModulatedConv(nn.Module):
             out = out * gain
         out = out if bias is None else out + bias[:, None, None].to(out.dtype)
         return _finish(out, noise, negative_slope)
+
+    def kernel(self, style: torch.Tensor) -> torch.Tensor:
+        """[out, in, h, w], modulated by a style [1, style_size]."""
+        return self._modulate(self.modulation(style), 1.0)
 
     def _modulate(self, scale: torch.Tensor, gain: float) -> torch.Tensor:
         """The kernel for the modulation [1, in]; of frozen weights the last one is kept."""
@@ -205,10 +231,32 @@ class _Modulated(NamedTuple):
     kernel: torch.Tensor
 
 
-def _finish(out: torch.Tensor, noise: torch.Tensor | None, negative_slope: float) -> torch.Tensor:
-    """Noise and leaky ReLU, in place."""
-    if noise is not None and fused.is_fit(out):
-        return fused.add_to_pixels(out, noise, negative_slope)
+class Unfinished(NamedTuple):
+    """What a convolution leaves to :class:`ToRGB`, which can do it without writing the map.
+
+    Attributes:
+        maps: [B, C, H, W] float32 or bfloat16.
+        added: [1 or B, 1, H, W] to be added to all channels.
+        negative_slope: of the leaky ReLU to follow.
+    """
+
+    maps: torch.Tensor
+    added: torch.Tensor
+    negative_slope: float
+
+
+def _level_reader(reader: nn.Module | None, numbers: int) -> LevelReader | None:
+    return reader.level_reader(numbers) if isinstance(reader, ModulatedConv) else None
+
+
+def _finish(
+    out: torch.Tensor, noise: torch.Tensor | None, negative_slope: float, reader: nn.Module | None = None
+) -> torch.Tensor | Levels | Unfinished:
+    """Noise and leaky ReLU, in place; or as the reader wants it."""
+    if noise is not None and fused.is_fit(out, half=True):
+        if isinstance(reader, ToRGB):
+            return Unfinished(out, noise, negative_slope)
+        return fused.add_to_pixels(out, noise, negative_slope, _level_reader(reader, out.numel()))
     out = out if noise is None else out.add_(noise.to(out.dtype))
     return leaky_relu(out, negative_slope)
 
@@ -230,21 +278,28 @@ class StyleConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, out_channels, 1, 1))
 
     def forward(
-        self, features: torch.Tensor, style: torch.Tensor, noise: torch.Tensor | None = None
-    ) -> torch.Tensor:
+        self,
+        features: torch.Tensor | Levels,
+        style: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        reader: StyleConv | ToRGB | None = None,
+    ) -> torch.Tensor | Levels | Unfinished:
         """Apply the layer.
 
         Args:
-            features: [B, in, H, W].
+            features: [B, in, H, W], or what a layer gave that had this one as its ``reader``.
             style: [B, style_size], or [1, style_size] shared by the batch.
             noise: [1 or B, 1, H', W'] standard normal map shared by all channels; None adds none.
+            reader: layer that alone reads the result, with the same style; it may get it in a form of its own.
 
         Returns:
             [B, out, H', W'].
         """
         if noise is not None:
             noise = self.noise_scale * noise
-        return self.conv(features, style, self.bias.flatten(), math.sqrt(2.0), noise, _NEGATIVE_SLOPE)
+        to = reader.conv if isinstance(reader, StyleConv) else reader
+        bias = self.bias.flatten()
+        return self.conv(features, style, bias, math.sqrt(2.0), noise, _NEGATIVE_SLOPE, to)
 
 
 class ToRGB(nn.Module):
@@ -261,17 +316,21 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
 
     def forward(
-        self, features: torch.Tensor, style: torch.Tensor, image: torch.Tensor | None = None
+        self, features: torch.Tensor | Unfinished, style: torch.Tensor, image: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Apply the layer.
 
         Args:
-            features: [B, in, H, W].
+            features: [B, in, H, W], or what a layer gave that had this one as its ``reader``.
             style: [B, style_size], or [1, style_size] shared by the batch.
             image: [B, 3, H/2, W/2] of the previous level (bilinear x2 before the sum); None for the first.
 
         Returns:
             [B, 3, H, W].
         """
-        out = self.conv(features, style) + self.bias
+        if isinstance(features, Unfinished):
+            out = fused.add_to_pixels_and_project(*features, self.conv.kernel(style).flatten(1))
+        else:
+            out = self.conv(features, style)
+        out = out + self.bias
         return out if image is None else out + scale_by(image, 2.0)

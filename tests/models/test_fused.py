@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +19,26 @@ from videoretalking.models.layers import fused
 from videoretalking.models.layers.adain import AdaIN
 from videoretalking.models.layers.blocks import ChannelLayerNorm
 from videoretalking.models.layers.doubling import interleave
-from videoretalking.models.layers.style import StyleConv
+from videoretalking.models.layers.levels import LevelReader
+from videoretalking.models.layers.style import StyleConv, ToRGB, Unfinished
 
 SHAPES = [(1, 64, 8, 8), (2, 3, 5, 7), (3, 130, 4, 6), (1, 512, 1, 1)]
 
 
+class Reader(LevelReader):
+    """What a convolution in int8 wants of its map."""
+
+    def __init__(self, channels: int) -> None:
+        self.factors = (0.5 + torch.rand(channels)).numpy()
+
+
 @pytest.fixture(params=[1, 3], autouse=True)
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On one thread and with maps shared among three."""
+    """On one thread; and with maps shared among three, and several pixels of small ones in a row."""
     pytest.importorskip("numba")
     monkeypatch.setattr(fused, "_WORTH_SHARING", 0)
+    if request.param == 3:
+        monkeypatch.setattr(fused, "_MANY", 0)
     with cpu_threads(request.param), torch.inference_mode():
         torch.manual_seed(0)
         yield
@@ -35,6 +46,24 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def maps(shape: tuple[int, ...]) -> torch.Tensor:
     return (3.0 * torch.randn(shape) + 2.0).contiguous(memory_format=torch.channels_last)
+
+
+def values(levels: fused.Levels, reader: Reader) -> torch.Tensor:
+    """What levels stand for."""
+    assert levels.numbers.is_contiguous(memory_format=torch.channels_last)
+    return (
+        (levels.numbers.float() - levels.zero)
+        * levels.scale
+        / torch.from_numpy(reader.factors)[:, None, None]
+    )
+
+
+def assert_rounded(levels: fused.Levels, reader: Reader, expected: torch.Tensor) -> None:
+    """Each number within half a step, and the steps as fine as can be."""
+    factors = torch.from_numpy(reader.factors)[:, None, None]
+    assert float(((values(levels, reader) - expected) * factors).abs().max()) <= 0.501 * levels.scale
+    scaled = torch.cat([(expected * factors).flatten(), torch.zeros(1)])
+    assert levels.scale <= 1.5 * float(scaled.max() - scaled.min()) / 254.0
 
 
 def without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +140,58 @@ def test_norms(shape: tuple[int, ...], slope: float, inplace: bool, monkeypatch:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES[:-1], (2, 16, 9, 6), (1, 16, 16, 16)])
+def test_norms_of_maps_in_bfloat16(shape: tuple[int, ...]) -> None:
+    layer, instance = ChannelLayerNorm(shape[1]), AdaIN(shape[1], 6)
+    nn.init.normal_(layer.weight)
+    condition, features, more = torch.randn(shape[0], 6), maps(shape).bfloat16(), maps(shape)
+    given = features.clone(memory_format=torch.preserve_format)
+    ways: list[dict[str, Any]] = [{}, {"added": more}, {"halve": True}]
+    for way in ways:
+        found = layer(given, 0.1, True, **way)
+        assert torch.equal(given, features)  # nothing is written to a map that is read as another type
+        torch.testing.assert_close(found, layer(features.float(), 0.1, **way), rtol=1e-5, atol=1e-5)
+    found = instance(given, condition, 0.1, True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, instance(features.float(), condition, 0.1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES[:-1], (2, 16, 9, 6), (1, 16, 16, 16)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_for_a_convolution_in_int8(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    instance, reader = AdaIN(shape[1], 6), Reader(shape[1])
+    condition, features = 3.0 * torch.randn(shape[0], 6), maps(shape).to(dtype)
+    expected = instance(features.float(), condition, 0.1)
+    assert_rounded(instance(features, condition, 0.1, True, reader=reader), reader, expected)
+    features[-1, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        instance(features, condition, 0.1, reader=reader)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sums_with_a_map_of_one_channel(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    features, noise = maps(shape).to(dtype), torch.randn(1, 1, *shape[2:])
+    expected = F.leaky_relu(features.float() + noise, 0.2)
+    reader, kernel = Reader(shape[1]), torch.randn(3, shape[1])
+    image = fused.add_to_pixels_and_project(features, noise, 0.2, kernel)
+    torch.testing.assert_close(image, F.conv2d(expected, kernel[:, :, None, None]), rtol=1e-5, atol=1e-3)
+    assert_rounded(fused.add_to_pixels(features, noise, 0.2, reader), reader, expected)
+    assert torch.equal(fused.add_to_pixels(features, noise, 0.2), expected)
+    features[0, 1, 0, 0] = float("inf")
+    with pytest.raises(ValueError, match="not finite"):
+        fused.add_to_pixels(features, noise, 0.2, reader)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES[:-1], (2, 24, 9, 6)])
+def test_a_sum_with_another_map(shape: tuple[int, ...]) -> None:
+    features, more = maps(shape), maps(shape)
+    expected = F.leaky_relu(features, 0.1) + more
+    found = fused.activate_and_add(features, 0.1, more)
+    assert found is features and torch.equal(found, expected)
+    assert fused.extremes(found)[1].max() == float(found.max())  # type: ignore[index]
+
+
 def test_a_norm_of_nearly_constant_maps() -> None:
     features = (1000.0 + 1e-2 * torch.randn(1, 4, 32, 32)).contiguous(memory_format=torch.channels_last)
     found = fused.norm(features, torch.ones(1, 4), torch.zeros(1, 4), 1e-5, per_channel=True)
@@ -131,6 +212,18 @@ def test_interleaving(shift: int, batch: int, noisy: bool, monkeypatch: pytest.M
     assert torch.equal(found, interleave(phases, shift, noise, 0.2))
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_interleaving_for_a_convolution_in_int8(shift: int) -> None:
+    reader, noise = Reader(6), torch.randn(1, 1, 10, 8)
+    for dtype in (torch.float32, torch.bfloat16):
+        phases = maps((2, 4 * 6, 5 + shift, 4 + shift)).to(dtype)
+        expected = interleave(phases.float(), shift, noise, 0.2)
+        assert_rounded(interleave(phases, shift, noise, 0.2, reader), reader, expected)
+        assert torch.equal(interleave(phases, shift, noise, 0.2, half=True), expected)
+    same = interleave(phases, shift, half=True)
+    assert same.dtype == torch.bfloat16 and torch.equal(same.float(), interleave(phases.float(), shift))
+
+
 @pytest.mark.parametrize("upsample", [False, True])
 def test_styled_convolutions(upsample: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = StyleConv(64, 64, 5, upsample).eval().requires_grad_(False)
@@ -145,6 +238,20 @@ def test_styled_convolutions(upsample: bool, monkeypatch: pytest.MonkeyPatch) ->
     without_loops(monkeypatch)
     for one, style in zip(found, (*styles, styles[0]), strict=True):
         torch.testing.assert_close(one, layer(features, style, noise), rtol=1e-5, atol=1e-4)
+
+
+def test_an_image_of_what_a_convolution_left_unfinished() -> None:
+    layer, to_rgb = StyleConv(64, 64, 5).requires_grad_(False), ToRGB(64, 5).requires_grad_(False)
+    nn.init.constant_(layer.noise_scale, 0.3)
+    features, style, noise = maps((2, 64, 24, 24)), torch.randn(1, 5), torch.randn(1, 1, 24, 24)
+    before = torch.rand(2, 3, 12, 12)
+    expected = to_rgb(layer(features, style, noise), style, before)
+    unfinished = layer(features, style, noise, reader=to_rgb)
+    assert isinstance(unfinished, Unfinished)
+    torch.testing.assert_close(to_rgb(unfinished, style, before), expected, rtol=1e-5, atol=1e-4)
+    # with a style for each sample, and without noise, nothing is left
+    assert isinstance(layer(features, torch.randn(2, 5), noise, reader=to_rgb), torch.Tensor)
+    assert isinstance(layer(features, style, reader=to_rgb), torch.Tensor)
 
 
 def test_where_there_is_no_numba(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from videoretalking.core.devices import has_fast_int8
 from videoretalking.models import int8
 from videoretalking.models.catalog import build_network, load_network
+from videoretalking.models.folding import fold_for_cpu
 from videoretalking.models.int8 import (
     Int8Conv2d,
     Int8Function,
@@ -22,6 +23,8 @@ from videoretalking.models.int8 import (
     quantize,
     weighing,
 )
+from videoretalking.models.layers import fused
+from videoretalking.models.layers.levels import Levels
 from videoretalking.models.layers.style import StyleConv
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "demo"
@@ -106,7 +109,7 @@ def test_rounded_weights_and_maps_convolve_exactly() -> None:
         levels, step, zero = quantize(features())
         expected = F.conv2d((levels.float() - zero) * step, conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(Int8Conv2d(conv)(features()), expected, rtol=1e-4, atol=1e-5)
-        values = Int8Function()(features(), conv.weight, conv.bias, padding=1)
+        values = Int8Function(8)(features(), conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -117,7 +120,7 @@ def test_weights_that_come_again_are_rounded_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         int8, "_Int8Kernel", lambda *args, **options: made.append(1) or kernel(*args, **options)
     )
-    function, weight = Int8Function(), torch.randn(4, 8, 3, 3)
+    function, weight = Int8Function(8), torch.randn(4, 8, 3, 3)
     first = function(features(), weight, padding=1)
     assert torch.equal(function(features(), weight.clone(), padding=1), first) and len(made) == 1
     assert function(features(), weight).shape != first.shape and len(made) == 2
@@ -180,8 +183,19 @@ def test_the_loss_of_a_convolution_is_known_without_running_the_others_in_int8()
         assert conv.loss == pytest.approx(loss, rel=0.5)
 
 
+@needs_int8
+def test_small_maps_are_left_alone() -> None:
+    conv = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)).requires_grad_(False)
+    (heavy,) = heavy_convs(conv)
+    for side, worth_it in ((8, False), (12, False), (24, True)):
+        heavy.work = 0
+        with weighing([heavy]):
+            conv(torch.randn(2, 64, side, side))
+        assert heavy.is_worth_it is worth_it
+
+
 @pytest.mark.parametrize("name", ["dnet", "lnet", "enet"])
-def test_bundled_networks_are_too_small_and_released_ones_are_not(name: str) -> None:
+def test_bundled_networks_are_small_and_released_ones_are_large(name: str) -> None:
     bundled = load_network(DEMO / f"{name}.safetensors")
     with torch.device("meta"):
         released = build_network(name)
@@ -206,3 +220,52 @@ def test_style_convolution_in_int8_for_one_code_and_for_many() -> None:
         assert not torch.equal(result, expected)
         assert signal_to_noise(result, expected) > 30.0
         assert torch.equal(conv(image, style, noise), expected)
+
+
+@needs_int8
+@pytest.mark.parametrize("name", ["dnet", "enet"])
+def test_maps_between_convolutions_in_int8_come_in_fewer_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_network(DEMO / f"{name}.safetensors").requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+    fold_for_cpu(network)
+    torch.manual_seed(9)
+    if name == "dnet":
+        run = lambda: network(image, coefficients).image  # noqa: E731
+        image, coefficients = torch.rand(1, 3, 256, 256), torch.randn(1, 73, 27)
+    else:
+        run = lambda: network.paint(image, code)  # noqa: E731
+        image, code = torch.rand(1, 3, 96, 96), torch.randn(1, 256)
+    convs = heavy_convs(network)
+    with torch.inference_mode(), weighing(convs):
+        expected = run()
+    for conv in convs:
+        conv.to_int8()
+    seen: list[tuple[bool, torch.dtype]] = []
+    kernel = int8._Int8Kernel.__call__
+    rounded = int8._rounded
+
+    def see(features: torch.Tensor | Levels, factors: Any) -> Levels:
+        seen.append((isinstance(features, Levels), torch.uint8))
+        return rounded(features, factors)
+
+    def see_result(*args: Any) -> torch.Tensor:
+        out = kernel(*args)
+        seen.append((False, out.dtype))
+        return out
+
+    monkeypatch.setattr(int8, "_rounded", see)
+    monkeypatch.setattr(int8._Int8Kernel, "__call__", see_result)
+    with torch.inference_mode():
+        fast = run()
+    pytest.importorskip("numba")
+    assert sum(dtype == torch.bfloat16 for _, dtype in seen) >= (15 if name == "dnet" else 4)
+    assert sum(levels for levels, _ in seen) >= (10 if name == "dnet" else 2)
+    monkeypatch.setattr(fused, "loops", lambda: None)
+    seen.clear()
+    with torch.inference_mode():
+        slow = run()
+    assert all(dtype != torch.bfloat16 and not levels for levels, dtype in seen)
+    assert signal_to_noise(fast, expected) > 25.0
+    assert signal_to_noise(fast, expected) > signal_to_noise(slow, expected) - 1.0

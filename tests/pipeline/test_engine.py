@@ -196,9 +196,11 @@ def test_prepared_networks_let_go_of_their_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
-def test_small_networks_keep_their_batches() -> None:
+def test_small_networks_have_larger_batches() -> None:
     engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32"))
-    assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 4
+    assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 8
+    engine = Engine.from_config(RuntimeConfig(device="cpu", dtype="float32", batch_size=3))
+    assert engine.prepare(load_network(DEMO / "enet.safetensors")).batch_size == 3
 
 
 def test_networks_on_a_cpu_change_how_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +225,7 @@ def test_the_output_that_the_product_uses() -> None:
 
 @pytest.fixture
 def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "_MIN_WEIGHTS", 1)
+    monkeypatch.setattr(int8, "_MIN_WORK", 1)
 
 
 class Net(nn.Module):

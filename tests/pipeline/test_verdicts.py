@@ -45,7 +45,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    monkeypatch.setattr(int8, "_MIN_WEIGHTS", 1)
+    monkeypatch.setattr(int8, "_MIN_WORK", 1)
     return Engine(CPU, torch.int8, batch_size=2, bfloat16_too=True, verdicts=tmp_path)
 
 

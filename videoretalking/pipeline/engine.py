@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 FORMATS = "formats"  # folder in the user's
 _BATCH = {"cuda": 16, "mps": 8, "cpu": 4}
+# Times as many faces go through a small network on a CPU at once, which spends much of its time between layers.
+_SMALL = 2
 _BESIDE = 2  # batches of L-Net for cores beside each other, at most; each costs memory
 # Their maps have 256 pixels a side and more. On a CPU a batch of four gains them nothing and takes gigabytes, while
 # L-Net, whose weights outweigh its maps, needs a fifth less time a face.
@@ -61,8 +63,8 @@ class Engine:
             faces look the same.
         batch_size: items in one call to begin with.
         compiled: torch.compile the networks; does not go with int8.
-        one_large_map: large networks with large maps get one item in a call. Several calls of a large network run
-            beside each other, each on some of the cores.
+        one_large_map: large networks with large maps get one item in a call, small networks twice as many as
+            others. Several calls of a large network run beside each other, each on some of the cores.
         bfloat16_too: under int8, convolutions that int8 may not have or that are too small for it run in bfloat16,
             likewise only where the first faces look the same.
         verdicts: folder where the formats of int8 networks are kept from run to run; None tries them in each.
@@ -115,7 +117,9 @@ class Engine:
             torch.backends.cudnn.benchmark = True  # takes seconds at the start and pays on long videos too
         engine = replace(self, dtype=torch.float32) if exact else self
         large = is_large(network)
-        if self.one_large_map and isinstance(network, _LARGE_MAPS) and large:
+        if self.one_large_map and not large:
+            engine = replace(engine, batch_size=_SMALL * self.batch_size)
+        elif self.one_large_map and isinstance(network, _LARGE_MAPS):
             engine = replace(engine, batch_size=1)
         with torch.inference_mode(False):  # the trial of int8 needs gradients
             network = network.to(self.device).to(memory_format=torch.channels_last)

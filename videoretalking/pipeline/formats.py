@@ -17,7 +17,7 @@ from torch import nn
 from videoretalking.core.devices import autocast, return_freed_memory
 from videoretalking.core.quality import psnr
 from videoretalking.models.bfloat16 import SmallConv, float32_convs
-from videoretalking.models.int8 import HeavyConv, find_losses, heavy_convs, is_large, weighing
+from videoretalking.models.int8 import HeavyConv, find_losses, heavy_convs, weighing
 from videoretalking.models.layers.packing import pack_weights
 from videoretalking.pipeline.verdicts import Verdict, load_verdict, store_verdict, verdict_file
 
@@ -48,8 +48,7 @@ class CpuTrial:
     def __init__(
         self, network: nn.Module, enabled: bool, bfloat16_too: bool = False, folder: Path | None = None
     ) -> None:
-        wanted = enabled and (is_large(network) or bfloat16_too)
-        self.network: nn.Module | None = network if wanted else None
+        self.network: nn.Module | None = network if enabled else None
         self._bfloat16_too, self._folder = bfloat16_too, folder
 
     def __call__(self, function: Callable[..., Any], *inputs: torch.Tensor, **shared: Any) -> None:
@@ -83,13 +82,13 @@ class CpuTrial:
         inputs: list[torch.Tensor],
         shared: dict[str, Any],
     ) -> Verdict:
-        convs = heavy_convs(network) if is_large(network) else []
-        mixture = _Mixture(convs, function, inputs, shared)
+        mixture = _Mixture(heavy_convs(network), function, inputs, shared)
+        convs = mixture.convs
         quality = math.inf
         texts: list[str] = []
         small: list[SmallConv] = []
         if convs:
-            quality, text = self._try_int8(convs, mixture)
+            quality, text = self._try_int8(mixture)
             texts.append(text)
         if self._bfloat16_too:
             least = max(MIN_PSNR, min(quality, _ENOUGH) - _COST) if texts else MIN_PSNR
@@ -98,7 +97,7 @@ class CpuTrial:
         balances = {conv.path: conv.balance for conv in convs if conv.is_int8}
         return Verdict(balances, tuple(conv.path for conv in small), "; ".join(texts))
 
-    def _try_int8(self, convs: list[HeavyConv], mixture: _Mixture) -> tuple[float, str]:
+    def _try_int8(self, mixture: _Mixture) -> tuple[float, str]:
         """The PSNR that is left, infinite in float32, and what to say."""
         passed = False
         try:
@@ -106,7 +105,7 @@ class CpuTrial:
             passed = quality >= MIN_PSNR
         finally:
             if not passed:
-                for conv in convs:
+                for conv in mixture.convs:
                     conv.to_float32()
         verdict = f"stays in float32, int8 needs {MIN_PSNR:.0f} dB"
         if passed:
@@ -167,7 +166,7 @@ class _Mixture:
         self._function, self._inputs, self._shared = function, inputs, shared
         with weighing(convs):
             self._expected = self._image()
-        self.convs = [conv for conv in convs if conv.work]  # of the others nothing can be known
+        self.convs = [conv for conv in convs if conv.is_worth_it]
 
     def search(self) -> tuple[int, float]:
         """Leave as few convolutions in float32 as needed, and change the others.

@@ -59,6 +59,7 @@ from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, thread
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
 _MAX_WORKERS = 4  # threads that composite
 _HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
+_WAITING = 2  # chunks between two small networks: their times vary, and neither is to wait for the other
 _CHUNKS_AHEAD = 3  # that pass 1 must know: one is wanted, one may wait, one may be in the decoder's hand
 
 
@@ -221,7 +222,8 @@ class Renderer:
     def chunk_size(self) -> int:
         """Frames that travel together."""
         info = self.analysis.info
-        wanted = self._engine.batch_size * self._lipsync.lnet.batches_at_once
+        lnet = self._lipsync.lnet
+        wanted = lnet.batch_size * lnet.batches_at_once
         return max(1, min(wanted, _CHUNK_BYTES // (info.width * info.height * 3)))
 
     @property
@@ -288,16 +290,15 @@ class Renderer:
 
     def _known(self, decoded: Iterator[list[FrameJob]], order: GrowingSchedule) -> Iterator[list[FrameJob]]:
         """The decoded chunks, each after pass 1 knows enough for it and for those that are decoded meanwhile."""
-        taken = 0
+        sizes = itertools.chain(self._first_chunks, itertools.repeat(self.chunk_size))
+        wanted = self._ahead + sum(itertools.islice(sizes, _CHUNKS_AHEAD - 1))
         while True:
-            while (
-                not order.complete and order.released < taken + _CHUNKS_AHEAD * self.chunk_size + self._ahead
-            ):
+            wanted += next(sizes)
+            while not order.complete and order.released < wanted:
                 self._release(order)
             chunk = next(decoded, None)
             if chunk is None:
                 return
-            taken += len(chunk)
             yield chunk
 
     def _release(self, order: GrowingSchedule) -> None:
@@ -388,7 +389,7 @@ class Renderer:
             for step in first:
                 work = map(step, work)
                 if self._overlap:
-                    work = stack.enter_context(closing(threaded(work)))
+                    work = stack.enter_context(closing(threaded(work, _WAITING)))
             for chunk in map(last, work):
                 yield chunk.jobs
 

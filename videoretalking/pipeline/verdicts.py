@@ -25,7 +25,7 @@ from videoretalking.models.int8 import heavy_convs
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2  # raise when networks are rewritten otherwise, or formats mean something else
+_VERSION = 3  # raise when networks are rewritten otherwise, or formats mean something else
 _SUFFIX = ".npz"
 _SAMPLES = 4096  # numbers of each weight in its digest, beside the sum of all
 
