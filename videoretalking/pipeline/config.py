@@ -172,7 +172,7 @@ class InferenceConfig:
 # Values by dotted key. ``balanced`` is the defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {
-        "render.neutralize_every": 3,
+        "render.neutralize_every": 4,
         "render.least_share": 0.02,
         "render.half_size": True,
         "render.parse": False,
