@@ -91,7 +91,7 @@ def bfloat16_conv2d(
     half: bool = False,
     **geometry: Any,
 ) -> torch.Tensor:
-    """:func:`style.conv2d` with weights that are rounded at every call."""
+    """:func:`style.conv2d` with weights that are rounded at every call; float32, or bfloat16 if ``half`` may be."""
     out = conv2d(
         features.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16(), **geometry
     )

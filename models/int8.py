@@ -32,7 +32,7 @@ _MIN_TAPS = 4  # likewise for 1x1 kernels; this also leaves the spectra of Fouri
 _MIN_WEIGHTS = (
     4_000_000  # in the heavy convolutions together: released sizes have more, the bundled ones less
 )
-_MIN_WORK = 16_000_000  # multiplications for two faces, with fewer int8 has its own fixed costs to bear
+_MIN_WORK = 10_000_000  # multiplications for a face: with fewer, what int8 costs at each call is too much
 _WEAKEST = 1e-2  # of the widest range: channels that the first map leaves empty may fill later
 _CHUNK = 1 << 18  # numbers rounded at once, so that the intermediate result stays in the cache
 
@@ -47,7 +47,7 @@ class HeavyConv:
     """A large convolution of a network, which runs in float32 or in int8.
 
     Attributes:
-        work: multiplications, of the calls that were watched: two faces as a rule.
+        work: multiplications for a face.
         loss: what it takes from the output of the network in int8, as a mean square (:func:`find_losses`).
 
         path: of the convolution in the network.
@@ -112,7 +112,7 @@ class HeavyConv:
         """Learn from a call how much work it is and how its channels are to be balanced."""
         features, *weight = call.args[:2]  # a function gets its weight with the map
         kernel = weight[0] if weight else self._original.weight  # type: ignore[attr-defined]
-        self.work += call.out[:, 0].numel() * kernel.numel()
+        self.work += call.out[0, 0].numel() * kernel.numel()
         if self.balance is None:
             self.balance = balance_channels(features, kernel)
 
@@ -290,18 +290,18 @@ def quantize(features: torch.Tensor, balance: torch.Tensor | None = None) -> Lev
     Raises:
         ValueError: an input is not finite.
     """
-    with torch.no_grad():
-        return _rounded(features, _factors(balance, features.shape[1]))
+    return _rounded(features, _factors(balance, features.shape[1]))
 
 
 def _rounded(features: torch.Tensor | Levels, factors: Floats32) -> Levels:
     """Levels, which somebody may have made before."""
     if isinstance(features, Levels):
         return features
-    features = features.contiguous(memory_format=torch.channels_last)
-    if fused.is_fit(features):
-        return fused.to_levels(features, factors)
-    return _quantize(features, torch.from_numpy(factors))
+    with torch.no_grad():
+        features = features.contiguous(memory_format=torch.channels_last)
+        if fused.is_fit(features):
+            return fused.to_levels(features, factors)
+        return _quantize(features, torch.from_numpy(factors))
 
 
 def _factors(balance: torch.Tensor | None, channels: int) -> Floats32:

@@ -51,10 +51,11 @@ class AdaIN(nn.Module):
         Returns:
             [B, C, H, W]: ``IN(x) * (1 + scale) + shift``, activated, plus ``added``.
         """
+        fit = fused.is_fit(features, added, half=True)
         with torch.autocast(features.device.type, enabled=False):
             hidden = F.relu(self.hidden(condition.float()))
             scale, shift = 1.0 + self.scale(hidden), self.shift(hidden)
-            if fused.is_fit(features, added, half=True):
+            if fit:
                 way = negative_slope, inplace
                 return fused.norm(features, scale, shift, _EPS, True, *way, added=added, reader=reader)
             features_float = features.float()

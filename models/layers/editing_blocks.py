@@ -55,8 +55,8 @@ class PlainBlock(nn.Module):
         if isinstance(self.norm, ChannelLayerNorm):
             return self.norm(out, NEGATIVE_SLOPE, inplace=True, halve=halve, added=added)
         out = self.norm(out)
-        if added is not None and not halve and fused.is_fit(out, added):
-            return fused.activate_and_add(out, NEGATIVE_SLOPE, added)
+        if not halve and fused.is_fit(out, added):
+            return fused.activate(out, NEGATIVE_SLOPE, added)
         out = F.leaky_relu(out, NEGATIVE_SLOPE, inplace=True)
         out = F.avg_pool2d(out, 2) if halve else out
         return out if added is None else out + added

@@ -5,8 +5,8 @@ what reading and writing it costs. PyTorch takes several passes for each of them
 :mod:`models.layers.loops` one or two. They are for inference in float32 on channels-last maps; elsewhere, and where
 Numba is not installed, callers have PyTorch's operators for the same.
 
-Convolutions in int8 give their maps in bfloat16 where only one of these functions reads them, and get theirs as
-levels from functions whose result nobody else reads: half and a quarter of the traffic.
+Convolutions in reduced formats give their maps in bfloat16 where only one of these functions reads them. Those in
+int8 get theirs as levels from functions whose result nobody else reads: half and a quarter of the traffic.
 """
 
 from __future__ import annotations
@@ -220,8 +220,8 @@ def norm(
     return _written(out, loop, calls, rows.shape[2])
 
 
-def activate_and_add(maps: torch.Tensor, negative_slope: float, added: torch.Tensor) -> torch.Tensor:
-    """A leaky ReLU and then a sum, in place.
+def activate(maps: torch.Tensor, negative_slope: float, added: torch.Tensor | None = None) -> torch.Tensor:
+    """A leaky ReLU, and then a sum where there is one, in place.
 
     Args:
         maps: [B, C, H, W], changed.
@@ -231,10 +231,15 @@ def activate_and_add(maps: torch.Tensor, negative_slope: float, added: torch.Ten
     Returns:
         ``maps``.
     """
-    rows, more = _widened(_pixels(maps)), _widened(_pixels(added))
+    rows = _widened(_pixels(maps))
     shape = len(rows), rows.shape[2]
     same = np.ones(shape, np.float32), np.zeros(shape, np.float32), np.float32(negative_slope)
-    calls = [(rows[:, part], *same, more[:, part]) for part in _parts(rows.shape[1], rows.size)]
+    parts = _parts(rows.shape[1], rows.size)
+    if added is None:
+        few = [(rows[:, part], *same) for part in parts]
+        return _written(maps, _loops().scale_and_shift_in_place, few, rows.shape[2])
+    more = _widened(_pixels(added))
+    calls = [(rows[:, part], *same, more[:, part]) for part in parts]
     return _written(maps, _loops().scale_and_shift_and_add, calls, rows.shape[2])
 
 
@@ -255,7 +260,8 @@ def add_to_pixels(
     Raises:
         ValueError: a number is not finite, of a map for a reader of levels.
     """
-    rows, more = _rows(maps), _spread(added, len(maps)).reshape(-1)
+    rows = _rows(maps)
+    more = _spread(added, len(maps), len(rows) // len(maps)).reshape(-1)
     slope, parts = np.float32(negative_slope), _parts(len(rows), rows.size)
     if isinstance(reader, LevelReader):
         rounding = _rounding_of_sum(_look(_pixels(maps), maps.shape[1]), added, negative_slope, reader)
@@ -287,7 +293,8 @@ def add_to_pixels_and_project(
     Returns:
         [B, 3, H, W], channels last.
     """
-    rows, more = _rows(maps), _spread(added, len(maps)).reshape(-1)
+    rows = _rows(maps)
+    more = _spread(added, len(maps), len(rows) // len(maps)).reshape(-1)
     image = torch.empty(len(maps), 3, *maps.shape[2:], memory_format=torch.channels_last)
     out, weights, slope = _rows(image), np.ascontiguousarray(_as_numpy(kernel)), np.float32(negative_slope)
     parts = _parts(len(rows), rows.size)
@@ -325,7 +332,7 @@ def interleave(
     half = half and phases.dtype == torch.bfloat16 and added is None and negative_slope == 1.0
     if added is None:
         added = torch.zeros(1, 1, 2 * height, 2 * width)
-    more = _spread(added, batch).reshape(batch, height, 2, width, 2)
+    more = _spread(added, batch, 4 * height * width).reshape(batch, height, 2, width, 2)
     source = _channels_behind(phases)
     source = source.reshape(*source.shape[:3], 4, channels)
     slope, parts = np.float32(negative_slope), _parts(height, batch * 4 * height * width * channels)
@@ -352,7 +359,7 @@ def interleave(
 def _rounding_of_sum(
     seen: Floats32, added: torch.Tensor, negative_slope: float, reader: LevelReader
 ) -> _Rounding:
-    """Of a map in which this was seen, after a sum with ``added`` and a leaky ReLU: bounds, nearly always met."""
+    """Of a map in which this was seen, after a sum with ``added`` and a leaky ReLU: by bounds that it keeps to."""
     least, most = added.aminmax()
     ends = np.stack([seen[0] + float(least), seen[1] + float(most)]) + seen[2]
     return _rounding_between(ends, negative_slope, reader)
@@ -424,9 +431,10 @@ def _rows(maps: torch.Tensor) -> Any:
     return array.reshape(-1, array.shape[3])
 
 
-def _spread(added: torch.Tensor, batch: int) -> Floats32:
-    """[1 or B, 1, H, W] -> [B, H, W]."""
-    maps: Floats32 = np.ascontiguousarray(_as_numpy(added)[:, 0])
+def _spread(added: torch.Tensor, batch: int, pixels: int) -> Floats32:
+    """[1 or B, 1, H, W] -> [B, H * W]."""
+    maps: Floats32 = np.ascontiguousarray(_as_numpy(added)).reshape(len(added), -1)
+    assert maps.shape[1] == pixels and len(maps) in (1, batch)
     return maps if len(maps) == batch else np.repeat(maps, batch, axis=0)
 
 

@@ -2,8 +2,8 @@
 
 What PyTorch does in several passes over memory these do in one. Maps come as they lie in memory, channels last, and
 in bfloat16 as the 16-bit integers that NumPy has for it, which :func:`widen` reads. Nothing is checked here:
-:mod:`models.layers.fused` calls them. Those that write a map in float32 also :func:`look` at it, as long as it is
-near.
+:mod:`models.layers.fused` calls them. Those that write a map in float32 for the next convolution also :func:`look`
+at it, as long as it is near.
 """
 
 # mypy: disable-error-code="no-untyped-def"

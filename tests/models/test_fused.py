@@ -187,7 +187,10 @@ def test_sums_with_a_map_of_one_channel(shape: tuple[int, ...], dtype: torch.dty
 def test_a_sum_with_another_map(shape: tuple[int, ...]) -> None:
     features, more = maps(shape), maps(shape)
     expected = F.leaky_relu(features, 0.1) + more
-    found = fused.activate_and_add(features, 0.1, more)
+    alone = fused.activate(features.clone(memory_format=torch.preserve_format), 0.1)
+    assert torch.equal(alone, F.leaky_relu(features, 0.1))
+    assert fused.extremes(alone)[0].min() == float(alone.min())  # type: ignore[index]
+    found = fused.activate(features, 0.1, more)
     assert found is features and torch.equal(found, expected)
     assert fused.extremes(found)[1].max() == float(found.max())  # type: ignore[index]
 

@@ -173,7 +173,7 @@ def test_the_loss_of_a_convolution_is_known_without_running_the_others_in_int8()
     convs = heavy_convs(network)
     with weighing(convs):
         expected = network(image)
-    assert [conv.work for conv in convs] == [2 * side**2 * 64 * 64 * 9 for side in (22, 20)]
+    assert [conv.work for conv in convs] == [side**2 * 64 * 64 * 9 for side in (22, 20)]
     assert not find_losses(convs, lambda: network(image))  # no gradient without an input that has one
     assert find_losses(convs, lambda: network(image.requires_grad_()))
     for conv in convs:
@@ -190,7 +190,7 @@ def test_small_maps_are_left_alone() -> None:
     for side, worth_it in ((8, False), (12, False), (24, True)):
         heavy.work = 0
         with weighing([heavy]):
-            conv(torch.randn(2, 64, side, side))
+            conv(torch.randn(3, 64, side, side))
         assert heavy.is_worth_it is worth_it
 
 

@@ -19,7 +19,6 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videoretalking.core.arrays import Image8
-from videoretalking.core.devices import cpu_threads
 from videoretalking.core.landmarks import NUM_LANDMARKS
 from videoretalking.faces.align import box_landmark_crop, landmark_crop, landmarks_box
 from videoretalking.faces.boxes import suppress
@@ -158,8 +157,7 @@ class BundledDetector:
         if not crops:
             return []
         pixels = torch.from_numpy(np.stack([extract_part(frame, crop) for crop in crops])).to(self.device)
-        # threads that share a network so small wait for each other longer than they work
-        with torch.inference_mode(), cpu_threads(1):
+        with torch.inference_mode():
             points, confidence = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0)
             scores = torch.sigmoid(confidence.float())
             # one transfer: each waits for the device

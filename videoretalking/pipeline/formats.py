@@ -95,7 +95,8 @@ class CpuTrial:
             small, text = _try_bfloat16(network, mixture, {conv.path for conv in convs}, least)
             texts.append(text)
         balances = {conv.path: conv.balance for conv in convs if conv.is_int8}
-        return Verdict(balances, tuple(conv.path for conv in small), "; ".join(texts))
+        text = "; ".join(texts) or "stays in float32, which has no convolution that int8 is worth it for"
+        return Verdict(balances, tuple(conv.path for conv in small), text)
 
     def _try_int8(self, mixture: _Mixture) -> tuple[float, str]:
         """The PSNR that is left, infinite in float32, and what to say."""

@@ -240,7 +240,7 @@ class Renderer:
         return max(info.num_frames, round(self.speech.duration * info.fps))
 
     def __iter__(self) -> Generator[RenderedFrame, None, None]:
-        """Decoding, networks and compositing run beside each other, a chunk apart.
+        """Decoding, networks and compositing run beside each other, some chunks apart.
 
         The last network, and all of them where they do not overlap, run in the thread that iterates.
         """
