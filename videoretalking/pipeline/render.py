@@ -57,6 +57,7 @@ from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
 from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
 
 _CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
+_CHUNK_BYTES_BESIDE = 24 << 20  # likewise where networks work beside each other, each on chunks of its own
 _MAX_WORKERS = 4  # threads that composite
 _HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
 _WAITING = 2  # chunks between two small networks: their times vary, and neither is to wait for the other
@@ -224,7 +225,8 @@ class Renderer:
         info = self.analysis.info
         lnet = self._lipsync.lnet
         wanted = lnet.batch_size * lnet.batches_at_once
-        return max(1, min(wanted, _CHUNK_BYTES // (info.width * info.height * 3)))
+        limit = _CHUNK_BYTES_BESIDE if self._overlap else _CHUNK_BYTES
+        return max(1, min(wanted, limit // (info.width * info.height * 3)))
 
     @property
     def _first_chunks(self) -> list[int]:
