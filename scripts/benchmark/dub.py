@@ -118,7 +118,7 @@ def measure(job: Job, peaks: dict[str, float], deadline: float = float("inf")) -
         retalker = _load(job, folder)
         if job.plain:
             keep_freed_memory(False)
-            stack.callback(keep_freed_memory, retalker.networks.engine.device.type == "cpu")
+            stack.callback(keep_freed_memory)
         engine = retalker.networks.engine
         dtype = str(engine.dtype).removeprefix("torch.")
         loaded = time.perf_counter() - start

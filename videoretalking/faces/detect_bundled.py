@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.devices import OwnStream
+from videoretalking.core.graphs import GraphedFunction, record_on
 from videoretalking.core.landmarks import NUM_LANDMARKS
 from videoretalking.faces.align import box_landmark_crop, landmark_crop, landmarks_box
 from videoretalking.faces.boxes import suppress
@@ -85,6 +88,8 @@ class BundledDetector:
         self.device = device
         self.config = config or BundledConfig()
         self._cascade = _load_cascade()
+        self._stream = OwnStream(device)
+        self._measure = GraphedFunction(partial(_measure, network), record_on(torch.device(device)))
 
     @classmethod
     def is_available(cls) -> bool:
@@ -156,12 +161,9 @@ class BundledDetector:
         """Landmarks in each crop; those that are no face are left out."""
         if not crops:
             return []
-        pixels = torch.from_numpy(np.stack([extract_part(frame, crop) for crop in crops])).to(self.device)
-        with torch.inference_mode():
-            points, confidence = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0)
-            scores = torch.sigmoid(confidence.float())
-            # one transfer: each waits for the device
-            results = torch.cat([points.float().flatten(1), scores[:, None]], dim=1).cpu().numpy()
+        pixels = torch.from_numpy(np.stack([extract_part(frame, crop) for crop in crops]))
+        with self._stream():
+            results = self._measure(pixels.to(self.device)).cpu().numpy()
         faces = []
         for crop, numbers in zip(crops, results, strict=True):
             found, score = numbers[:-1].reshape(NUM_LANDMARKS, 2), numbers[-1]
@@ -169,6 +171,12 @@ class BundledDetector:
                 landmarks = crop.to_image(found).astype(np.float32)
                 faces.append(Face(landmarks_box(landmarks), float(score), landmarks))
         return faces
+
+
+def _measure(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """[B, 128, 128, 3] uint8 -> [B, 137] points and score, in one tensor: each transfer waits for the device."""
+    points, confidence = network(pixels.permute(0, 3, 1, 2).float() / 255.0)
+    return torch.cat([points.float().flatten(1), torch.sigmoid(confidence.float())[:, None]], dim=1)
 
 
 def _fused(network: nn.Module) -> nn.Module:

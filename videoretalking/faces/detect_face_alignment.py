@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from videoretalking.core.arrays import Image8
+from videoretalking.core.devices import OwnStream
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import detector_box, landmarks_box
 from videoretalking.faces.types import Face
@@ -37,6 +38,7 @@ class FaceAlignmentDetector:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         device = torch.device(device)
+        self._stream = OwnStream(device)
         # S3FD takes seconds a frame on a CPU
         self.search_every = 25 if device.type == "cuda" else 100
         try:
@@ -81,7 +83,8 @@ class FaceAlignmentDetector:
         scale = min(1.0, _S3FD_SIDE / max(height, width))
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        found = self._aligner.face_detector.detect_from_image(small)
+        with self._stream():
+            found = self._aligner.face_detector.detect_from_image(small)
         boxes = [np.asarray(box[:4], dtype=np.float64) / scale for box in found]
         return sorted(self._locate(frame, boxes), key=lambda face: -face.score)
 
@@ -94,7 +97,10 @@ class FaceAlignmentDetector:
     def _locate(self, frame: Image8, boxes: list[npt.NDArray[np.float64]]) -> list[Face]:
         if not boxes:
             return []
-        points, scores, _ = self._aligner.get_landmarks_from_image(frame, boxes, return_landmark_score=True)
+        with self._stream():
+            points, scores, _ = self._aligner.get_landmarks_from_image(
+                frame, boxes, return_landmark_score=True
+            )
         faces = []
         for landmarks, peaks in zip(points, scores, strict=True):
             score = min(float(np.mean(peaks)) / _FAN_FULL_PEAK, 1.0)

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from torch import nn
 from videoretalking.core.arrays import Floats32, Floats64, Image8
 from videoretalking.core.coefficients import ALIGNMENT, ANGLES, EXPRESSION, ROW_LENGTH, TRANSLATION
 from videoretalking.core.constants import RECON_SIZE
+from videoretalking.core.devices import OwnStream
 from videoretalking.core.errors import UserError
+from videoretalking.core.graphs import GraphedFunction, record_on
 from videoretalking.core.locations import checkpoint_folder
 from videoretalking.faces.align import (
     ReconAlignment,
@@ -62,6 +65,8 @@ class NetworkReconstructor:
         self.network = network.to(device)
         self.device = device
         self._pool = ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1))
+        self._stream = OwnStream(device)
+        self._measure = GraphedFunction(partial(_measure, self.network), record_on(torch.device(device)))
 
     def __call__(self, frame: Image8, landmarks: npt.ArrayLike) -> Floats32:
         """The stored row of one face.
@@ -90,10 +95,16 @@ class NetworkReconstructor:
             recon_alignment(points, picture.size) for picture, points in zip(pictures, landmarks, strict=True)
         ]
         crops = list(self._pool.map(_crop, pictures, alignments))
-        pixels = torch.from_numpy(np.stack(crops)).to(self.device)
-        with torch.inference_mode():
-            coefficients = self.network(pixels.permute(0, 3, 1, 2).float() / 255.0).float().cpu().numpy()
+        pixels = torch.from_numpy(np.stack(crops))
+        with self._stream():
+            coefficients = self._measure(pixels.to(self.device)).cpu().numpy()
         return np.concatenate([coefficients, np.stack([item.params for item in alignments])], axis=1)
+
+
+def _measure(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """[B, 224, 224, 3] uint8 -> [B, 257] coefficients."""
+    coefficients: torch.Tensor = network(pixels.permute(0, 3, 1, 2).float() / 255.0).float()
+    return coefficients
 
 
 def _crop(picture: Picture, alignment: ReconAlignment) -> Image8:

@@ -11,8 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, SupportsFloat, TypeVar, cast
 
@@ -27,6 +27,7 @@ from videoretalking.core.devices import (
     has_bfloat16_products,
     keep_freed_memory,
 )
+from videoretalking.core.graphs import GraphedFunction, Recorder, record_on
 from videoretalking.core.locations import user_folder
 from videoretalking.models.bisenet import BiSeNet
 from videoretalking.models.dnet import DNet
@@ -68,6 +69,7 @@ class Engine:
         bfloat16_too: under int8, convolutions that int8 may not have or that are too small for it run in bfloat16,
             likewise only where the first faces look the same.
         verdicts: folder where the formats of int8 networks are kept from run to run; None tries them in each.
+        recorder: of what the networks do on a GPU; None lets them run as they are.
     """
 
     device: torch.device
@@ -77,26 +79,29 @@ class Engine:
     one_large_map: bool = False
     bfloat16_too: bool = False
     verdicts: Path | None = None
+    recorder: Recorder | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_config(cls, runtime: RuntimeConfig) -> Engine:
         """The engine that the settings ask for; ``auto`` and 0 choose by the machine.
 
-        On the CPU this also changes how the process keeps memory (:func:`core.devices.keep_freed_memory`), before
-        there are threads with memory of their own.
+        This also changes how the process keeps memory (:func:`core.devices.keep_freed_memory`), before there are
+        threads with memory of their own.
 
         Raises:
             UserError: a device or a number format that is not there.
         """
         device = choose_device(runtime.device)
-        if device.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory()
         dtype = choose_dtype(runtime.dtype, device, runtime.compile)
         batch_size = runtime.batch_size or _BATCH.get(device.type, 4)
         one_large_map = device.type == "cpu" and not runtime.batch_size
         bfloat16_too = dtype == torch.int8 and has_bfloat16_products(device)
         verdicts = user_folder() / FORMATS if dtype == torch.int8 else None
-        return cls(device, dtype, batch_size, runtime.compile, one_large_map, bfloat16_too, verdicts)
+        recorder = None if runtime.compile else record_on(device)
+        return cls(
+            device, dtype, batch_size, runtime.compile, one_large_map, bfloat16_too, verdicts, recorder
+        )
 
     def __str__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
@@ -172,6 +177,7 @@ class Runner(Generic[Network]):
         self._plain = self._function
         if engine.compiled:
             self._function = torch.compile(self._function)
+        self._compute = GraphedFunction(partial(_main_output, self._function), engine.recorder)
         self._trial = trial or CpuTrial(
             network, engine.dtype == torch.int8, engine.bfloat16_too, engine.verdicts
         )
@@ -260,9 +266,12 @@ class Runner(Generic[Network]):
         batch = [_repeat_last(to_device(tensor, self.device), padding) for tensor in inputs]
         self._trial(self._function, *batch, **shared)
         dtype = self._format_trial(self._plain, *batch, **shared)
-        with torch.inference_mode(), autocast(self.device, dtype):
-            output = self._function(*batch, **shared)
-        return main_output(output)[:count].float()
+        result = self._compute(*batch, context=partial(autocast, self.device, dtype), kind=dtype, **shared)
+        return result[:count].float()
+
+
+def _main_output(function: Callable[..., Any], *inputs: torch.Tensor, **shared: Any) -> torch.Tensor:
+    return main_output(function(*inputs, **shared))
 
 
 def _let_go_of_file(network: nn.Module) -> None:

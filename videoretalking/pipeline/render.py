@@ -234,6 +234,11 @@ class Renderer:
         return [min(self._engine.batch_size, self.chunk_size)] * 2
 
     @property
+    def may_wait(self) -> int:
+        """Finished frames that may wait for who takes them: a chunk where a GPU begins the next one meanwhile."""
+        return self.chunk_size if self._raster.in_batches else 1
+
+    @property
     def expected(self) -> int:
         """Frames of the result, estimated from the header of the video as long as pass 1 goes on."""
         if isinstance(self.analysis, Analysis) or self.analysis.result is not None:

@@ -243,7 +243,7 @@ class Retalker:
             info,
             codec=output.codec,
             crf=output.quality,
-            preset=output.speed,
+            preset=self._encoder_speed,
             audio=speech.path,
             audio_filter=None if marks is None else marks.sound_filter,
             **({"audio_span": (0.0, seconds)} if seconds < speech.duration else {}),
@@ -257,7 +257,10 @@ class Retalker:
                 write(frame.image, frame.time, frame.duration)
 
         with writer:
-            with closing(iter(renderer)) as frames, in_background(encode) as hand_over:
+            with (
+                closing(iter(renderer)) as frames,
+                in_background(encode, renderer.may_wait) as hand_over,
+            ):
                 bar = tqdm(frames, "pass 2 of 2: render", renderer.expected, unit="frame", delay=2.0)
                 for frame in bar:
                     hand_over(frame)
@@ -368,9 +371,18 @@ class Retalker:
         with VideoReader(video) as reader:
             info = self._output_info(reader.info)
         output = self.config.output
-        writer = VideoWriter(outfile, info, codec=output.codec, crf=output.quality, preset=output.speed)
+        writer = VideoWriter(
+            outfile, info, codec=output.codec, crf=output.quality, preset=self._encoder_speed
+        )
         with suppress(_Discard), writer:
             raise _Discard
+
+    @property
+    def _encoder_speed(self) -> str:
+        speed = self.config.output.speed
+        if speed != "auto":
+            return speed
+        return "veryfast" if self.networks.engine.device.type == "cuda" else "medium"
 
     def _output_info(self, info: VideoInfo) -> VideoInfo:
         if not info.is_still:

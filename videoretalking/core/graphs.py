@@ -1,0 +1,166 @@
+"""Replay of what a network does on a GPU, without the Python between its kernels.
+
+A network of hundreds of layers takes the processor longer to call than the GPU to compute. CUDA graphs keep the
+kernels of one call and start them all at once; they are the same kernels, so the numbers do not change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+_CALLS_BEFORE = 2  # of a kind: libraries choose kernels and keep tables then, which no graph may hold
+_MOST_GRAPHS = 12  # of a function; each kind of call needs one, and a clip may bring new kinds without end
+_FREE_SHARE = 0.25  # of the GPU's memory, without which nothing is recorded: a graph keeps what a call needs
+
+Function = Callable[..., torch.Tensor]
+
+
+class Recording(Protocol):
+    """A call that can be repeated."""
+
+    def __call__(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        """The result for other numbers of the same shapes."""
+        ...
+
+
+Recorder = Callable[[Callable[[list[torch.Tensor]], torch.Tensor], list[torch.Tensor]], Recording]
+
+
+class GraphedFunction:
+    """A function of tensors on a GPU, which is recorded once for each kind of call and replayed from then on.
+
+    A kind is what the call does not depend on the numbers for: shapes, number formats, and all arguments that are
+    no tensors. The first calls of a kind run as they are. What cannot be recorded, since it waits for the GPU or
+    needs more memory than there is, goes on running as it is.
+
+    Args:
+        function: returns one tensor; must do the same kernels for all numbers, and keep no tensor that it made.
+            Runs in inference mode.
+        record: makes a recording; None records nothing.
+    """
+
+    def __init__(self, function: Function, record: Recorder | None) -> None:
+        self._function = function
+        self._record = record
+        self._calls: dict[Hashable, int] = {}
+        self._recordings: dict[Hashable, Recording] = {}
+        self._lock = threading.Lock()  # a recording has one place for its numbers
+
+    def __call__(
+        self,
+        *inputs: torch.Tensor,
+        context: Callable[[], AbstractContextManager[object]] = nullcontext,
+        kind: Hashable = None,
+        **shared: Any,
+    ) -> torch.Tensor:
+        """Call the function.
+
+        Args:
+            inputs: its arguments.
+            context: that it runs in, such as autocast.
+            kind: what else tells one kind of call from another, such as the number format.
+            shared: further arguments by name, tensors or hashable.
+        """
+        if self._record is None:
+            with torch.inference_mode(), context():
+                return self._function(*inputs, **shared)
+        names = [name for name, value in shared.items() if isinstance(value, torch.Tensor)]
+        fixed = {name: value for name, value in shared.items() if name not in names}
+        tensors = [*inputs, *(shared[name] for name in names)]
+
+        def run(values: list[torch.Tensor]) -> torch.Tensor:
+            named = dict(zip(names, values[len(inputs) :], strict=True))
+            with torch.inference_mode(), context():
+                return self._function(*values[: len(inputs)], **named, **fixed)
+
+        key = (kind, tuple((tensor.shape, tensor.dtype) for tensor in tensors), tuple(names), *fixed.items())
+        with self._lock:
+            recording = self._recordings.get(key) or self._new(key, run, tensors)
+            return run(tensors) if recording is None else recording(tensors)
+
+    def _new(
+        self, key: Hashable, run: Callable[[list[torch.Tensor]], torch.Tensor], tensors: list[torch.Tensor]
+    ) -> Recording | None:
+        """A recording where it is time for one."""
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self._record is None or self._calls[key] <= _CALLS_BEFORE or len(self._recordings) >= _MOST_GRAPHS:
+            return None
+        try:
+            self._recordings[key] = self._record(run, tensors)
+        except RuntimeError as error:
+            self._record = None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            logger.info("%s runs without CUDA graphs: %s", self._function, reason)
+            return None
+        return self._recordings[key]
+
+
+class CudaRecorder:
+    """Records CUDA graphs, which share their memory: they are to be replayed one after the other on one stream.
+
+    Args:
+        device: the GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream(device)  # one for all, since libraries keep memory for each
+
+    def __call__(
+        self, run: Callable[[list[torch.Tensor]], torch.Tensor], tensors: list[torch.Tensor]
+    ) -> Recording:
+        """As :data:`Recorder`.
+
+        Raises:
+            RuntimeError: what ran cannot be recorded, or not enough memory is free.
+        """
+        free, total = torch.cuda.mem_get_info(self.device)
+        if free < _FREE_SHARE * total:
+            raise RuntimeError(f"{free / 2**30:.1f} GiB of the GPU are free")
+        return _CudaRecording(self, run, tensors)
+
+
+class _CudaRecording:
+    def __init__(
+        self,
+        recorder: CudaRecorder,
+        run: Callable[[list[torch.Tensor]], torch.Tensor],
+        tensors: list[torch.Tensor],
+    ) -> None:
+        self._run = run
+        self._home = home = torch.cuda.current_stream(recorder.device)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode():
+            self._inputs = [tensor.clone() for tensor in tensors]
+        recorder.stream.wait_stream(home)
+        with torch.cuda.stream(recorder.stream):
+            # other threads may meanwhile go on with what a graph could not hold
+            self._graph.capture_begin(pool=recorder.pool, capture_error_mode="thread_local")
+            try:
+                self._output = run(self._inputs)
+            finally:
+                self._graph.capture_end()
+        home.wait_stream(recorder.stream)
+
+    def __call__(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        if torch.cuda.current_stream(self._home.device) != self._home:
+            return self._run(tensors)  # nothing would keep two streams apart
+        with torch.inference_mode():
+            for own, tensor in zip(self._inputs, tensors, strict=True):
+                own.copy_(tensor, non_blocking=True)
+            self._graph.replay()
+            return self._output.clone()
+
+
+def record_on(device: torch.device) -> Recorder | None:
+    """CUDA graphs on a GPU; nothing can be recorded elsewhere."""
+    return CudaRecorder(device) if device.type == "cuda" else None
