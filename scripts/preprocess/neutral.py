@@ -107,7 +107,7 @@ class Renderer:
         found = self.landmarks.find(raster.tensor(raster.view(inserted, faces))).cpu().numpy() * LANDMARK_SIZE
         landmarks = np.stack([face.to_image(lips) for face, lips in zip(faces, found, strict=True)])
         levels = raster.to_bytes(inserted)
-        finished = [raster.download(levels[number]) for number in range(len(frames))]
+        finished = raster.download(levels)
         return [np.ascontiguousarray(ready()) for ready in finished], landmarks.astype(np.float32)
 
 

@@ -117,9 +117,12 @@ def test_a_frame_of_another_size_is_fitted_to_the_stream() -> None:
 @pytest.mark.parametrize("chroma", ["full", "left", "center"])
 @pytest.mark.parametrize("tags", [ColorTags(), ColorTags(6, FULL_RANGE)])
 def test_tensors_become_the_same_planes(chroma: Chroma, tags: ColorTags) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (48, 66, 3), dtype=np.uint8)
-    expected = rgb_to_planes(image, tags, chroma).astype(int)
-    planes = tensor_to_planes(torch.from_numpy(image), tags, chroma).numpy()
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 66, 3), dtype=np.uint8)
+    expected = np.stack([rgb_to_planes(image, tags, chroma) for image in images]).astype(int)
+    planes = tensor_to_planes(torch.from_numpy(images), tags, chroma).numpy()
     assert planes.dtype == np.uint8 and planes.shape == expected.shape
     error = np.abs(planes - expected)
     assert error.max() <= 1 and error.mean() < 0.05
+    for image, together in zip(images, planes, strict=True):
+        (alone,) = tensor_to_planes(torch.from_numpy(image)[None], tags, chroma).numpy()
+        assert np.array_equal(alone, together)

@@ -19,8 +19,9 @@ from videoretalking.core.quality import psnr
 from videoretalking.faces.align import matrix_into, placed_box, square_crop
 from videoretalking.faces.masks import face_outline, face_polygon_mask
 from videoretalking.faces.types import Crop
+from videoretalking.media.color import ColorTags, Layout
 from videoretalking.models.catalog import build_network
-from videoretalking.pipeline import Retalker
+from videoretalking.pipeline import Retalker, raster_torch
 from videoretalking.pipeline.config import OutputConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
@@ -168,6 +169,34 @@ def test_bytes_and_floats(tensors: TensorRaster) -> None:
     same(tensors.to_floats(tensors.constant(rounded)), ARRAYS.to_floats(rounded), 1e-7)
 
 
+@pytest.mark.parametrize("layout", [None, (ColorTags(), "left"), (ColorTags(), "full")])
+def test_frames_come_back_in_groups_as_they_come_back_alone(
+    tensors: TensorRaster, layout: Layout | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last group is smaller, one frame is held, and the functions are called out of turn."""
+    frames = list((pictures(36, 64) * 255).astype(np.uint8))
+    uploaded = [tensors.upload(frame) for frame in frames]
+    tensors.receive(uploaded)
+    order = [0, 1, 1, 2, 0]
+    expected = [fetch() for fetch in ARRAYS.download([frames[number] for number in order], layout)]
+    monkeypatch.setattr(raster_torch, "_PIXELS_TOGETHER", 2 * 36 * 64)
+    fetches = tensors.download([uploaded[number] for number in order], layout)
+    assert len(fetches) == len(order) and tensors.download([], layout) == []
+    for fetch, wanted in list(zip(fetches, expected, strict=True))[::-1]:
+        found = fetch()
+        assert found.dtype == np.uint8 and found.shape == wanted.shape and found.flags["OWNDATA"]
+        assert np.abs(found.astype(int) - wanted).max() <= (0 if layout is None else 1)
+
+
+def test_frames_too_large_to_be_together_are_alone() -> None:
+    frames = [torch.empty(1, 1, 1, dtype=torch.uint8).expand(5000, 5000, 3)] * 3
+    assert list(raster_torch.groups(frames)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert list(raster_torch.groups([frames[0][:1080, :1920]] * 9)) == [
+        slice(0, 8),
+        slice(8, 16),
+    ]
+
+
 def job(x: float, y: float, seed: int) -> FaceJob:
     """A face with a patch that differs from its frame, at the frame's border or not."""
     landmarks = face_landmarks(x, y, 100 + seed)
@@ -187,7 +216,7 @@ def composite(raster: Raster, faces: list[list[FaceJob]]) -> tuple[list[np.ndarr
     jobs = [[replace(face, patch=to(face.patch), mask=to(face.mask)) for face in inside] for inside in faces]
     painted = [raster.zeros(*frame.shape[:2]) for frame in frames]
     results = Compositor(whole_face=False, raster=raster)(frames, jobs, painted)
-    return [np.asarray(raster.download(result)()) for result in results], [
+    return [fetch() for fetch in raster.download(results)], [
         np.asarray(weights.cpu() if isinstance(weights, torch.Tensor) else weights) for weights in painted
     ]
 

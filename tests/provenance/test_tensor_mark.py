@@ -60,6 +60,16 @@ def test_the_detector_reads_it_and_masked_pixels_keep_their_values(tmp_path: Pat
     assert (marked[..., 100:200] != frames[..., 100:200]).float().mean() > 0.5
 
 
+def test_frames_marked_together_are_those_marked_alone() -> None:
+    frames = to_tensor([picture(161, 129, seed, grain=8.0 * seed) for seed in range(3)])
+    masks = torch.stack([torch.full((1, 129, 161), strength) for strength in (0.0, 0.5, 1.0)])
+    mark = TensorMark(PUBLIC_KEY, PAYLOAD)
+    together = mark.apply(frames, masks)
+    alone = [mark.apply(*one) for one in zip(frames.split(1), masks.split(1), strict=True)]
+    assert torch.equal(together[0], frames[0])
+    assert torch.allclose(together, torch.cat(alone), rtol=0.0, atol=1e-6)
+
+
 def test_half_precision_stays_half() -> None:
     frames = to_tensor([picture(64, 64)]).half()
     assert TensorMark(PUBLIC_KEY, PAYLOAD).apply(frames).dtype == torch.float16

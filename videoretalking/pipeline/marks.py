@@ -8,6 +8,7 @@ the sound.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from videoretalking.media.reader import VideoInfo
 from videoretalking.media.soundtrack import SoundFilter
 from videoretalking.pipeline.config import OutputConfig
 from videoretalking.pipeline.raster import Pixels
+from videoretalking.pipeline.raster_torch import groups
 from videoretalking.provenance.audio import MAX_RATE, MIN_RATE, AudioMark
 from videoretalking.provenance.keys import Key, load_key
 from videoretalking.provenance.payload import Payload
@@ -65,7 +67,7 @@ class Marks:
 
     @property
     def marks_painted_only(self) -> bool:
-        """Whether :meth:`mark_frame` needs to know which pixels were painted."""
+        """Whether :meth:`mark_frames` needs to know which pixels were painted."""
         return self.mode == "face" and self._video_mark is not None
 
     def fit(self, picture: VideoInfo, sound: AudioInfo | None = None, seconds: float = MIN_SECONDS) -> None:
@@ -91,23 +93,40 @@ class Marks:
                 f"the mark of the sound is cut short: {seconds:.2f} s hold no whole message", logging.INFO
             )
 
-    def mark_frame(self, image: Pixels, painted: Pixels | None = None) -> Pixels:
-        """A marked copy of a frame; the frame itself where nothing is marked.
+    def mark_frames(
+        self, images: Sequence[Pixels], painted: Sequence[Pixels | None] | None = None
+    ) -> list[Pixels]:
+        """Marked copies of frames; the frames themselves where nothing is marked.
 
         Args:
-            image: [H, W, 3] uint8 RGB, ready but for the mark; an array, or a tensor on any device.
-            painted: [H, W] weights of the edit in it, for ``face``; None where nothing was painted.
+            images: [H, W, 3] uint8 RGB each, of one size, ready but for the mark; either arrays, or tensors on one
+                device, of which several are marked at once.
+            painted: [H, W] weights of the edit in each, for ``face``; None where nothing was painted.
         """
-        if self._video_mark is None or (self.mode == "face" and painted is None):
-            return image
-        if isinstance(image, torch.Tensor):
-            masks = None if painted is None or self.mode == "on" else painted[None, None]
-            marked = self._tensor_mark.apply(image.permute(2, 0, 1)[None].float() / 255.0, masks)
-            return (marked[0].permute(1, 2, 0) * 255.0).round().to(torch.uint8)
-        image = np.ascontiguousarray(image)  # OpenCV writes into no other
-        if self.mode == "on":
-            return self._video_mark.apply(image)
-        return self._video_mark.apply(image, painted)
+        result = list(images)
+        if self._video_mark is None:
+            return result
+        everywhere = self.mode == "on"
+        masks: Sequence[Pixels] = [None] * len(result) if everywhere or painted is None else painted
+        chosen = [number for number, mask in enumerate(masks) if everywhere or mask is not None]
+        if not chosen or not isinstance(images[chosen[0]], torch.Tensor):
+            for number in chosen:
+                image = np.ascontiguousarray(images[number])  # OpenCV writes into no other
+                result[number] = self._video_mark.apply(image, masks[number])
+            return result
+        for group in groups([images[number] for number in chosen]):
+            numbers = chosen[group]
+            together = torch.stack([images[number] for number in numbers])
+            weights = None if everywhere else torch.stack([masks[number] for number in numbers])
+            for number, image in zip(numbers, self._mark_batch(together, weights), strict=True):
+                result[number] = image
+        return result
+
+    def _mark_batch(self, images: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
+        """[N, H, W, 3] uint8 and [N, H, W] -> [N, H, W, 3] uint8."""
+        frames = images.permute(0, 3, 1, 2).float().div_(255.0)
+        marked = self._tensor_mark.apply(frames, None if masks is None else masks[:, None])
+        return marked.permute(0, 2, 3, 1).mul_(255.0).round_().to(torch.uint8)
 
     @property
     def sound_filter(self) -> SoundFilter | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import cv2
@@ -53,11 +54,11 @@ class Raster(ABC):
         """Make sure that uploaded frames are there before what follows in this thread reads them."""
 
     @abstractmethod
-    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
-        """Begin to bring a finished frame back; the function waits for it, in any thread.
+    def download(self, frames: Sequence[Pixels], layout: Layout | None = None) -> list[Callable[[], Image8]]:
+        """Begin to bring finished frames back; each function waits for one of them, in any thread.
 
         Args:
-            frame: [H, W, 3] uint8.
+            frames: [H, W, 3] uint8 each, of one size.
             layout: of the planes that are wanted instead (:func:`media.color.rgb_to_planes`).
         """
 
@@ -189,8 +190,11 @@ class ArrayRaster(Raster):
     def receive(self, frames: Sequence[Pixels]) -> None:
         pass
 
-    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
-        return lambda: frame if layout is None else rgb_to_planes(frame, *layout)
+    def download(self, frames: Sequence[Pixels], layout: Layout | None = None) -> list[Callable[[], Image8]]:
+        def bring(frame: Image8) -> Image8:
+            return frame if layout is None else rgb_to_planes(frame, *layout)
+
+        return [partial(bring, frame) for frame in frames]
 
     def pixels(self, batch: torch.Tensor) -> Pixels:
         channels_last = batch.permute(0, 2, 3, 1) if batch.dim() == 4 else batch

@@ -13,8 +13,8 @@ back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
 _PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _STEPS = 16  # rows that the distance looks at in one go
+# Of frames that are marked or brought back together, 8 in 1080p. An operation on all of them is launched once, and
+# the thread that launches is what limits pass 2 on a GPU. But temporaries are float32, 12 bytes a pixel each, and
+# several live at a time: those of a whole chunk of large frames would take gigabytes from the networks.
+_PIXELS_TOGETHER = 8 * 1920 * 1080
 _GRID = 32  # sizes of batches of regions are multiples, so that a moving face brings few of them
 
 
@@ -76,23 +80,32 @@ class TensorRaster(Raster):
         for frame in frames:
             frame.record_stream(current)
 
-    def download(self, frame: Pixels, layout: Layout | None = None) -> Callable[[], Image8]:
-        frame = frame.contiguous() if layout is None else tensor_to_planes(frame, *layout)
-        if self._down is None:
-            return lambda: frame.cpu().numpy()
-        self._down.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._down):
-            host = torch.empty(frame.shape, dtype=frame.dtype, pin_memory=True)
-            host.copy_(frame, non_blocking=True)
-            frame.record_stream(self._down)
-            # threads that wait for it leave their core to the encoder
-            arrived = self._down.record_event(torch.cuda.Event(blocking=True))
+    def download(self, frames: Sequence[Pixels], layout: Layout | None = None) -> list[Callable[[], Image8]]:
+        return [fetch for group in groups(frames) for fetch in self._download(frames[group], layout)]
 
-        def wait() -> Image8:
-            arrived.synchronize()
-            return host.numpy().copy()  # page-locked memory is scarce, and the caller may keep its frames
+    def _download(self, frames: Sequence[Pixels], layout: Layout | None) -> list[Callable[[], Image8]]:
+        """:meth:`download` of frames that come together."""
+        batch = torch.stack(list(frames))
+        if layout is not None:
+            batch = tensor_to_planes(batch, *layout)
+        arrived: torch.cuda.Event | None = None
+        host = batch
+        if self._down is not None:
+            self._down.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self._down):
+                host = torch.empty(batch.shape, dtype=batch.dtype, pin_memory=True)
+                host.copy_(batch, non_blocking=True)
+                batch.record_stream(self._down)
+                # threads that wait for it leave their core to the encoder
+                arrived = self._down.record_event(torch.cuda.Event(blocking=True))
 
-        return wait
+        def wait(number: int) -> Image8:
+            if arrived is not None:
+                arrived.synchronize()
+            # page-locked memory is scarce, and the caller may keep some of these frames for long
+            return host[number].cpu().numpy().copy()
+
+        return [partial(wait, number) for number in range(len(frames))]
 
     def pixels(self, batch: torch.Tensor) -> Pixels:
         return batch.permute(0, 2, 3, 1) if batch.dim() == 4 else batch
@@ -304,6 +317,15 @@ class TensorRaster(Raster):
         )
         result = _separable(batch, down, across).permute(0, 2, 3, 1)
         return result[..., 0] if flat else result
+
+
+def groups(frames: Sequence[torch.Tensor]) -> Iterator[slice]:
+    """Which frames of one size, [H, W, 3], whole-frame operations take together; bounds their pixels."""
+    if len(frames):
+        height, width = frames[0].shape[:2]
+        count = max(1, _PIXELS_TOGETHER // (height * width))
+        for first in range(0, len(frames), count):
+            yield slice(first, first + count)
 
 
 def choose_raster(device: torch.device) -> Raster:

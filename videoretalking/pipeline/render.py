@@ -375,7 +375,7 @@ class Renderer:
         with closing(self._run_networks(stream)) as painted:
             for jobs in painted:
                 if self._raster.in_batches:
-                    finished = [self._raster.download(image, self.layout) for image in self._finish(jobs)]
+                    finished = self._raster.download(self._finish(jobs), self.layout)
                     yield [(job, pool.submit(fetch)) for job, fetch in zip(jobs, finished, strict=True)]
                 else:
                     yield [(job, pool.submit(self._finish_alone, job)) for job in jobs]
@@ -479,9 +479,10 @@ class Renderer:
         return keep_detail(raster, raster.pixels(enhanced), raster.pixels(known), points)
 
     def _finish_alone(self, job: FrameJob) -> AnyImage:
-        (image,) = self._finish([job])
+        images = self._finish([job])
         with self.stopwatch("download"):
-            return self._raster.download(image, self.layout)()
+            (fetch,) = self._raster.download(images, self.layout)
+            return fetch()
 
     def _finish(self, jobs: Sequence[FrameJob]) -> list[Pixels]:
         """The frames with their new faces and, where wanted, their marks."""
@@ -493,8 +494,7 @@ class Renderer:
         if self._marks is None:
             return images
         with self.stopwatch("watermark"):
-            weights = painted or [None] * len(jobs)
-            return [self._marks.mark_frame(*item) for item in zip(images, weights, strict=True)]
+            return self._marks.mark_frames(images, painted)
 
     def _report(self, place: int, job: FrameJob) -> FrameReport:
         return FrameReport(

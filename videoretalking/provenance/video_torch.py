@@ -17,7 +17,6 @@ from videoretalking.provenance.keys import Key
 from videoretalking.provenance.payload import Payload, encode
 
 _GRAY = (0.299, 0.587, 0.114)
-_SHARES = (video._RED, video._GREEN, 0.0)
 
 
 class TensorMark:
@@ -31,10 +30,13 @@ class TensorMark:
     def __init__(self, key: Key, payload: Payload) -> None:
         self._carriers = carriers_of(key)
         self._code = encode(payload)
-        self._pattern: Tensor | None = None  # [H, W] of the last size, on the last device
+        # of the last size, on the last device: [H, W] the pattern, and [1, 1, h, w] as VideoMark draws its power
+        self._drawn: tuple[Tensor, Tensor] | None = None
 
     def apply(self, frames: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Marked copies of frames.
+        """Marked copies of frames, in as many operations as one frame takes.
+
+        Each is marked as it would be alone, but for the rounding of sums.
 
         Args:
             frames: [N, 3, H, W] floating-point RGB in [0, 1].
@@ -44,36 +46,42 @@ class TensorMark:
             [N, 3, H, W] in [0, 1], of the same type and on the same device.
         """
         images = frames.detach().float()
-        pattern = self._pattern_for(frames)
-        strength = self._strength(images * 255.0, pattern)
+        pattern, power = self._drawn_for(frames)
+        strength = self._strength(images, power)
         if masks is not None:
             strength = strength * masks
         change = strength * pattern
+        red, green, blue = images.split(1, 1)
         # numbers and not a tensor of them: making one on a GPU would wait for it
         colors = [
-            color + change * (share / 255.0) for color, share in zip(images.split(1, 1), _SHARES, strict=True)
+            torch.add(red, change, alpha=video._RED / 255.0),
+            torch.add(green, change, alpha=video._GREEN / 255.0),
+            blue,
         ]
         return torch.cat(colors, dim=1).clamp_(0.0, 1.0).to(frames.dtype)
 
-    def _pattern_for(self, frames: Tensor) -> Tensor:
+    def _drawn_for(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         height, width = frames.shape[-2:]
-        known = self._pattern
-        if known is None or known.shape != (height, width) or known.device != frames.device:
+        known = self._drawn
+        if known is None or known[0].shape != (height, width) or known[0].device != frames.device:
             period = period_for(height, width)
             tile = torch.from_numpy(draw_tile(self._carriers, self._code, period)).to(frames.device)
-            known = tile.repeat(-(-height // period), -(-width // period))[:height, :width].contiguous()
-            self._pattern = known
+            pattern = tile.repeat(-(-height // period), -(-width // period))[:height, :width].contiguous()
+            size = (-(-height // video._COARSE), -(-width // video._COARSE))
+            power = functional.interpolate(pattern.square()[None, None], size, mode="area")
+            known = self._drawn = pattern, power
         return known
 
     @staticmethod
-    def _strength(levels: Tensor, pattern: Tensor) -> Tensor:
-        """[N, 3, H, W] and [H, W] -> [N, 1, H, W] gray levels that the eye does not see here."""
-        height, width = levels.shape[-2:]
-        red, green, blue = (color * weight for color, weight in zip(levels.split(1, 1), _GRAY, strict=True))
-        gray = red + green + blue
+    def _strength(images: Tensor, power: Tensor) -> Tensor:
+        """[N, 3, H, W] in [0, 1] and [1, 1, h, w] -> [N, 1, H, W] gray levels that the eye does not see here."""
+        height, width = images.shape[-2:]
+        red, green, blue = images.split(1, 1)
+        gray = red * (255.0 * _GRAY[0])
+        for color, weight in ((green, _GRAY[1]), (blue, _GRAY[2])):
+            gray = torch.add(gray, color, alpha=255.0 * weight)
         small = functional.interpolate(gray, (-(-height // 2), -(-width // 2)), mode="area")
-        size = (-(-height // video._COARSE), -(-width // video._COARSE))
-        power = functional.interpolate(pattern.square()[None, None], size, mode="area")
+        size = power.shape[-2:]
         busy = functional.interpolate((small - _blur(small, 7)).abs(), size, mode="area")
         light = functional.interpolate(small, size, mode="area")
         busy = _blur(busy, 3)
