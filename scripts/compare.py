@@ -46,7 +46,7 @@ def compare(report: Path, outfile: Path) -> None:
             pairs = zip(frames_in_order(source, order), result, strict=False)
             for original, frame in tqdm(pairs, desc="compare", total=len(order), unit="frame", delay=2.0):
                 duration = float(frame.duration * result.info.time_base)
-                writer.write(np.hstack([original, frame.image]), frame.time, duration)
+                writer.write(np.hstack([original.image, frame.image]), frame.time, duration)
     logger.info("wrote %s", outfile)
 
 

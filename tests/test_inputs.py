@@ -142,7 +142,7 @@ def psnr_outside(analysis: Analysis, frames: Sequence[FrameReport], outfile: Pat
     order = np.array([frame.source for frame in frames])
     with VideoReader(analysis.path) as source, VideoReader(outfile) as result:
         for index, before, after in zip(order, frames_in_order(source, order), result, strict=True):
-            squares = np.square(after.image.astype(np.float32) - before)
+            squares = np.square(after.image.astype(np.float32) - before.image)
             if track.present[index]:
                 squares[box_of(track.boxes[index])] = np.nan
             error += float(np.nansum(squares, dtype=np.float64))

@@ -18,6 +18,7 @@ from videoretalking.faces.align import box_crop, extract
 from videoretalking.faces.masks import eye_distance
 from videoretalking.faces.track import select_tracks
 from videoretalking.faces.types import FaceTrack
+from videoretalking.media.picture import as_picture
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.expression import choose_expression
 from videoretalking.pipeline.jobs import FaceJob
@@ -99,7 +100,7 @@ def _paint(
     options, networks = retalker.config.render, retalker.networks
     raster = choose_raster(networks.engine.device)
     for job in jobs:
-        job.frame = raster.upload(np.asarray(job.frame))
+        job.frame = raster.upload(as_picture(np.asarray(job.frame)))
     raster.receive([job.frame for job in jobs])
     crops = raster.cut([job.frame for job in jobs], [job.crop for job in jobs])
     original = reference = raster.tensor(crops)
@@ -110,7 +111,7 @@ def _paint(
         rest = None
         if drive.from_rest and not options.one_shot:
             rest = RestingMouths(
-                raster, lambda numbers: [raster.upload(frames[number]) for number in numbers]
+                raster, lambda numbers: [raster.upload(as_picture(frames[number])) for number in numbers]
             )
         reference = raster.tensor(Neutralizer(networks.dnet, [windows], raster, rest)(jobs, crops))
     heard = load_speech(speech, options.silence_gate).windows([job.time for job in jobs])

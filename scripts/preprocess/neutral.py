@@ -32,6 +32,7 @@ from videoretalking.datasets.manifest import read_manifest
 from videoretalking.faces.align import box_crop
 from videoretalking.faces.types import Crop
 from videoretalking.losses.landmarks import LandmarkLoss
+from videoretalking.media.picture import as_picture
 from videoretalking.models.dnet import DNet
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.raster_torch import choose_raster
@@ -75,7 +76,7 @@ class Renderer:
             N times [H, W, 3] RGB as large as the stored frames, and their landmarks [N, 68, 2] in pixels.
         """
         raster = choose_raster(self.device)
-        stored = [raster.upload(clip.frame(index)) for index in frames]
+        stored = [raster.upload(as_picture(clip.frame(index))) for index in frames]
         view = box_crop(clip.meta.dnet_window, (DNET_SIZE, DNET_SIZE))
         config = self.dnet.config
         windows = np.stack(

@@ -11,12 +11,13 @@ from videoretalking.media.color import (
     LIMITED_RANGE,
     Chroma,
     ColorTags,
+    Planes,
     flatten_alpha,
     frame_to_rgb,
     read_tags,
     rgb_to_planes,
 )
-from videoretalking.media.color_torch import tensor_to_planes
+from videoretalking.media.color_torch import chroma_place, planes_to_tensor, tensor_to_planes
 
 WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
@@ -126,3 +127,62 @@ def test_tensors_become_the_same_planes(chroma: Chroma, tags: ColorTags) -> None
     for image, together in zip(images, planes, strict=True):
         (alone,) = tensor_to_planes(torch.from_numpy(image)[None], tags, chroma).numpy()
         assert np.array_equal(alone, together)
+
+
+NAMES = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 1): "yuv444p"}
+NOISE_SIZE = (134, 98)  # with padded lines
+
+
+def noise_frame(across: int, down: int, size: tuple[int, int] = NOISE_SIZE) -> av.VideoFrame:
+    """All levels at random, with colors that no camera sees."""
+    rng, (width, height) = np.random.default_rng(1), size
+    frame = av.VideoFrame(width, height, NAMES[across, down])
+    for plane in frame.planes:
+        plane.update(rng.integers(0, 256, plane.buffer_size, dtype=np.uint8).tobytes())
+    return frame
+
+
+@pytest.mark.parametrize("subsampling", NAMES)
+@pytest.mark.parametrize("matrix", [*WEIGHTS, 4, 7])
+@pytest.mark.parametrize("color_range", [LIMITED_RANGE, FULL_RANGE])
+def test_planes_become_the_very_colors_on_tensors(
+    subsampling: tuple[int, int], matrix: int, color_range: int
+) -> None:
+    frame, tags = noise_frame(*subsampling), ColorTags(matrix, color_range)
+    planes = Planes.of(frame, tags)
+    assert planes is not None
+    place = chroma_place(planes)
+    assert place is not None
+    image = planes_to_tensor(torch.from_numpy(planes.samples()), planes.layout, place)
+    assert image.is_contiguous()
+    np.testing.assert_array_equal(image.numpy(), frame_to_rgb(frame, tags, *NOISE_SIZE))
+
+
+@pytest.mark.parametrize("size", [(133, 98), (134, 97), (16, 16), (14, 98)])
+def test_planes_that_the_chroma_does_not_divide_and_tiny_ones_are_not_offered(size: tuple[int, int]) -> None:
+    assert Planes.of(noise_frame(2, 2, size), ColorTags()) is None
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "nv12", "gray", "rgb24", "yuva420p"])
+def test_planes_of_other_kinds_are_not_offered(pixel_format: str) -> None:
+    frame = noise_frame(2, 2).reformat(format=pixel_format)
+    assert Planes.of(frame, ColorTags()) is None
+
+
+def test_a_frame_keeps_its_samples_and_properties() -> None:
+    frame = noise_frame(2, 2)
+    planes = Planes.of(frame, ColorTags())
+    assert planes is not None
+    samples = planes.samples()
+    planes.specimen()
+    assert np.array_equal(samples, planes.samples())
+    assert np.array_equal(samples.reshape(-1, NOISE_SIZE[0]), frame.to_ndarray())
+
+
+def test_colors_by_other_rules_are_not_for_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    planes = Planes.of(noise_frame(2, 2), ColorTags())
+    assert planes is not None and chroma_place(planes) is not None
+    specimen = planes.specimen()
+    specimen[8, 8, 0] ^= 1
+    monkeypatch.setattr(planes, "specimen", lambda: specimen)
+    assert chroma_place(planes) is None

@@ -9,8 +9,10 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from media_clips import picture, read, write_raw
 
+from videoretalking.media.color_torch import Place, chroma_place, planes_to_tensor
 from videoretalking.media.picture import DecodedPicture, Picture
 from videoretalking.media.video import VideoReader
 
@@ -66,6 +68,8 @@ def test_looks_are_the_frames_that_iterating_gives(tmp_path: Path) -> None:
             (frame.time, frame.duration) for frame in frames
         ]
         assert [frame.time for frame in reader.frames_from(2)] == [float(Fraction(2, 25))]
+        (look,) = reader.looks_from(2)
+        assert look.time == frames[2].time and np.array_equal(look.picture.image, frames[2].image)
 
 
 def test_reduced_parts_and_samples_look_like_those_of_the_whole(tmp_path: Path) -> None:
@@ -81,10 +85,43 @@ def test_reduced_parts_and_samples_look_like_those_of_the_whole(tmp_path: Path) 
         assert np.abs(samples - Picture(whole.image).samples(2)).mean() < 4.0  # the grain of single pixels
 
 
+@pytest.mark.parametrize(
+    ("codec", "options", "place"),
+    [
+        ("libx264", "", Place(0, 1)),
+        ("libx264", "chromaloc=1", Place(1, 1)),
+        ("libx264", "chromaloc=2", Place(0, 0)),
+        ("libx264", "chromaloc=3", Place(1, 0)),
+        ("libx264", "chromaloc=4", Place(0, 2)),
+        ("libx264", "chromaloc=5", Place(1, 2)),
+        ("libx264", "interlaced=1", None),
+        ("mjpeg", "", Place(1, 1)),
+    ],
+)
+def test_planes_become_the_colors_wherever_the_chroma_lies(
+    codec: str, options: str, place: Place | None, tmp_path: Path
+) -> None:
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    frames = [
+        av.VideoFrame.from_ndarray(picture(*SIZE, seed=seed, grain=40.0), format="rgb24").reformat(
+            format=pixel_format
+        )
+        for seed in range(2)
+    ]
+    write_raw(tmp_path / "clip.mkv", frames, codec, **({"x264-params": options} if options else {}))
+    for look in _pictures(tmp_path / "clip.mkv"):
+        planes = look.planes()
+        assert planes is not None and chroma_place(planes) == place
+        if place is not None:
+            image = planes_to_tensor(torch.from_numpy(planes.samples()), planes.layout, place)
+            np.testing.assert_array_equal(image.numpy(), look.image)
+
+
 def test_an_image_is_a_picture_too() -> None:
     image = picture(40, 30)
     known = Picture(image)
     assert known.size == (40, 30) and known.image is image
+    assert known.planes() is None
     assert np.array_equal(known.part((3, 5, 20, 25)), image[5:25, 3:20])
     box, small = known.reduced((0, 0, 40, 30), (20, 15))
     assert box == (0, 0, 40, 30)

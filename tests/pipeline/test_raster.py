@@ -8,22 +8,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 from drawn_face import face_frame, face_job, face_landmarks
 from fakes import TINY
+from media_clips import write_raw
 
 from videoretalking.core.quality import psnr
 from videoretalking.faces.align import matrix_into, placed_box, square_crop
 from videoretalking.faces.masks import face_outline, face_polygon_mask
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import ColorTags, Layout
+from videoretalking.media.picture import as_picture
+from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network
 from videoretalking.pipeline import Retalker, raster_torch
 from videoretalking.pipeline.config import OutputConfig
-from videoretalking.pipeline.engine import Engine
+from videoretalking.pipeline.engine import Engine, to_device
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.raster import ArrayRaster, Raster
@@ -68,6 +72,30 @@ def same(result: Any, expected: np.ndarray, tolerance: float) -> None:
     np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_decoded_frames_go_up_with_their_very_colors(
+    tensors: TensorRaster, interlaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [
+        av.VideoFrame.from_ndarray((255 * image).astype(np.uint8), format="rgb24").reformat(format="yuv420p")
+        for image in pictures(FRAME[1], FRAME[0])
+    ]
+    write_raw(tmp_path / "clip.mp4", frames, **({"x264-params": "interlaced=1"} if interlaced else {}))
+    sent = []
+    monkeypatch.setattr(
+        raster_torch, "to_device", lambda data, device: sent.append(data.numel()) or to_device(data, device)
+    )
+    with VideoReader(tmp_path / "clip.mp4") as reader:
+        looks = [look.picture for look in reader.looks()]
+        uploaded = [tensors.upload(tensors.ready(look)) for look in looks]
+        tensors.receive(uploaded)
+        for image, look in zip(uploaded, looks, strict=True):
+            expected = ARRAYS.upload(ARRAYS.ready(look))
+            assert expected is look.image and np.array_equal(image.cpu().numpy(), expected)
+    pixels = FRAME[0] * FRAME[1]
+    assert sent == [3 * pixels if interlaced else 3 * pixels // 2] * 3
+
+
 @pytest.mark.parametrize(
     ("side", "size", "center", "levels"),
     [
@@ -83,7 +111,7 @@ def test_crops_of_frames(
 ) -> None:
     frames = [(picture(360, 640, seed) * 255).astype(np.uint8) for seed in range(3)]
     views = crops(side, size, center)
-    uploaded = [tensors.upload(frame) for frame in frames]
+    uploaded = [tensors.upload(as_picture(frame)) for frame in frames]
     tensors.receive(uploaded)
     cut = tensors.cut(uploaded, views)
     expected = ARRAYS.cut(frames, views)
@@ -175,7 +203,7 @@ def test_frames_come_back_in_groups_as_they_come_back_alone(
 ) -> None:
     """The last group is smaller, one frame is held, and the functions are called out of turn."""
     frames = list((pictures(36, 64) * 255).astype(np.uint8))
-    uploaded = [tensors.upload(frame) for frame in frames]
+    uploaded = [tensors.upload(as_picture(frame)) for frame in frames]
     tensors.receive(uploaded)
     order = [0, 1, 1, 2, 0]
     expected = [fetch() for fetch in ARRAYS.download([frames[number] for number in order], layout)]

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from videoretalking.core.errors import UserError
+from videoretalking.media import picture as picture_module
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline import schedule as schedule_module
-from videoretalking.pipeline.schedule import frames_in_order, make_schedule
+from videoretalking.pipeline.schedule import Decoder, frames_in_order, make_schedule
 
 TIMES = np.arange(5) * 0.04
 FRAMES = [np.full((16, 16, 3), 10 * index, np.uint8) for index in range(8)]
@@ -93,7 +94,7 @@ def test_any_order(
 ) -> None:
     monkeypatch.setattr(schedule_module, "_BUFFER_BYTES", buffered * 16 * 16 * 3)
     with VideoReader(make_video(FRAMES)) as reader:
-        shades = [int(image[0, 0, 0]) // 10 for image in frames_in_order(reader, np.array(order))]
+        shades = [int(picture.image[0, 0, 0]) // 10 for picture in frames_in_order(reader, np.array(order))]
     assert shades == order
 
 
@@ -115,7 +116,7 @@ def test_backwards_costs_one_decoding_of_each_stretch(
     with VideoReader(
         make_video([np.full((size, size, 3), index, np.uint8) for index in range(count)])
     ) as reader:
-        shades = [int(image[0, 0, 0]) for image in frames_in_order(reader, order)]
+        shades = [int(picture.image[0, 0, 0]) for picture in frames_in_order(reader, order)]
     assert shades == order.tolist()
     assert len(decoded) < 4 * count  # from the start each time it would be 7 * count
 
@@ -123,3 +124,23 @@ def test_backwards_costs_one_decoding_of_each_stretch(
 def test_a_video_that_lost_frames_is_refused(make_video: Callable[..., Path]) -> None:
     with VideoReader(make_video(FRAMES)) as reader, pytest.raises(UserError, match="no frame 8"):
         list(frames_in_order(reader, np.arange(9)))
+
+
+def test_frames_that_are_passed_over_are_not_converted(
+    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = []
+    original = picture_module.frame_to_rgb
+
+    def counted(*arguments, **options):  # type: ignore[no-untyped-def]
+        converted.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(picture_module, "frame_to_rgb", counted)
+    with VideoReader(make_video(FRAMES)) as reader:
+        decoder = Decoder(reader)
+        held = decoder.frame(5)
+        assert decoder.frame(5) is held and not converted
+        assert int(held.image[0, 0, 0]) == 50 and held.image is held.image
+        assert int(decoder.frame(2).image[0, 0, 0]) == 20
+    assert len(converted) == 2

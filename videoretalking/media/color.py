@@ -8,7 +8,9 @@ would cost up to 10 dB on pixels that nobody edited, so :func:`rgb_to_planes` do
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import av
@@ -44,6 +46,19 @@ _LUMA_WEIGHTS = {
 _ACCURATE = 0x4 | 0x40000 | 0x2000
 _ACCURATE_POINTS = 0x10 | 0x40000 | 0x2000  # the same with the nearest sample: SWS_POINT
 _ACCURATE_AREAS = 0x20 | 0x40000 | 0x2000  # the same with means of areas: SWS_AREA
+
+_MOST_THREADS = 4  # that convert a frame: each is started anew for it, and more cost more than they give
+
+# 8-bit formats of three planes -> pixels across and down that share a sample of chroma.
+_SUBSAMPLING = {
+    "yuv420p": (2, 2),
+    "yuvj420p": (2, 2),
+    "yuv422p": (2, 1),
+    "yuvj422p": (2, 1),
+    "yuv444p": (1, 1),
+    "yuvj444p": (1, 1),
+}
+SPECIMEN_SIZE = 16  # pixels of a side
 
 _LIMITED_TO_FULL = np.rint((np.arange(256) - 16.0).clip(0, 219) * (255.0 / 219.0)).astype(np.uint8)
 
@@ -90,7 +105,7 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int,
         tags: of the stream.
         width: of the stream, before rotation.
         height: likewise.
-        threads: that convert; 0 is as many as there are cores.
+        threads: that convert; 0 is one for each core, but no more than four.
 
     Returns:
         [height, width, 3] uint8; transparency is flattened onto white.
@@ -103,12 +118,106 @@ def frame_to_rgb(frame: av.VideoFrame, tags: ColorTags, width: int, height: int,
         height=height,
         format="rgba" if has_alpha else "rgb24",
         interpolation=_ACCURATE,
-        threads=threads,
+        threads=threads or min(_MOST_THREADS, os.cpu_count() or 1),
     )
     image = np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
     if _is_gray(frame.format) and tags.range == LIMITED_RANGE:  # the scaler takes gray for full range
         image = _LIMITED_TO_FULL[image]
     return flatten_alpha(image) if has_alpha else image
+
+
+@dataclass(frozen=True)
+class PlaneLayout:
+    """How samples of 8 bits that lie one after the other make a picture: all luma, all blue, all red chroma.
+
+    Attributes:
+        width: of the luma.
+        height: likewise.
+        across: pixels in a row that share a sample of chroma, 1 or 2.
+        down: pixels in a column that do, 1 or 2.
+        tags: how the numbers stand for colors.
+    """
+
+    width: int
+    height: int
+    across: int
+    down: int
+    tags: ColorTags
+
+    @property
+    def num_luma(self) -> int:
+        """Samples of luma."""
+        return self.width * self.height
+
+    @property
+    def chroma_shape(self) -> tuple[int, int]:
+        """Rows and columns of a plane of chroma."""
+        return self.height // self.down, self.width // self.across
+
+
+class Planes:
+    """The samples of a decoded frame, for those who convert them elsewhere.
+
+    Args:
+        frame: the frame, of a format that :meth:`of` knows.
+        layout: of its samples.
+    """
+
+    def __init__(self, frame: av.VideoFrame, layout: PlaneLayout) -> None:
+        self._frame = frame
+        self.layout = layout
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame, tags: ColorTags) -> Planes | None:
+        """The planes of 8 bits of a frame whose chroma divides it evenly; None for all other frames."""
+        across, down = _SUBSAMPLING.get(frame.format.name, (0, 0))
+        if not across or frame.width % across or frame.height % down:
+            return None
+        if min(frame.width, frame.height) <= SPECIMEN_SIZE:
+            return None
+        return cls(frame, PlaneLayout(frame.width, frame.height, across, down, tags))
+
+    def samples(self) -> npt.NDArray[np.uint8]:
+        """[N] uint8, laid out as ``layout`` says."""
+        rows, columns = self.layout.chroma_shape
+        shapes = [(self.layout.height, self.layout.width), (rows, columns), (rows, columns)]
+        samples = np.empty(self.layout.num_luma + 2 * rows * columns, dtype=np.uint8)
+        start = 0
+        for plane, (height, width) in zip(self._frame.planes, shapes, strict=True):
+            lines = np.frombuffer(memoryview(plane), dtype=np.uint8)[: height * plane.line_size]
+            target = samples[start : start + height * width].reshape(height, width)
+            target[...] = lines.reshape(height, plane.line_size)[:, :width]
+            start += height * width
+        return samples
+
+    def specimen(self) -> Image8:
+        """What :func:`frame_to_rgb` makes of :func:`specimen_samples` in a frame of the same properties.
+
+        It shows what PyAV does not tell, above all where the frame says that its chroma lies: the scaler minds it.
+
+        Returns:
+            [SPECIMEN_SIZE, SPECIMEN_SIZE, 3] uint8.
+        """
+        tags = self.layout.tags
+        # a frame of another size is a new one, with all that is known about this one
+        frame = _reformatted(
+            self._frame, tags, (SPECIMEN_SIZE,) * 2, self._frame.format.name, _ACCURATE_POINTS
+        )
+        samples, start = specimen_samples(self.layout.across, self.layout.down), 0
+        for plane in frame.planes:
+            padded = np.zeros((plane.height, plane.line_size), dtype=np.uint8)
+            stop = start + plane.height * plane.width
+            padded[:, : plane.width] = samples[start:stop].reshape(plane.height, plane.width)
+            plane.update(padded.tobytes())
+            start = stop
+        return frame_to_rgb(frame, tags, SPECIMEN_SIZE, SPECIMEN_SIZE, threads=1)
+
+
+@lru_cache
+def specimen_samples(across: int, down: int) -> npt.NDArray[np.uint8]:
+    """Noise as samples of a small square picture, laid out as in :class:`PlaneLayout`."""
+    count = SPECIMEN_SIZE**2
+    return np.random.default_rng(0).integers(0, 256, count + 2 * count // (across * down), dtype=np.uint8)
 
 
 def is_plain(frame: av.VideoFrame) -> bool:
@@ -134,11 +243,17 @@ def reduced_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int]) ->
 
 
 def _scaled_rgb(frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int], flags: int) -> Image8:
+    small = _reformatted(frame, tags, size, "rgb24", flags)
+    return np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8)
+
+
+def _reformatted(
+    frame: av.VideoFrame, tags: ColorTags, size: tuple[int, int], pixel_format: str, flags: int
+) -> av.VideoFrame:
+    """A small frame, (width, height); one thread, since to start others costs several times what there is to do."""
     if not frame.format.is_rgb:
         frame.colorspace, frame.color_range = tags.matrix, tags.range
-    # one thread: to start others costs several times what there is to do
-    small = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation=flags, threads=1)
-    return np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8)
+    return frame.reformat(width=size[0], height=size[1], format=pixel_format, interpolation=flags, threads=1)
 
 
 def _is_gray(pixel_format: av.VideoFormat) -> bool:

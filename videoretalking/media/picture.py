@@ -14,7 +14,7 @@ import numpy as np
 from av.filter import Graph
 
 from videoretalking.core.arrays import Image8
-from videoretalking.media.color import ColorTags, frame_to_rgb, reduced_rgb, sample_rgb
+from videoretalking.media.color import ColorTags, Planes, frame_to_rgb, reduced_rgb, sample_rgb
 
 Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
@@ -39,6 +39,10 @@ class Picture:
         """[H, W, 3] uint8 RGB."""
         assert self._image is not None
         return self._image
+
+    def planes(self) -> Planes | None:
+        """The samples that the colors are worked out from; None where there are none or in no usual form."""
+        return None
 
     def part(self, box: Box) -> Image8:
         """The pixels ``[top:bottom, left:right]`` of :attr:`image`.
@@ -87,6 +91,10 @@ class DecodedPicture(Picture):
         if self._image is None:
             self._image = frame_to_rgb(self._decoded, self._tags, *self.size)
         return self._image
+
+    def planes(self) -> Planes | None:
+        """See :class:`Picture`."""
+        return Planes.of(self._decoded, self._tags)
 
     def part(self, box: Box) -> Image8:
         """See :class:`Picture`; a part of an earlier part costs nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import av
 import numpy as np
@@ -35,6 +35,9 @@ _HDR_TRANSFERS = {16, 18}  # PQ and HLG
 # Indices go by the time of decoding, which is a little earlier than that of showing.
 _SEEK_LEAD = 1.0  # seconds
 _EXACT_SEEK = {"mp4", "matroska"}  # formats that stamp every frame; others guess some after a jump
+
+_Decoded: TypeAlias = tuple[int, int, av.VideoFrame]  # number, ticks and raw content of a frame
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -156,15 +159,18 @@ class VideoReader:
             frames.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._run(self._still() if self.info.is_still else self._decode())
+        return self.frames_from(0)
 
     def looks(self) -> Iterator[Look]:
         """The frames that iterating gives, whose colors are worked out only where they are looked at."""
+        return self.looks_from(0)
+
+    def looks_from(self, index: int) -> Iterator[Look]:
+        """The same for the frames that :meth:`frames_from` gives."""
         if self.info.is_still:
-            return (Look(frame.time, frame.duration, Picture(frame.image)) for frame in self)
-        decoded = self._decoded()
-        self._running.add(decoded)
-        return (self._look(pts, frame) for _, pts, frame in decoded)
+            frames = self.frames_from(index)
+            return (Look(frame.time, frame.duration, Picture(frame.image)) for frame in frames)
+        return (self._look(pts, frame) for _, pts, frame in self._run(self._decode_from(index)))
 
     def frames_from(self, index: int) -> Iterator[Frame]:
         """The frames from number ``index`` on: the same that iterating gives.
@@ -174,7 +180,7 @@ class VideoReader:
         """
         if self.info.is_still:
             return self._run(frame for frame in self._still() if frame.index >= index)
-        return self._run(self._decode_from(index))
+        return self._run(self._frames(self._decode_from(index)))
 
     def frames_between(self, start: float, end: float = 0.0) -> Iterator[Frame]:
         """The frames of a stretch, numbered from its first one.
@@ -185,22 +191,29 @@ class VideoReader:
             start: second of the file's time line from which on frames are wanted.
             end: second at which to stop; 0 goes to the end of the file.
         """
-        return self._run(self._still() if self.info.is_still else self._decode_between(start, end))
+        return self._run(
+            self._still() if self.info.is_still else self._frames(self._decode_between(start, end))
+        )
 
-    def _run(self, frames: Generator[Frame]) -> Iterator[Frame]:
-        self._running.add(frames)
-        return frames
+    def _run(self, items: Generator[_Item]) -> Iterator[_Item]:
+        self._running.add(items)
+        return items
+
+    def _frames(self, decoded: Generator[_Decoded]) -> Generator[Frame]:
+        with closing(decoded):
+            for item in decoded:
+                yield self._frame(*item)
 
     def _still(self) -> Generator[Frame]:
         yield Frame(0, 0.0, 0, 0, load_image(self.path))
 
-    def _decode_from(self, index: int) -> Generator[Frame]:
+    def _decode_from(self, index: int) -> Generator[_Decoded]:
         key = self._map.key_frame(index)
         missing = index if key == 0 else (yield from self._decode_after_seek(key, index))
         if missing is not None:
             yield from self._decode(missing)
 
-    def _decode_after_seek(self, key: int, index: int) -> Generator[Frame, None, int | None]:
+    def _decode_after_seek(self, key: int, index: int) -> Generator[_Decoded, None, int | None]:
         """Frames from ``index`` on, as long as their stamps are those of the map.
 
         Returns:
@@ -217,11 +230,11 @@ class VideoReader:
                 if number == len(stamps) or decoded.pts != stamps[number]:
                     return max(number, index)
                 if number >= index:
-                    yield self._frame(number, clock.read(decoded.pts), decoded)
+                    yield number, clock.read(decoded.pts), decoded
                 number += 1
         return None if number == len(stamps) else max(number, index)
 
-    def _decode_between(self, start: float, end: float) -> Generator[Frame]:
+    def _decode_between(self, start: float, end: float) -> Generator[_Decoded]:
         if start <= 0 and not end:
             yield from self._decode()
             return
@@ -238,7 +251,7 @@ class VideoReader:
 
     def _between(
         self, decodable: Iterator[av.VideoFrame], clock: _Clock, start: float, end: float
-    ) -> Generator[Frame]:
+    ) -> Generator[_Decoded]:
         index = 0
         for decoded in decodable:
             pts = clock.read(decoded.pts)
@@ -246,7 +259,7 @@ class VideoReader:
             if end and time >= end:
                 return
             if time >= start:
-                yield self._frame(index, pts, decoded)
+                yield index, pts, decoded
                 index += 1
 
     def _seek(
@@ -268,15 +281,8 @@ class VideoReader:
                 return chain([decoded], decodable)
         return None
 
-    def _decode(self, first: int = 0) -> Generator[Frame]:
+    def _decode(self, first: int = 0) -> Generator[_Decoded]:
         """Decode from the start and leave out the frames before ``first``."""
-        with closing(self._decoded()) as frames:
-            for index, pts, decoded in frames:
-                if index >= first:
-                    yield self._frame(index, pts, decoded)
-
-    def _decoded(self) -> Generator[tuple[int, int, av.VideoFrame]]:
-        """Number, ticks and raw content of every frame."""
         self.skipped = 0
         index = concealed = 0
         with open_media(self.path) as container:
@@ -288,7 +294,8 @@ class VideoReader:
                 concealed += decoded.is_corrupt
                 damaged = self.skipped + concealed + clock.mended > 0
                 self._map.add(index, decoded.pts, decoded.key_frame, damaged)
-                yield index, pts, decoded
+                if index >= first:
+                    yield index, pts, decoded
                 index += 1
         if self.skipped or concealed or index < announced:
             logger.warning(

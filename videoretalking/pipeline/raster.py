@@ -24,6 +24,7 @@ from videoretalking.faces.align import coverage_of, warp
 from videoretalking.faces.masks import polygon_mask, soften
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import Layout, rgb_to_planes
+from videoretalking.media.picture import Picture
 
 Pixels: TypeAlias = Any  # a NumPy array or a tensor
 Size: TypeAlias = tuple[int, int]  # width, height
@@ -45,9 +46,13 @@ class Raster(ABC):
 
     # ------------------------------------------------------------------------- to and from frames and networks
 
+    def ready(self, frame: Picture) -> Picture:
+        """The same frame, after what is left to decode of it before it is uploaded."""
+        return frame
+
     @abstractmethod
-    def upload(self, frame: Image8) -> Pixels:
-        """A decoded frame, [H, W, 3] uint8, where the pixel work is done; from any thread."""
+    def upload(self, frame: Picture) -> Pixels:
+        """A decoded frame as [H, W, 3] uint8 RGB where the pixel work is done; from any thread."""
 
     @abstractmethod
     def receive(self, frames: Sequence[Pixels]) -> None:
@@ -184,8 +189,12 @@ class Raster(ABC):
 class ArrayRaster(Raster):
     """On the CPU by OpenCV, image for image."""
 
-    def upload(self, frame: Image8) -> Pixels:
+    def ready(self, frame: Picture) -> Picture:
+        _ = frame.image  # works out the colors
         return frame
+
+    def upload(self, frame: Picture) -> Pixels:
+        return frame.image
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         pass

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache, partial
 
 import numpy as np
@@ -25,7 +26,8 @@ from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import Layout
-from videoretalking.media.color_torch import tensor_to_planes
+from videoretalking.media.color_torch import chroma_place, planes_to_tensor, tensor_to_planes
+from videoretalking.media.picture import Picture
 from videoretalking.models.layers.blocks import scale_by
 from videoretalking.pipeline.engine import to_device
 from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
@@ -66,11 +68,14 @@ class TensorRaster(Raster):
         if device.type == "cuda":
             self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
-    def upload(self, frame: Image8) -> Pixels:
-        if self._up is None:
-            return torch.from_numpy(frame).to(self.device)
-        with torch.cuda.stream(self._up):
-            return to_device(torch.from_numpy(frame), self.device)
+    def upload(self, frame: Picture) -> Pixels:
+        planes = frame.planes()
+        place = None if planes is None else chroma_place(planes)
+        with nullcontext() if self._up is None else torch.cuda.stream(self._up):
+            if planes is None or place is None:
+                return to_device(torch.from_numpy(frame.image), self.device)
+            samples = to_device(torch.from_numpy(planes.samples()), self.device)
+            return planes_to_tensor(samples, planes.layout, place)
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         if self._up is None:

@@ -24,6 +24,7 @@ from videoretalking.faces.track import select_tracks
 from videoretalking.faces.trust import trust
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.color import Layout
+from videoretalking.media.picture import Picture, as_picture
 from videoretalking.media.video import VideoReader
 from videoretalking.models.lnet import Painting
 from videoretalking.pipeline.analyze import Analysis, RunningAnalysis
@@ -160,7 +161,7 @@ class Renderer:
         self._still_fps = still_fps
         # where frames come from that are looked at out of turn
         self._scout: Decoder | None = None
-        self._at_hand: dict[int, AnyImage] = {}
+        self._at_hand: dict[int, Picture] = {}
         self._engine, self._overlap = networks.engine, networks.overlap
         self._raster = raster = choose_raster(networks.engine.device)
         self._neutralize: Neutralizer | None = None
@@ -266,10 +267,13 @@ class Renderer:
             duration: seconds that each is shown.
             ahead: images and numbers of later frames that the tracks know.
         """
-        self._at_hand = {index: image for image, index, _ in frames} | {
-            index: image for image, index in ahead
+        self._at_hand = {index: as_picture(image) for image, index, _ in frames} | {
+            index: as_picture(image) for image, index in ahead
         }
-        jobs = (self._job(self._raster.upload(image), index, time, duration) for image, index, time in frames)
+        jobs = (
+            self._job(self._raster.upload(as_picture(image)), index, time, duration)
+            for image, index, time in frames
+        )
         with ThreadPoolExecutor(_workers()) as pool:
             for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
                 for job, image in chunk:
@@ -326,7 +330,8 @@ class Renderer:
         decoder = Decoder(reader)
         last = image = None
         for part in order:
-            images = self.stopwatch.timed("decode", frames_in_order(decoder, part.frames))
+            pictures = map(self._raster.ready, frames_in_order(decoder, part.frames))
+            images = self.stopwatch.timed("decode", pictures)
             shown = zip(part.frames.tolist(), part.times.tolist(), part.durations.tolist(), strict=True)
             for decoded, (index, time, duration) in zip(images, shown, strict=True):
                 if decoded is not last:  # a still image, or a frame that is held, goes up once
@@ -338,7 +343,7 @@ class Renderer:
         """Frames out of turn, in rising order."""
         return (self._raster.upload(self._frame(number)) for number in numbers)
 
-    def _frame(self, number: int) -> AnyImage:
+    def _frame(self, number: int) -> Picture:
         if self._at_hand:
             return self._at_hand[number]
         if self._scout is None:

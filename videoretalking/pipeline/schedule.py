@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from videoretalking.core.arrays import AnyImage
 from videoretalking.core.errors import UserError
+from videoretalking.media.picture import Picture
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.config import Pad
 
@@ -151,8 +151,8 @@ def _extension(count: int, pad: Pad) -> Iterator[int]:
     return iter(())
 
 
-def frames_in_order(source: VideoReader | Decoder, order: npt.NDArray[np.int64]) -> Iterator[AnyImage]:
-    """Yield the frames whose numbers ``order`` lists.
+def frames_in_order(source: VideoReader | Decoder, order: npt.NDArray[np.int64]) -> Iterator[Picture]:
+    """Yield the frames whose numbers ``order`` lists; their colors are worked out where they are looked at.
 
     Numbers that rise by one or repeat cost one decoding. Backwards, a bounded stretch at a time is decoded anew,
     from the key frame before it, and played from its end. So memory stays flat, and a frame costs about as much
@@ -198,23 +198,23 @@ class Decoder:
     def __init__(self, reader: VideoReader) -> None:
         self.reader = reader
         self.number = -1
-        self._frames = iter(reader)
-        self._image: AnyImage | None = None
+        self._looks = reader.looks()
+        self._picture: Picture | None = None
 
-    def frame(self, number: int) -> AnyImage:
-        """[H, W, 3] uint8 RGB."""
+    def frame(self, number: int) -> Picture:
+        """The picture, whose colors are worked out where they are looked at."""
         if number < self.number:
             self.reader.close()
-            self._frames = self.reader.frames_from(number)
+            self._looks = self.reader.looks_from(number)
             self.number = number - 1
         while self.number < number:
-            frame = next(self._frames, None)
-            if frame is None:
+            look = next(self._looks, None)
+            if look is None:
                 raise UserError(
                     f"{self.reader.path} has no frame {number}, though it had when it was analyzed; "
                     "run again with --refresh"
                 )
-            self._image = frame.image
+            self._picture = look.picture
             self.number += 1
-        assert self._image is not None
-        return self._image
+        assert self._picture is not None
+        return self._picture

@@ -11,6 +11,7 @@ from drawn_face import face_landmarks
 from videoretalking.core.landmarks import INNER_LIP_GAP, OUTER_LIP_GAP
 from videoretalking.faces.align import anchor_crop, box_crop, lipsync_box
 from videoretalking.faces.types import FaceTrack
+from videoretalking.media.picture import as_picture
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.raster import ArrayRaster, Pixels, Raster
 from videoretalking.pipeline.raster_torch import TensorRaster
@@ -61,7 +62,7 @@ class _Person:
 
     def fetch(self, numbers: Sequence[int]) -> list[Pixels]:
         self.fetched += numbers
-        return [ARRAYS.upload(self.frame(number)) for number in numbers]
+        return [ARRAYS.upload(as_picture(self.frame(number))) for number in numbers]
 
     def show(self, *indices: int, stretch: int = 0) -> list[int]:
         """The frames that stand in for some frames, as the pictures say."""
