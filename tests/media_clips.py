@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videoretalking.core.arrays import Image8
+from videoretalking.media.color import Planes
 from videoretalking.media.video import Frame, VideoInfo, VideoReader, VideoWriter
 
 
@@ -60,6 +61,13 @@ def write_raw(
 def read(path: Path) -> list[Frame]:
     with VideoReader(path) as video:
         return list(video)
+
+
+def samples_of(planes: Planes) -> npt.NDArray[np.uint8]:
+    """[N] uint8."""
+    samples = np.empty(planes.layout.num_samples, dtype=np.uint8)
+    planes.copy_to(samples)
+    return samples
 
 
 def noise_bursts(rate: int, seconds: float, channels: int = 1, seed: int = 0) -> npt.NDArray[np.float32]:

@@ -22,6 +22,7 @@ from videoretalking.media.picture import as_picture
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.expression import choose_expression
 from videoretalking.pipeline.jobs import FaceJob
+from videoretalking.pipeline.raster import Pixels
 from videoretalking.pipeline.raster_torch import choose_raster
 from videoretalking.pipeline.retalker import Retalker
 from videoretalking.pipeline.speech import load_speech
@@ -99,9 +100,10 @@ def _paint(
     """What D-, L- and E-Net make of each face of a video with these frames, uint8 [S, S, 3] each."""
     options, networks = retalker.config.render, retalker.networks
     raster = choose_raster(networks.engine.device)
-    for job in jobs:
-        job.frame = raster.upload(as_picture(np.asarray(job.frame)))
-    raster.receive([job.frame for job in jobs])
+    uploaded = raster.upload([as_picture(np.asarray(job.frame)) for job in jobs])
+    raster.receive(uploaded)
+    for job, image in zip(jobs, uploaded, strict=True):
+        job.frame = image
     crops = raster.cut([job.frame for job in jobs], [job.crop for job in jobs])
     original = reference = raster.tensor(crops)
     if networks.dnet is not None:
@@ -110,9 +112,13 @@ def _paint(
         windows = DrivingWindows(track, expression, options.one_shot, drive.length, drive.overshoot)
         rest = None
         if drive.from_rest and not options.one_shot:
-            rest = RestingMouths(
-                raster, lambda numbers: [raster.upload(as_picture(frames[number])) for number in numbers]
-            )
+
+            def fetch(numbers: Sequence[int]) -> list[Pixels]:
+                images = raster.upload([as_picture(frames[number]) for number in numbers])
+                raster.receive(images)
+                return images
+
+            rest = RestingMouths(raster, fetch)
         reference = raster.tensor(Neutralizer(networks.dnet, [windows], raster, rest)(jobs, crops))
     heard = load_speech(speech, options.silence_gate).windows([job.time for job in jobs])
     painting = LipSyncer(networks.lnet, options.least_share)(heard, original, reference)

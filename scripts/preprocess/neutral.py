@@ -76,7 +76,8 @@ class Renderer:
             N times [H, W, 3] RGB as large as the stored frames, and their landmarks [N, 68, 2] in pixels.
         """
         raster = choose_raster(self.device)
-        stored = [raster.upload(as_picture(clip.frame(index))) for index in frames]
+        stored = raster.upload([as_picture(clip.frame(index)) for index in frames])
+        raster.receive(stored)
         view = box_crop(clip.meta.dnet_window, (DNET_SIZE, DNET_SIZE))
         config = self.dnet.config
         windows = np.stack(

@@ -29,7 +29,7 @@ def scaled(image: torch.Tensor, factor: int = 1, style: torch.Tensor | None = No
 
 def test_the_third_call_of_a_kind_is_recorded_and_then_replayed() -> None:
     recorder = Recorder()
-    function = GraphedFunction(scaled, recorder)
+    function = GraphedFunction("scaled", scaled, recorder)
     found = [float(function(torch.tensor([float(number)]))) for number in range(1, 6)]
     assert found == [1.0, 2.0, -3.0, -4.0, -5.0]
     assert recorder.shapes == [[torch.Size([1])]]
@@ -37,7 +37,7 @@ def test_the_third_call_of_a_kind_is_recorded_and_then_replayed() -> None:
 
 def test_shapes_formats_and_plain_arguments_make_a_kind_and_numbers_do_not() -> None:
     recorder = Recorder()
-    function = GraphedFunction(scaled, recorder)
+    function = GraphedFunction("scaled", scaled, recorder)
     one, two = torch.ones(1), torch.ones(2)
     for _ in range(4):
         function(one)
@@ -51,7 +51,7 @@ def test_shapes_formats_and_plain_arguments_make_a_kind_and_numbers_do_not() -> 
 
 def test_tensors_by_name_are_numbers_too() -> None:
     recorder = Recorder()
-    function = GraphedFunction(scaled, recorder)
+    function = GraphedFunction("scaled", scaled, recorder)
     for number in range(5):
         found = function(torch.ones(1), style=torch.tensor([float(number)]))
     assert recorder.shapes == [[torch.Size([1])] * 2]
@@ -64,7 +64,7 @@ def test_it_runs_in_its_context_and_in_inference_mode() -> None:
         return image @ image
 
     for recorder in (None, Recorder()):
-        function = GraphedFunction(product, recorder)
+        function = GraphedFunction("product", product, recorder)
         for _ in range(4):
             found = function(torch.eye(2), context=lambda: torch.autocast("cpu", torch.bfloat16))
         assert found.dtype == torch.bfloat16
@@ -77,17 +77,30 @@ def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture)
         tries.append(tensors)
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    function = GraphedFunction(scaled, record)
+    function = GraphedFunction("scaled", scaled, record)
     with caplog.at_level("INFO"):
-        found = [float(function(torch.ones(1), factor=number)) for number in (1, 1, 1, 1, 2, 2, 2)]
-    assert found == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
-    assert len(tries) == 1
-    assert "without CUDA graphs: operation not permitted" in caplog.text
+        found = [float(function(torch.ones(1), factor=number)) for number in (1, 1, 1, 1, 1, 1, 2, 2, 2)]
+    assert found == [1.0] * 6 + [2.0] * 3
+    assert len(tries) == 3
+    assert caplog.text.count("scaled runs without CUDA graphs: operation not permitted") == 1
+
+
+def test_what_was_in_the_way_once_is_recorded_later() -> None:
+    recorder, tries = Recorder(), []
+
+    def record(run: Run, tensors: list[torch.Tensor]) -> Recording:
+        tries.append(tensors)
+        if len(tries) == 1:
+            raise RuntimeError("previous error during capture")
+        return recorder(run, tensors)
+
+    function = GraphedFunction("scaled", scaled, record)
+    assert [float(function(torch.ones(1))) for _ in range(5)] == [1.0, 1.0, 1.0, -1.0, -1.0]
 
 
 def test_kinds_without_end_are_not_all_recorded() -> None:
     recorder = Recorder()
-    function = GraphedFunction(scaled, recorder)
+    function = GraphedFunction("scaled", scaled, recorder)
     for size in range(1, 31):
         for _ in range(3):
             function(torch.ones(size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -31,8 +32,25 @@ def test_networks_are_recorded_and_give_the_same(device: torch.device) -> None:
         low = torch.rand(count, 3, 96, 96)
         found, wanted = (run(low, style=style.to(device)) for run in (with_graphs, without))
         assert torch.equal(found, wanted)
-    recordings = with_graphs._compute._recordings
-    assert len(recordings) == (2 if device.type == "cuda" else 0)
+    assert len(with_graphs._compute._recordings) == (2 if device.type == "cuda" else 0)
+
+
+def test_what_is_recorded_does_not_run_again(device: torch.device) -> None:
+    calls = []
+
+    def double(image: torch.Tensor) -> torch.Tensor:
+        calls.append(image)
+        return image * 2.0
+
+    for stream in (nullcontext, OwnStream(device)):
+        calls.clear()
+        function = GraphedFunction("double", double, record_on(device))
+        with stream():
+            for number in range(CALLS):
+                assert (
+                    function(torch.full((4,), float(number)).to(device)).cpu().tolist() == [2.0 * number] * 4
+                )
+        assert len(calls) == (3 if device.type == "cuda" else CALLS)
 
 
 def test_a_recording_is_made_beside_the_work_of_other_threads(device: torch.device) -> None:
@@ -58,7 +76,7 @@ def test_a_recording_is_made_beside_the_work_of_other_threads(device: torch.devi
     thread = threading.Thread(target=other)
     thread.start()
     try:
-        functions = [GraphedFunction(work, record_on(device)) for _ in range(CALLS)]
+        functions = [GraphedFunction("work", work, record_on(device)) for _ in range(CALLS)]
         for function in functions:
             for _ in range(CALLS):
                 image = torch.rand(2, 8, 32, 32, device=device)
@@ -71,8 +89,27 @@ def test_a_recording_is_made_beside_the_work_of_other_threads(device: torch.devi
         assert all(function._recordings for function in functions)
 
 
+def test_an_older_recording_that_nobody_needs_is_not_in_the_way(device: torch.device) -> None:
+    for _ in range(CALLS):
+        function = GraphedFunction("line", lambda image: image + 1.0, record_on(device))
+        function.itself = function  # type: ignore[attr-defined]  # only the collection finds it
+        for _ in range(4):
+            function(torch.ones(4, device=device))
+        del function
+
+    def work(image: torch.Tensor) -> torch.Tensor:
+        for _ in range(20_000):  # more than the collection waits for
+            _ = [[]]
+        return image * 3.0
+
+    function = GraphedFunction("work", work, record_on(device))
+    for _ in range(CALLS):
+        assert function(torch.ones(4, device=device)).tolist() == [3.0] * 4
+    assert len(function._recordings) == (1 if device.type == "cuda" else 0)
+
+
 def test_another_stream_gets_its_own_numbers(device: torch.device) -> None:
-    function = GraphedFunction(lambda image: image * 2.0 + 1.0, record_on(device))
+    function = GraphedFunction("line", lambda image: image * 2.0 + 1.0, record_on(device))
     for number in range(CALLS):
         image = torch.full((4,), float(number), device=device)
         assert torch.equal(function(image), image * 2.0 + 1.0)

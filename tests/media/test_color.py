@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from media_clips import samples_of
 
 from videoretalking.media.color import (
     FULL_RANGE,
@@ -153,8 +154,9 @@ def test_planes_become_the_very_colors_on_tensors(
     assert planes is not None
     place = chroma_place(planes)
     assert place is not None
-    image = planes_to_tensor(torch.from_numpy(planes.samples()), planes.layout, place)
-    assert image.is_contiguous()
+    samples = torch.from_numpy(samples_of(planes))
+    darker, image = planes_to_tensor(torch.stack([samples // 2, samples]), planes.layout, place)
+    assert image.is_contiguous() and not torch.equal(darker, image)
     np.testing.assert_array_equal(image.numpy(), frame_to_rgb(frame, tags, *NOISE_SIZE))
 
 
@@ -173,9 +175,9 @@ def test_a_frame_keeps_its_samples_and_properties() -> None:
     frame = noise_frame(2, 2)
     planes = Planes.of(frame, ColorTags())
     assert planes is not None
-    samples = planes.samples()
+    samples = samples_of(planes)
     planes.specimen()
-    assert np.array_equal(samples, planes.samples())
+    assert np.array_equal(samples, samples_of(planes))
     assert np.array_equal(samples.reshape(-1, NOISE_SIZE[0]), frame.to_ndarray())
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from media_clips import picture, read, write_raw
+from media_clips import picture, read, samples_of, write_raw
 
 from videoretalking.media.color_torch import Place, chroma_place, planes_to_tensor
 from videoretalking.media.picture import DecodedPicture, Picture
@@ -113,7 +113,7 @@ def test_planes_become_the_colors_wherever_the_chroma_lies(
         planes = look.planes()
         assert planes is not None and chroma_place(planes) == place
         if place is not None:
-            image = planes_to_tensor(torch.from_numpy(planes.samples()), planes.layout, place)
+            (image,) = planes_to_tensor(torch.from_numpy(samples_of(planes))[None], planes.layout, place)
             np.testing.assert_array_equal(image.numpy(), look.image)
 
 

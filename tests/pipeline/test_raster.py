@@ -87,10 +87,10 @@ def test_decoded_frames_go_up_with_their_very_colors(
     )
     with VideoReader(tmp_path / "clip.mp4") as reader:
         looks = [look.picture for look in reader.looks()]
-        uploaded = [tensors.upload(tensors.ready(look)) for look in looks]
+        uploaded = tensors.upload([tensors.ready(look) for look in looks])
         tensors.receive(uploaded)
         for image, look in zip(uploaded, looks, strict=True):
-            expected = ARRAYS.upload(ARRAYS.ready(look))
+            (expected,) = ARRAYS.upload([ARRAYS.ready(look)])
             assert expected is look.image and np.array_equal(image.cpu().numpy(), expected)
     pixels = FRAME[0] * FRAME[1]
     assert sent == [3 * pixels if interlaced else 3 * pixels // 2] * 3
@@ -111,7 +111,7 @@ def test_crops_of_frames(
 ) -> None:
     frames = [(picture(360, 640, seed) * 255).astype(np.uint8) for seed in range(3)]
     views = crops(side, size, center)
-    uploaded = [tensors.upload(as_picture(frame)) for frame in frames]
+    uploaded = tensors.upload([as_picture(frame) for frame in frames])
     tensors.receive(uploaded)
     cut = tensors.cut(uploaded, views)
     expected = ARRAYS.cut(frames, views)
@@ -203,7 +203,7 @@ def test_frames_come_back_in_groups_as_they_come_back_alone(
 ) -> None:
     """The last group is smaller, one frame is held, and the functions are called out of turn."""
     frames = list((pictures(36, 64) * 255).astype(np.uint8))
-    uploaded = [tensors.upload(as_picture(frame)) for frame in frames]
+    uploaded = tensors.upload([as_picture(frame) for frame in frames])
     tensors.receive(uploaded)
     order = [0, 1, 1, 2, 0]
     expected = [fetch() for fetch in ARRAYS.download([frames[number] for number in order], layout)]

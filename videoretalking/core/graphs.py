@@ -6,10 +6,11 @@ kernels of one call and start them all at once; they are the same kernels, so th
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +18,11 @@ import torch
 logger = logging.getLogger(__name__)
 
 _CALLS_BEFORE = 2  # of a kind: libraries choose kernels and keep tables then, which no graph may hold
+_TRIES = 3  # to record a function: what other threads do may be in the way once
 _MOST_GRAPHS = 12  # of a function; each kind of call needs one, and a clip may bring new kinds without end
 _FREE_SHARE = 0.25  # of the GPU's memory, without which nothing is recorded: a graph keeps what a call needs
+
+_RECORDING = threading.Lock()  # one at a time in the process
 
 Function = Callable[..., torch.Tensor]
 
@@ -42,14 +46,17 @@ class GraphedFunction:
     needs more memory than there is, goes on running as it is.
 
     Args:
+        name: in messages.
         function: returns one tensor; must do the same kernels for all numbers, and keep no tensor that it made.
             Runs in inference mode.
         record: makes a recording; None records nothing.
     """
 
-    def __init__(self, function: Function, record: Recorder | None) -> None:
+    def __init__(self, name: str, function: Function, record: Recorder | None) -> None:
+        self._name = name
         self._function = function
         self._record = record
+        self._tries_left = _TRIES
         self._calls: dict[Hashable, int] = {}
         self._recordings: dict[Hashable, Recording] = {}
         self._lock = threading.Lock()  # a recording has one place for its numbers
@@ -96,9 +103,11 @@ class GraphedFunction:
         try:
             self._recordings[key] = self._record(run, tensors)
         except RuntimeError as error:
-            self._record = None
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            logger.info("%s runs without CUDA graphs: %s", self._function, reason)
+            self._tries_left -= 1
+            if not self._tries_left:
+                self._record = None
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                logger.info("%s runs without CUDA graphs: %s", self._name, reason)
             return None
         return self._recordings[key]
 
@@ -126,7 +135,12 @@ class CudaRecorder:
         free, total = torch.cuda.mem_get_info(self.device)
         if free < _FREE_SHARE * total:
             raise RuntimeError(f"{free / 2**30:.1f} GiB of the GPU are free")
-        return _CudaRecording(self, run, tensors)
+        with _RECORDING, _no_collection():
+            try:
+                return _CudaRecording(self, run, tensors)
+            except RuntimeError:
+                self.pool = torch.cuda.graph_pool_handle()  # the old one is left open
+                raise
 
 
 class _CudaRecording:
@@ -152,13 +166,25 @@ class _CudaRecording:
         home.wait_stream(recorder.stream)
 
     def __call__(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        if torch.cuda.current_stream(self._home.device) != self._home:
+        if torch.cuda.current_stream(self._home.device).cuda_stream != self._home.cuda_stream:
             return self._run(tensors)  # nothing would keep two streams apart
         with torch.inference_mode():
             for own, tensor in zip(self._inputs, tensors, strict=True):
                 own.copy_(tensor, non_blocking=True)
             self._graph.replay()
             return self._output.clone()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python not look for what nobody needs any more: to free an older recording would spoil the new one."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def record_on(device: torch.device) -> Recorder | None:

@@ -89,7 +89,9 @@ class BundledDetector:
         self.config = config or BundledConfig()
         self._cascade = _load_cascade()
         self._stream = OwnStream(device)
-        self._measure = GraphedFunction(partial(_measure, network), record_on(torch.device(device)))
+        self._measure = GraphedFunction(
+            type(network).__name__, partial(_measure, network), record_on(torch.device(device))
+        )
 
     @classmethod
     def is_available(cls) -> bool:

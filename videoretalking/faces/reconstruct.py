@@ -66,7 +66,9 @@ class NetworkReconstructor:
         self.device = device
         self._pool = ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1))
         self._stream = OwnStream(device)
-        self._measure = GraphedFunction(partial(_measure, self.network), record_on(torch.device(device)))
+        self._measure = GraphedFunction(
+            type(network).__name__, partial(_measure, self.network), record_on(torch.device(device))
+        )
 
     def __call__(self, frame: Image8, landmarks: npt.ArrayLike) -> Floats32:
         """The stored row of one face.

@@ -150,6 +150,12 @@ class PlaneLayout:
         return self.width * self.height
 
     @property
+    def num_samples(self) -> int:
+        """All samples."""
+        rows, columns = self.chroma_shape
+        return self.num_luma + 2 * rows * columns
+
+    @property
     def chroma_shape(self) -> tuple[int, int]:
         """Rows and columns of a plane of chroma."""
         return self.height // self.down, self.width // self.across
@@ -177,18 +183,16 @@ class Planes:
             return None
         return cls(frame, PlaneLayout(frame.width, frame.height, across, down, tags))
 
-    def samples(self) -> npt.NDArray[np.uint8]:
-        """[N] uint8, laid out as ``layout`` says."""
+    def copy_to(self, samples: npt.NDArray[np.uint8]) -> None:
+        """Write the samples into [N] uint8, laid out as ``layout`` says."""
         rows, columns = self.layout.chroma_shape
         shapes = [(self.layout.height, self.layout.width), (rows, columns), (rows, columns)]
-        samples = np.empty(self.layout.num_luma + 2 * rows * columns, dtype=np.uint8)
         start = 0
         for plane, (height, width) in zip(self._frame.planes, shapes, strict=True):
             lines = np.frombuffer(memoryview(plane), dtype=np.uint8)[: height * plane.line_size]
             target = samples[start : start + height * width].reshape(height, width)
             target[...] = lines.reshape(height, plane.line_size)[:, :width]
             start += height * width
-        return samples
 
     def specimen(self) -> Image8:
         """What :func:`frame_to_rgb` makes of :func:`specimen_samples` in a frame of the same properties.

@@ -110,20 +110,20 @@ def tensor_to_planes(frames: Tensor, tags: ColorTags, chroma: Chroma) -> Tensor:
 
 
 def planes_to_tensor(samples: Tensor, layout: PlaneLayout, place: Place) -> Tensor:
-    """Samples of a decoder -> RGB, in about twenty operations that do not wait for the device.
+    """Samples of a decoder -> RGB, in about twenty operations for a batch, which do not wait for the device.
 
     Args:
-        samples: [N] uint8 (:meth:`~videoretalking.media.color.Planes.samples`).
+        samples: [N, samples] uint8 (:meth:`~videoretalking.media.color.Planes.copy_to`).
         layout: of the samples.
         place: of the chroma (:func:`chroma_place`).
 
     Returns:
-        [height, width, 3] uint8.
+        [N, height, width, 3] uint8.
     """
     numbers = _arithmetic(layout, place, samples.device)
     red_of_red, green_of_red, green_of_blue, blue_of_blue = _chroma_weights(layout.tags)
-    luma = samples[: layout.num_luma].view(layout.height, layout.width)
-    chroma = samples[layout.num_luma :].view(2, *layout.chroma_shape)
+    luma = samples[:, : layout.num_luma].unflatten(1, (layout.height, layout.width))
+    chroma = samples[:, layout.num_luma :].unflatten(1, (2, *layout.chroma_shape))
     # what is beyond the border has weight 0; it only makes all windows equally long
     beyond = [edge for half in (layout.across, layout.down) for edge in [_WINDOW // 2 * (half - 1)] * 2]
     padded = F.pad(chroma, beyond) if any(beyond) else chroma
@@ -133,10 +133,10 @@ def planes_to_tensor(samples: Tensor, layout: PlaneLayout, place: Place) -> Tens
         wide = padded * numbers.across
     wide = (wide >> (_ACROSS_BITS - _BETWEEN_BITS)).clamp_(max=_BETWEEN_MAX)
     if layout.down == 2:
-        full = _weighted(wide.unsqueeze(-2), numbers.down, -3, numbers.gray).flatten(-3, -2)[:, 1:-1]
+        full = _weighted(wide.unsqueeze(-2), numbers.down, -3, numbers.gray).flatten(-3, -2)[..., 1:-1, :]
     else:
         full = torch.addcmul(numbers.gray, wide, numbers.down)
-    blue, red = full >> _CHROMA_BITS
+    blue, red = (full >> _CHROMA_BITS).unbind(1)
     bright = torch.addcmul(numbers.luma_offset, luma, numbers.luma_scale)
     colors = torch.empty(*luma.shape, 3, dtype=torch.int32, device=samples.device)
     # Sums beyond 32 bits wrap around as in libswscale: colors that no camera sees.
@@ -161,7 +161,7 @@ def chroma_place(planes: Planes) -> Place | None:
 def _specimens(across: int, down: int, tags: ColorTags) -> dict[bytes, Place]:
     """What becomes of the specimen, for all places; the first one counts where they do not differ."""
     layout = PlaneLayout(SPECIMEN_SIZE, SPECIMEN_SIZE, across, down, tags)
-    samples = torch.from_numpy(specimen_samples(across, down))
+    samples = torch.from_numpy(specimen_samples(across, down))[None]
     return {planes_to_tensor(samples, layout, place).numpy().tobytes(): place for place in reversed(_PLACES)}
 
 

@@ -177,7 +177,9 @@ class Runner(Generic[Network]):
         self._plain = self._function
         if engine.compiled:
             self._function = torch.compile(self._function)
-        self._compute = GraphedFunction(partial(_main_output, self._function), engine.recorder)
+        self._compute = GraphedFunction(
+            type(network).__name__, partial(_main_output, self._function), engine.recorder
+        )
         self._trial = trial or CpuTrial(
             network, engine.dtype == torch.int8, engine.bfloat16_too, engine.verdicts
         )

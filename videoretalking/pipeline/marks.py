@@ -114,7 +114,7 @@ class Marks:
                 image = np.ascontiguousarray(images[number])  # OpenCV writes into no other
                 result[number] = self._video_mark.apply(image, masks[number])
             return result
-        for group in groups([images[number] for number in chosen]):
+        for group in groups(len(chosen), *images[0].shape[:2]):
             numbers = chosen[group]
             together = torch.stack([images[number] for number in numbers])
             weights = None if everywhere else torch.stack([masks[number] for number in numbers])

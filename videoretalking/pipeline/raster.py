@@ -51,8 +51,8 @@ class Raster(ABC):
         return frame
 
     @abstractmethod
-    def upload(self, frame: Picture) -> Pixels:
-        """A decoded frame as [H, W, 3] uint8 RGB where the pixel work is done; from any thread."""
+    def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
+        """Decoded frames as [H, W, 3] uint8 RGB each where the pixel work is done; from any thread."""
 
     @abstractmethod
     def receive(self, frames: Sequence[Pixels]) -> None:
@@ -193,8 +193,8 @@ class ArrayRaster(Raster):
         _ = frame.image  # works out the colors
         return frame
 
-    def upload(self, frame: Picture) -> Pixels:
-        return frame.image
+    def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
+        return [frame.image for frame in frames]
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         pass

@@ -25,8 +25,8 @@ from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Int
 from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
-from videoretalking.media.color import Layout
-from videoretalking.media.color_torch import chroma_place, planes_to_tensor, tensor_to_planes
+from videoretalking.media.color import Layout, PlaneLayout, Planes
+from videoretalking.media.color_torch import Place, chroma_place, planes_to_tensor, tensor_to_planes
 from videoretalking.media.picture import Picture
 from videoretalking.models.layers.blocks import scale_by
 from videoretalking.pipeline.engine import to_device
@@ -44,9 +44,9 @@ _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
 _PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _STEPS = 16  # rows that the distance looks at in one go
-# Of frames that are marked or brought back together, 8 in 1080p. An operation on all of them is launched once, and
-# the thread that launches is what limits pass 2 on a GPU. But temporaries are float32, 12 bytes a pixel each, and
-# several live at a time: those of a whole chunk of large frames would take gigabytes from the networks.
+# Of frames that go up, are marked or come back together, 8 in 1080p. An operation on all of them is launched once,
+# and the threads that launch are what limits pass 2 on a GPU. But temporaries have 12 bytes a pixel each, and many
+# live at a time: those of a whole chunk of large frames would take gigabytes from the networks.
 _PIXELS_TOGETHER = 8 * 1920 * 1080
 _GRID = 32  # sizes of batches of regions are multiples, so that a moving face brings few of them
 
@@ -68,14 +68,31 @@ class TensorRaster(Raster):
         if device.type == "cuda":
             self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
-    def upload(self, frame: Picture) -> Pixels:
-        planes = frame.planes()
-        place = None if planes is None else chroma_place(planes)
+    def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
+        images: dict[int, Pixels] = {}
+        alike: dict[tuple[PlaneLayout, Place], list[tuple[int, Planes]]] = {}
         with nullcontext() if self._up is None else torch.cuda.stream(self._up):
-            if planes is None or place is None:
-                return to_device(torch.from_numpy(frame.image), self.device)
-            samples = to_device(torch.from_numpy(planes.samples()), self.device)
-            return planes_to_tensor(samples, planes.layout, place)
+            for number, frame in enumerate(frames):
+                planes = frame.planes()
+                place = None if planes is None else chroma_place(planes)
+                if planes is None or place is None:
+                    images[number] = to_device(torch.from_numpy(frame.image), self.device)
+                else:
+                    alike.setdefault((planes.layout, place), []).append((number, planes))
+            for (layout, place), items in alike.items():
+                for group in groups(len(items), layout.height, layout.width):
+                    numbers, together = zip(*items[group], strict=True)
+                    images |= zip(numbers, self._colored(together, layout, place), strict=True)
+        return [images[number] for number in range(len(frames))]
+
+    def _colored(self, frames: Sequence[Planes], layout: PlaneLayout, place: Place) -> torch.Tensor:
+        """[N, H, W, 3] uint8 RGB of frames that come together."""
+        host = torch.empty(
+            len(frames), layout.num_samples, dtype=torch.uint8, pin_memory=self._up is not None
+        )
+        for planes, samples in zip(frames, host.numpy(), strict=True):
+            planes.copy_to(samples)
+        return planes_to_tensor(host.to(self.device, non_blocking=True), layout, place)
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         if self._up is None:
@@ -86,7 +103,10 @@ class TensorRaster(Raster):
             frame.record_stream(current)
 
     def download(self, frames: Sequence[Pixels], layout: Layout | None = None) -> list[Callable[[], Image8]]:
-        return [fetch for group in groups(frames) for fetch in self._download(frames[group], layout)]
+        if not frames:
+            return []
+        together = groups(len(frames), *frames[0].shape[:2])
+        return [fetch for group in together for fetch in self._download(frames[group], layout)]
 
     def _download(self, frames: Sequence[Pixels], layout: Layout | None) -> list[Callable[[], Image8]]:
         """:meth:`download` of frames that come together."""
@@ -324,13 +344,10 @@ class TensorRaster(Raster):
         return result[..., 0] if flat else result
 
 
-def groups(frames: Sequence[torch.Tensor]) -> Iterator[slice]:
-    """Which frames of one size, [H, W, 3], whole-frame operations take together; bounds their pixels."""
-    if len(frames):
-        height, width = frames[0].shape[:2]
-        count = max(1, _PIXELS_TOGETHER // (height * width))
-        for first in range(0, len(frames), count):
-            yield slice(first, first + count)
+def groups(count: int, height: int, width: int) -> Iterator[slice]:
+    """Which of so many frames of one size operations on whole frames take together; bounds their pixels."""
+    step = max(1, _PIXELS_TOGETHER // (height * width))
+    return (slice(first, first + step) for first in range(0, count, step))
 
 
 def choose_raster(device: torch.device) -> Raster:

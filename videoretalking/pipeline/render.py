@@ -82,6 +82,23 @@ class RenderedFrame:
     report: FrameReport
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A decoded frame and when it is shown.
+
+    Attributes:
+        picture: the frame.
+        index: number of the source frame.
+        time: in the output in seconds.
+        duration: seconds that it is shown.
+    """
+
+    picture: Picture
+    index: int
+    time: float
+    duration: float
+
+
 @dataclass
 class _Chunk:
     """Frames on their way through the networks, and what those made of the faces, all [N, 3, S, S] in [0, 1].
@@ -270,12 +287,9 @@ class Renderer:
         self._at_hand = {index: as_picture(image) for image, index, _ in frames} | {
             index: as_picture(image) for image, index in ahead
         }
-        jobs = (
-            self._job(self._raster.upload(as_picture(image)), index, time, duration)
-            for image, index, time in frames
-        )
+        shown = (_Shown(self._at_hand[index], index, time, duration) for _, index, time in frames)
         with ThreadPoolExecutor(_workers()) as pool:
-            for chunk in one_behind(self._paint(chunks(jobs, self.chunk_size), pool)):
+            for chunk in one_behind(self._paint(self._jobs(chunks(shown, self.chunk_size)), pool)):
                 for job, image in chunk:
                     yield RenderedFrame(image.result(), job.time, job.duration, self._report(job.index, job))
         self._at_hand.clear()
@@ -288,7 +302,7 @@ class Renderer:
             VideoReader(self.analysis.path) as reader,
             ThreadPoolExecutor(_workers()) as pool,
             closing(
-                threaded(chunks(self._decode(reader, order), self.chunk_size, self._first_chunks))
+                threaded(self._jobs(chunks(self._decode(reader, order), self.chunk_size, self._first_chunks)))
             ) as decoded,
             closing(order),
         ):
@@ -326,22 +340,39 @@ class Renderer:
         else:
             order.release_all(self.schedule)
 
-    def _decode(self, reader: VideoReader, order: GrowingSchedule) -> Iterator[FrameJob]:
+    def _decode(self, reader: VideoReader, order: GrowingSchedule) -> Iterator[_Shown]:
         decoder = Decoder(reader)
-        last = image = None
         for part in order:
             pictures = map(self._raster.ready, frames_in_order(decoder, part.frames))
-            images = self.stopwatch.timed("decode", pictures)
-            shown = zip(part.frames.tolist(), part.times.tolist(), part.durations.tolist(), strict=True)
-            for decoded, (index, time, duration) in zip(images, shown, strict=True):
-                if decoded is not last:  # a still image, or a frame that is held, goes up once
-                    with self.stopwatch("upload"):
-                        last, image = decoded, self._raster.upload(decoded)
-                yield self._job(image, index, time, duration)
+            decoded = self.stopwatch.timed("decode", pictures)
+            yield from map(
+                _Shown, decoded, part.frames.tolist(), part.times.tolist(), part.durations.tolist()
+            )
+
+    def _jobs(self, decoded: Iterable[list[_Shown]]) -> Iterator[list[FrameJob]]:
+        """Upload the frames of each chunk together; a still image, or one that is held, goes up once."""
+        known: dict[int, tuple[Picture, Pixels]] = {}
+        for chunk in decoded:
+            new = list({id(shown.picture): shown.picture for shown in chunk}.values())
+            new = [picture for picture in new if id(picture) not in known]
+            with self.stopwatch("upload"):
+                known |= {
+                    id(picture): (picture, image)
+                    for picture, image in zip(new, self._raster.upload(new), strict=True)
+                }
+            yield [
+                self._job(known[id(shown.picture)][1], shown.index, shown.time, shown.duration)
+                for shown in chunk
+            ]
+            last = id(chunk[-1].picture)
+            known = {last: known[last]}
 
     def _fetch(self, numbers: Sequence[int]) -> Iterator[Pixels]:
         """Frames out of turn, in rising order."""
-        return (self._raster.upload(self._frame(number)) for number in numbers)
+        for number in numbers:
+            images = self._raster.upload([self._frame(number)])
+            self._raster.receive(images)
+            yield from images
 
     def _frame(self, number: int) -> Picture:
         if self._at_hand:

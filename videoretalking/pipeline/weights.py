@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +117,25 @@ class PretrainedFaceTools:
     backend: str
     device: torch.device
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Changes with the backend and with the content of the checkpoints."""
         files = [self.weights.path("landmarks"), self._regressor(), self._face_model()]
         return "|".join([self.backend, *("-" if path is None else file_digest(path) for path in files)])
 
     def load(self) -> tuple[FaceDetector, Reconstructor]:
-        """Load the networks.
+        """Load the networks; on a GPU once, since what was recorded of them there serves all videos.
 
         Raises:
             UserError: missing or damaged weights.
         """
+        return self._load() if self.device.type == "cpu" else self._loaded
+
+    @cached_property
+    def _loaded(self) -> tuple[FaceDetector, Reconstructor]:
+        return self._load()
+
+    def _load(self) -> tuple[FaceDetector, Reconstructor]:
         landmarks = self.weights.path("landmarks")
         detector = choose_detector(self.backend, self.device, landmarks or "landmarks")
         regressor = self._regressor()

@@ -62,7 +62,7 @@ class _Person:
 
     def fetch(self, numbers: Sequence[int]) -> list[Pixels]:
         self.fetched += numbers
-        return [ARRAYS.upload(as_picture(self.frame(number))) for number in numbers]
+        return ARRAYS.upload([as_picture(self.frame(number)) for number in numbers])
 
     def show(self, *indices: int, stretch: int = 0) -> list[int]:
         """The frames that stand in for some frames, as the pictures say."""
