@@ -170,7 +170,7 @@ class TensorRaster(Raster):
         shrinks: bool = True,
     ) -> Pixels:
         height, width = images[0].shape[:2]
-        parts = [_part(matrix, size, (width, height), shrinks) for matrix in matrices]
+        parts = _parts(np.stack(matrices), size, (width, height), shrinks)
         boxes = _one_size([part.box for part in parts], (width, height))
         cut = torch.stack([image[t:b, x:r] for image, (x, t, r, b) in zip(images, boxes, strict=True)])
         flat = cut.dim() == 3
@@ -301,7 +301,7 @@ class TensorRaster(Raster):
 
         At most ``beyond`` pixels outside of the part; None looks anywhere.
         """
-        inverses = np.stack([Crop(part.matrix, size).inverse for part in parts]) * 2.0**_POSITION_BITS
+        inverses = _inverses(np.stack([part.matrix for part in parts])) * 2.0**_POSITION_BITS
         across = np.rint(inverses[:, :, :1] * np.arange(size[0]))
         down = np.rint(inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:])
         steps = self.constant(np.concatenate([across, down + _HALF_STEP], axis=2).astype(np.int32))
@@ -356,19 +356,32 @@ def choose_raster(device: torch.device) -> Raster:
     return TensorRaster(device) if device.type == "cuda" or forced else ArrayRaster(device)
 
 
-def _part(matrix: Floats64, size: Size, image_size: Size, shrinks: bool) -> ReducedPart:
-    """The part of an image that an output shows, reduced where the map shrinks."""
-    view = Crop(matrix, size)
-    if shrinks and view.scale < MIN_SCALE:
-        return reduced_part(matrix, size, image_size)
+def _parts(matrices: Floats64, size: Size, image_size: Size, shrinks: bool) -> list[ReducedPart]:
+    """The part of an image that each of N outputs shows, reduced where the map [N, 2, 3] shrinks."""
     right, bottom = size[0] - 1, size[1] - 1
-    corners = view.to_image([[0, 0], [right, 0], [0, bottom], [right, bottom]])
-    last = np.array(image_size) - 1
-    low = np.clip(np.floor(corners.min(axis=0)) - 1, 0, last).astype(int)
-    high = np.clip(np.ceil(corners.max(axis=0)) + 2, low + 1, image_size).astype(int)
-    moved = np.concatenate([matrix[:, :2], matrix[:, 2:] + matrix[:, :2] @ low[:, None]], axis=1)
-    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    return ReducedPart(box, (box[2] - box[0], box[3] - box[1]), moved)
+    inverses, linear = _inverses(matrices), matrices[:, :, :2]
+    corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]], dtype=np.float64)
+    seen = corners @ inverses[:, :, :2].mT + inverses[:, None, :, 2]
+    low = np.clip(np.floor(seen.min(axis=1)) - 1, 0, np.array(image_size) - 1).astype(int)
+    high = np.clip(np.ceil(seen.max(axis=1)) + 2, low + 1, image_size).astype(int)
+    moved = matrices.copy()
+    moved[:, :, 2] += (linear @ low[:, :, None])[:, :, 0]
+    shrunk = shrinks & (np.sqrt(np.abs(np.linalg.det(linear))) < MIN_SCALE)
+    spans = high - low
+    return [
+        reduced_part(matrices[number], size, image_size)
+        if shrunk[number]
+        else ReducedPart(
+            (*low[number].tolist(), *high[number].tolist()), tuple(spans[number].tolist()), matrix
+        )
+        for number, matrix in enumerate(moved)
+    ]
+
+
+def _inverses(matrices: Floats64) -> Floats64:
+    """[N, 2, 3] the maps back."""
+    linear = np.linalg.inv(matrices[:, :, :2])
+    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
 
 
 def _one_size(boxes: Sequence[Box], image_size: Size) -> list[Box]:

@@ -44,7 +44,7 @@ def _view(track: FaceTrack, index: int):  # type: ignore[no-untyped-def]
 
 def test_every_column_has_the_template(track: FaceTrack) -> None:
     expression = np.arange(64, dtype=np.float32)
-    window = DrivingWindows(track, expression, one_shot=False)(5, _view(track, 5))
+    window = DrivingWindows(track, expression, one_shot=False)([5], [_view(track, 5)])[0]
     assert window.shape == (73, 27)
     assert (window[MOTION_EXPRESSION] == expression[:, None]).all()
 
@@ -53,7 +53,9 @@ def test_every_column_has_the_template(track: FaceTrack) -> None:
 def test_windows_stay_within_shot_and_stretch(track: FaceTrack, index: int) -> None:
     """The rows of a window are those of its own stretch, clamped at its ends, in the frame's own view."""
     (span,) = [span for span in track.present_slices() if span.start <= index < span.stop]
-    window = DrivingWindows(track, np.zeros(64, np.float32), one_shot=False)(index, _view(track, index))
+    window = DrivingWindows(track, np.zeros(64, np.float32), one_shot=False)([index], [_view(track, index)])[
+        0
+    ]
     frames = np.clip(np.arange(index - 13, index + 14), span.start, span.stop - 1)
     rows = rows_in_view(track.rows[frames], track.landmarks[frames], _view(track, index))
     np.testing.assert_allclose(window[64:], motion_rows(rows)[:, 64:].T, rtol=1e-4, atol=1e-4)
@@ -61,13 +63,22 @@ def test_windows_stay_within_shot_and_stretch(track: FaceTrack, index: int) -> N
 
 def test_the_published_window_has_26_columns(track: FaceTrack) -> None:
     windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot=False, length=26)
-    assert windows(20, _view(track, 20)).shape == (73, 26)
+    assert windows([20], [_view(track, 20)]).shape == (1, 73, 26)
+
+
+@pytest.mark.parametrize("one_shot", [False, True])
+def test_windows_of_several_frames_are_those_of_each(track: FaceTrack, one_shot: bool) -> None:
+    windows = DrivingWindows(track, np.zeros(64, np.float32), one_shot)
+    frames = [3, 25, 26, 20]
+    views = [_view(track, frame) for frame in frames]
+    for frame, view, window in zip(frames, views, windows(frames, views), strict=True):
+        np.testing.assert_allclose(window, windows([frame], [view])[0], rtol=1e-6, atol=1e-6)
 
 
 def test_one_shot_keeps_the_driving_pose_and_corrects_the_scale(track: FaceTrack) -> None:
     template = np.zeros(64, np.float32)
-    own = DrivingWindows(track, template, one_shot=False)(25, _view(track, 25))
-    shot = DrivingWindows(track, template, one_shot=True)(25, _view(track, 25))
+    own = DrivingWindows(track, template, one_shot=False)([25], [_view(track, 25)])[0]
+    shot = DrivingWindows(track, template, one_shot=True)([25], [_view(track, 25)])[0]
     others = [row for row in range(64, 73) if row != MOTION_SCALE]
     np.testing.assert_allclose(shot[others], own[others], rtol=1e-5)
     views = [anchor_crop(points) for points in track.landmarks[18:30]]
@@ -80,7 +91,7 @@ def test_one_shot_keeps_the_driving_pose_and_corrects_the_scale(track: FaceTrack
 def test_a_weak_dnet_is_driven_beyond_the_template(track: FaceTrack, one_shot: bool, warped: int) -> None:
     """Away from the expression of the frame that is warped: in one-shot mode the first of the stretch."""
     template = np.full(64, 0.5, np.float32)
-    window = DrivingWindows(track, template, one_shot, overshoot=1.0)(25, _view(track, 25))
+    window = DrivingWindows(track, template, one_shot, overshoot=1.0)([25], [_view(track, 25)])[0]
     wanted = 2 * template - track.rows[warped, EXPRESSION]
     np.testing.assert_allclose(window[MOTION_EXPRESSION], np.repeat(wanted[:, None], 27, axis=1), atol=1e-4)
 

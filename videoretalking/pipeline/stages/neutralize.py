@@ -13,6 +13,7 @@ from videoretalking.core.coefficients import (
     MOTION_EXPRESSION,
     MOTION_SCALE,
     NUM_EXPRESSION,
+    NUM_MOTION,
     TRAIN_WINDOW,
     WINDOW_BEFORE,
     crop_ratio,
@@ -76,16 +77,31 @@ class DrivingWindows:
         self._starts = np.array([span.start for span in self.spans])
         self._ratios: dict[int, float] = {}
 
-    def __call__(self, index: int, view: Crop) -> Floats32:
-        """[73, length] window for frame ``index`` seen through ``view``, its anchored crop."""
-        span = self._span(index)
-        near = slice(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
-        rows = rows_in_view(self.track.rows[near], self.track.landmarks[near], view)
+    def __call__(self, indices: Sequence[int], views: Sequence[Crop]) -> Floats32:
+        """[N, 73, length] windows for N frames, each seen through a view, its anchored crop."""
+        spans = [self._span(index) for index in indices]
+        near = [
+            np.arange(max(span.start, index - WINDOW_BEFORE), min(span.stop, index + WINDOW_BEFORE + 1))
+            for index, span in zip(indices, spans, strict=True)
+        ]
+        each = [view for view, frames in zip(views, near, strict=True) for _ in frames]
+        frames = np.concatenate(near)
+        rows = rows_in_view(self.track.rows[frames], self.track.landmarks[frames], each)
+        ends = np.cumsum([len(frames) for frames in near])
+        return np.stack(
+            [
+                self._window(own, index - int(frames[0]), span)
+                for own, index, frames, span in zip(
+                    np.split(rows, ends[:-1]), indices, near, spans, strict=True
+                )
+            ]
+        )
+
+    def _window(self, rows: Floats32, place: int, span: slice) -> Floats32:
+        """[73, length] the window around row ``place`` of those near it in a stretch."""
         if not self.one_shot:
-            return driving_window(
-                rows, index - near.start, self.expression, length=self.length, overshoot=self.overshoot
-            )
-        window = motion_window(rows, index - near.start, self.length)
+            return driving_window(rows, place, self.expression, length=self.length, overshoot=self.overshoot)
+        window = motion_window(rows, place, self.length)
         window[MOTION_SCALE] *= self._ratio(span)
         first = self.track.rows[span.start]  # the expression is the same in every view
         wanted = driving_expression(self.expression, first, self.overshoot)
@@ -175,8 +191,14 @@ class Neutralizer:
 
     def _render(self, faces: Sequence[FaceJob], crops: Sequence[Crop]) -> torch.Tensor:
         """[N, 6, 256, 256] in [0, 1]: D-Net's edited and warped image of each face in its crop."""
-        found = [self.windows[face.track](face.index, crop) for face, crop in zip(faces, crops, strict=True)]
-        windows = torch.from_numpy(np.stack(found))
+        found = np.zeros((len(faces), NUM_MOTION, self.windows[0].length), dtype=np.float32)
+        for number, track_windows in enumerate(self.windows):
+            own = [place for place, face in enumerate(faces) if face.track == number]
+            if own:
+                found[own] = track_windows(
+                    [faces[place].index for place in own], [crops[place] for place in own]
+                )
+        windows = torch.from_numpy(found)
         cut = self._cut_sources(faces, crops)
         if self.rest is not None:
             cut = self.rest(faces, [item.track for item in self.windows], crops, cut)
