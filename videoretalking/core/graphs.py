@@ -83,10 +83,12 @@ class GraphedFunction:
         fixed = {name: value for name, value in shared.items() if name not in names}
         tensors = [*inputs, *(shared[name] for name in names)]
 
+        function, count = self._function, len(inputs)  # and not self, which keeps the recordings
+
         def run(values: list[torch.Tensor]) -> torch.Tensor:
-            named = dict(zip(names, values[len(inputs) :], strict=True))
+            named = dict(zip(names, values[count:], strict=True))
             with torch.inference_mode(), context():
-                return self._function(*values[: len(inputs)], **named, **fixed)
+                return function(*values[:count], **named, **fixed)
 
         key = (kind, tuple((tensor.shape, tensor.dtype) for tensor in tensors), tuple(names), *fixed.items())
         with self._lock:
