@@ -167,7 +167,8 @@ def class_shares(network: BiSeNet | ParseNet, images: torch.Tensor) -> torch.Ten
     """
     shares = network(images).logits.float().softmax(dim=1)
     chosen = [[network.classes.index(name) for name in group] for group in (FACE_CLASSES, MOUTH_CLASSES)]
-    return torch.stack([shares[:, numbers].sum(dim=1) for numbers in chosen], dim=1)
+    # one by one: a list of numbers would have to go to a GPU first
+    return torch.stack([sum(shares[:, number] for number in numbers) for numbers in chosen], dim=1)
 
 
 def scene(faces: Sequence[FaceJob], patches: Pixels, crops: Sequence[Crop], raster: Raster) -> Pixels:
