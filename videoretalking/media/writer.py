@@ -186,7 +186,8 @@ class VideoWriter:
         """Encode one frame that has the encoder's form already.
 
         Args:
-            planes: as :func:`media.color.rgb_to_planes` makes them with :attr:`layout`.
+            planes: as :func:`media.color.rgb_to_planes` makes them with :attr:`layout`; the encoder reads them some
+                frames later, so that they must not change.
             time: as for :meth:`write`.
             duration: likewise.
 
@@ -194,7 +195,10 @@ class VideoWriter:
             ValueError: a time that does not advance by a tick.
             UserError: the file cannot be written (disk full).
         """
-        frame = av.VideoFrame.from_ndarray(planes, format=self._pixel_format)
+        # PyAV takes the usual ones where they are; to copy them would hold back all threads
+        shared = self._pixel_format == "yuv420p"
+        make = av.VideoFrame.from_numpy_buffer if shared else av.VideoFrame.from_ndarray
+        frame = make(np.ascontiguousarray(planes), format=self._pixel_format)
         color = self.info.color
         frame.colorspace, frame.color_range = color.matrix, color.range
         self._encode(frame, time, duration)

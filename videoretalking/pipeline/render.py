@@ -425,8 +425,9 @@ class Renderer:
         work: Iterable[_Chunk] = map(self._begin, stream)
         *first, last = (self._run_dnet, self._run_lnet, self._run_enet)
         with ExitStack() as stack:
-            if self._overlap:
-                stack.enter_context(cpu_threads(torch.get_num_threads() // (len(first) + 1)))
+            on_gpu = self._raster.in_batches  # what is left for the CPU there is too little to be shared
+            if self._overlap or on_gpu:
+                stack.enter_context(cpu_threads(1 if on_gpu else torch.get_num_threads() // (len(first) + 1)))
                 stack.callback(cv2.setNumThreads, cv2.getNumThreads())
                 cv2.setNumThreads(1)
             for step in first:
