@@ -15,6 +15,7 @@ from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from videoretalking.models.catalog import NETWORKS, build_network, save_network
 logger = logging.getLogger(__name__)
 
 FPS = 25
+_TIME_BASE = Fraction(1, 12_800)
 # What a user has who fetched the released files for dubbing and converted them; all else comes from the bundled
 # weights, as it does for that user.
 RELEASED = ("dnet", "lnet", "enet", "reconnet", "gfpgan", "bisenet")
@@ -62,10 +64,16 @@ class Clip:
 def make_clip(folder: Path, width: int, height: int, frames: int) -> Clip:
     """The bundled speaker, as large as the picture's shorter side, forwards and backwards, with bundled speech."""
     video, audio = folder / f"{width}x{height}_{frames}.mp4", folder / f"{frames}.wav"
-    info = VideoInfo(width, height, fps=Fraction(FPS), time_base=Fraction(1, 12_800), num_frames=frames)
-    with VideoWriter(video, info, preset="ultrafast") as writer:
-        for index, image in enumerate(islice(speaker(width, height), frames)):
+    images = _speaker_images()
+    once = frames if frames <= 2 * len(images) else 2 * len(images)
+    part = video if once == frames else folder / f"{width}x{height}_once.mp4"
+    info = VideoInfo(width, height, fps=Fraction(FPS), time_base=_TIME_BASE, num_frames=once)
+    with VideoWriter(part, info, preset="ultrafast") as writer:
+        for index, image in enumerate(islice(speaker(width, height), once)):
             writer.write(image, index / FPS, 1 / FPS)
+    if part != video:
+        _repeat(part, video, frames)
+        part.unlink()
     samples = load_waveform(bundled("examples/speech.wav"))
     samples = np.resize(samples, round(frames / FPS * SAMPLE_RATE))  # again and again where it is short
     with wave.open(str(audio), "wb") as file:
@@ -76,16 +84,37 @@ def make_clip(folder: Path, width: int, height: int, frames: int) -> Clip:
     return Clip(video, audio, width, height, frames)
 
 
+def _repeat(part: Path, whole: Path, frames: int) -> None:
+    """Play a video again and again until there are so many frames; nothing is encoded anew."""
+    with av.open(str(part)) as source, av.open(str(whole), "w") as result:
+        stream = source.streams.video[0]
+        target = result.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        once = sum(packet.duration or 0 for packet in packets)
+        stamps = [(packet.pts or 0, packet.dts or 0) for packet in packets]
+        clock = packets[0].time_base
+        for number in range(frames):
+            before, place = divmod(number, len(packets))
+            packet = packets[place]
+            packet.pts, packet.dts = (stamp + before * once for stamp in stamps[place])
+            packet.time_base, packet.stream = clock, target  # both change when it is written
+            result.mux(packet)
+
+
 def speaker(width: int, height: int) -> Iterator[Image8]:
     """Endless frames; what lies beside the speaker's picture continues its border."""
-    with VideoReader(bundled("examples/speaker.mp4")) as reader:
-        images = [frame.image for frame in reader]
+    images = _speaker_images()
     side = min(width, height)
     beside, above = width - side, height - side
     borders = (above // 2, above - above // 2, beside // 2, beside - beside // 2)
     for image in cycle([*images, *reversed(images)]):
         picture = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
         yield cv2.copyMakeBorder(picture, *borders, cv2.BORDER_REPLICATE)  # type: ignore[misc]
+
+
+def _speaker_images() -> list[Image8]:
+    with VideoReader(bundled("examples/speaker.mp4")) as reader:
+        return [frame.image for frame in reader]
 
 
 def released_size_weights() -> Path:

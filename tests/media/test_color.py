@@ -22,6 +22,8 @@ from videoretalking.media.color_torch import chroma_place, planes_to_tensor, ten
 
 WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
+CPU = torch.device("cpu")
+
 
 def smooth_planes() -> np.ndarray:
     rng = np.random.default_rng(0)
@@ -152,7 +154,7 @@ def test_planes_become_the_very_colors_on_tensors(
     frame, tags = noise_frame(*subsampling), ColorTags(matrix, color_range)
     planes = Planes.of(frame, tags)
     assert planes is not None
-    place = chroma_place(planes)
+    place = chroma_place(planes, CPU)
     assert place is not None
     samples = torch.from_numpy(samples_of(planes))
     darker, image = planes_to_tensor(torch.stack([samples // 2, samples]), planes.layout, place)
@@ -183,8 +185,8 @@ def test_a_frame_keeps_its_samples_and_properties() -> None:
 
 def test_colors_by_other_rules_are_not_for_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     planes = Planes.of(noise_frame(2, 2), ColorTags())
-    assert planes is not None and chroma_place(planes) is not None
+    assert planes is not None and chroma_place(planes, CPU) is not None
     specimen = planes.specimen()
     specimen[8, 8, 0] ^= 1
     monkeypatch.setattr(planes, "specimen", lambda: specimen)
-    assert chroma_place(planes) is None
+    assert chroma_place(planes, CPU) is None

@@ -166,6 +166,17 @@ def test_the_clip_is_the_speaker_at_any_size(tmp_path: Path) -> None:
     assert audio_info(clip.audio).sample_rate == 16_000
 
 
+def test_a_long_clip_is_the_speaker_again_and_again(tmp_path: Path) -> None:
+    clip = material.make_clip(tmp_path, 64, 48, 310)
+    with VideoReader(clip.video) as reader:
+        frames = list(reader)
+    assert len(frames) == 310 and reader.skipped == 0
+    np.testing.assert_allclose(np.diff([frame.time for frame in frames]), 1 / material.FPS)
+    period = next(n for n in range(50, 310) if np.array_equal(frames[n].image, frames[0].image))
+    assert all(np.array_equal(frames[n].image, frames[n % period].image) for n in range(310))
+    assert clip.video.parent == tmp_path and len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_stages_of_a_real_dub_add_up_to_the_whole(dtype: str) -> None:
     flags = ("--preset", "fast", "--device", "cpu", "--dtype", dtype, "--batch-size", "4")

@@ -143,26 +143,28 @@ def planes_to_tensor(samples: Tensor, layout: PlaneLayout, place: Place) -> Tens
     torch.add(bright, red, alpha=red_of_red, out=colors[..., 0])
     torch.add(bright, red, alpha=green_of_red, out=colors[..., 1]).add_(blue, alpha=green_of_blue)
     torch.add(bright, blue, alpha=blue_of_blue, out=colors[..., 2])
-    image = torch.empty(colors.shape, dtype=torch.uint8, device=samples.device)
-    return torch.bitwise_right_shift(colors.clamp_(0, _RESULT_MAX), _RESULT_BITS, out=image)
+    # not into bytes at once: a GPU would compute in the format of the output
+    return (colors.clamp_(0, _RESULT_MAX) >> _RESULT_BITS).to(torch.uint8)
 
 
-def chroma_place(planes: Planes) -> Place | None:
-    """Where the chroma of a frame lies; None if :func:`planes_to_tensor` cannot make the frame's colors.
+def chroma_place(planes: Planes, device: torch.device) -> Place | None:
+    """Where the chroma of a frame lies; None if :func:`planes_to_tensor` cannot make the frame's colors there.
 
     The frame's specimen tells, so that no frame is converted by other rules than FFmpeg's scaler has for it:
-    interlaced ones are not, nor is any where another version of the scaler computes differently.
+    interlaced ones are not, nor is any where another version of the scaler, or the device, computes differently.
     """
     layout = planes.layout
-    return _specimens(layout.across, layout.down, layout.tags).get(planes.specimen().tobytes())
+    return _specimens(layout.across, layout.down, layout.tags, device).get(planes.specimen().tobytes())
 
 
 @lru_cache
-def _specimens(across: int, down: int, tags: ColorTags) -> dict[bytes, Place]:
+def _specimens(across: int, down: int, tags: ColorTags, device: torch.device) -> dict[bytes, Place]:
     """What becomes of the specimen, for all places; the first one counts where they do not differ."""
     layout = PlaneLayout(SPECIMEN_SIZE, SPECIMEN_SIZE, across, down, tags)
-    samples = torch.from_numpy(specimen_samples(across, down))[None]
-    return {planes_to_tensor(samples, layout, place).numpy().tobytes(): place for place in reversed(_PLACES)}
+    samples = torch.from_numpy(specimen_samples(across, down))[None].to(device)
+    return {
+        planes_to_tensor(samples, layout, place).cpu().numpy().tobytes(): place for place in reversed(_PLACES)
+    }
 
 
 @lru_cache

@@ -74,7 +74,7 @@ class TensorRaster(Raster):
         with nullcontext() if self._up is None else torch.cuda.stream(self._up):
             for number, frame in enumerate(frames):
                 planes = frame.planes()
-                place = None if planes is None else chroma_place(planes)
+                place = None if planes is None else chroma_place(planes, self.device)
                 if planes is None or place is None:
                     images[number] = to_device(torch.from_numpy(frame.image), self.device)
                 else:
