@@ -313,6 +313,31 @@ def test_marks_on_tensors_are_those_on_arrays(
     assert np.abs(expected[1] - expected[0]).mean() > 0.5
 
 
+def test_chunks_of_twice_as_many_frames_give_the_same_frames(
+    make_retalker: Callable[..., Retalker],
+    make_video: Callable[..., Path],
+    make_speech: Callable[..., Path],
+    talking_frames: list[np.ndarray],
+    tensors_forced: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video, speech = make_video(talking_frames), make_speech(20 / 25)
+    tensors_forced()
+    retalker = make_retalker()
+    sizes, receive = [], TensorRaster.receive
+    monkeypatch.setattr(
+        TensorRaster, "receive", lambda self, frames: sizes.append(len(frames)) or receive(self, frames)
+    )
+    expected = [frame.image for frame in retalker.frames(video, speech)]
+    usual = sizes.copy()
+    sizes.clear()
+    monkeypatch.setattr(TensorRaster, "roomy", True)
+    found = [frame.image for frame in retalker.frames(video, speech)]
+    assert usual == [3] * 6 + [2] and sizes == [3, 3, 6, 6, 2]
+    for image, other in zip(found, expected, strict=True):
+        assert np.abs(image.astype(int) - other).max() <= 1
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_nothing_waits_for_the_gpu_within_a_dub(

@@ -37,9 +37,11 @@ class Raster(ABC):
     Attributes:
         device: where the networks run.
         in_batches: whether frames of a chunk are composited together, in the thread of the networks.
+        roomy: whether there is memory for chunks of twice as many frames.
     """
 
     in_batches = False
+    roomy = False
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

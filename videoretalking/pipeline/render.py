@@ -244,6 +244,8 @@ class Renderer:
         lnet = self._lipsync.lnet
         wanted = lnet.batch_size * lnet.batches_at_once
         limit = _CHUNK_BYTES_BESIDE if self._overlap else _CHUNK_BYTES
+        if self._raster.roomy:
+            wanted, limit = 2 * wanted, 2 * limit
         return max(1, min(wanted, limit // (info.width * info.height * 3)))
 
     @property
