@@ -98,6 +98,25 @@ def test_what_was_in_the_way_once_is_recorded_later() -> None:
     assert [float(function(torch.ones(1))) for _ in range(5)] == [1.0, 1.0, 1.0, -1.0, -1.0]
 
 
+def test_what_there_is_no_memory_for_is_recorded_once_there_is() -> None:
+    recorder, free = Recorder(), [False]
+    function = GraphedFunction(
+        "scaled", scaled, lambda run, tensors: recorder(run, tensors) if free[0] else None
+    )
+    assert [float(function(torch.ones(1))) for _ in range(8)] == [1.0] * 8
+    free[0] = True
+    assert float(function(torch.ones(1))) == -1.0
+
+
+def test_forgotten_recordings_are_made_anew() -> None:
+    recorder = Recorder()
+    function = GraphedFunction("scaled", scaled, recorder)
+    found = [float(function(torch.ones(1))) for _ in range(3)]
+    function.forget()
+    found += [float(function(torch.ones(1))) for _ in range(3)]
+    assert found == [1.0, 1.0, -1.0] * 2 and len(recorder.shapes) == 2
+
+
 def test_kinds_without_end_are_not_all_recorded() -> None:
     recorder = Recorder()
     function = GraphedFunction("scaled", scaled, recorder)

@@ -108,6 +108,22 @@ def test_an_older_recording_that_nobody_needs_is_not_in_the_way(device: torch.de
     assert len(function._recordings) == (1 if device.type == "cuda" else 0)
 
 
+def test_a_recording_that_fails_leaves_the_memory_in_order(device: torch.device) -> None:
+    function = GraphedFunction("waits", lambda image: image * float(image.sum()), record_on(device))
+    for _ in range(CALLS):
+        assert function(torch.ones(4, device=device)).tolist() == [4.0] * 4
+    assert not function._recordings
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        before, beside = torch.cuda.memory_allocated(device), torch.cuda.Stream(device)
+        for _ in range(50):
+            block = torch.ones(1 << 20, device=device)
+            block.record_stream(beside)
+            del block
+            torch.cuda.synchronize(device)
+        assert torch.cuda.memory_allocated(device) - before < 1 << 24
+
+
 def test_another_stream_gets_its_own_numbers(device: torch.device) -> None:
     function = GraphedFunction("line", lambda image: image * 2.0 + 1.0, record_on(device))
     for number in range(CALLS):

@@ -95,6 +95,20 @@ def test_the_default_quality_leaves_pictures_as_they_are(tmp_path: Path) -> None
     assert min(values) > 46
 
 
+def test_fast_presets_look_as_well(tmp_path: Path) -> None:
+    frames = [picture(320, 240, seed, grain=3.0) for seed in range(6)]
+    values = {}
+    for preset in ("medium", "veryfast", "superfast"):
+        path = tmp_path / f"{preset}.mp4"
+        with VideoWriter(path, VideoInfo(320, 240), preset=preset) as writer:
+            for number, frame in enumerate(frames):
+                writer.write(frame, number / 25)
+        values[preset] = np.mean(
+            [psnr(frame, found.image) for frame, found in zip(frames, read(path), strict=True)]
+        )
+    assert min(values.values()) > values["medium"] - 0.5
+
+
 @pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "ffv1"])
 def test_every_codec_keeps_colors_times_and_tags(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "a.mkv"

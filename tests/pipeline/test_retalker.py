@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +13,22 @@ import torch
 from drawn_face import face_frame, face_landmarks
 from fakes import TINY
 
+from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError
+from videoretalking.core.locations import ROOT
 from videoretalking.faces.align import box_crop, extract, lipsync_box
 from videoretalking.faces.trust import LIMITS
 from videoretalking.media.images import save_image
-from videoretalking.media.video import VideoReader
+from videoretalking.media.video import VideoReader, VideoWriter
 from videoretalking.models.catalog import build_network, save_network
 from videoretalking.models.enet import ENet, ENetConfig
 from videoretalking.models.lnet import LNetConfig, Painting
-from videoretalking.pipeline import Retalker
+from videoretalking.pipeline import InferenceConfig, Retalker
 from videoretalking.pipeline import schedule as schedule_module
 from videoretalking.pipeline.config import WeightsConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.networks import Networks, load_networks
+from videoretalking.pipeline.render import Renderer
 from videoretalking.pipeline.stages.enhance import Enhancer
 from videoretalking.pipeline.stages.lipsync import LipSyncer
 from videoretalking.pipeline.weights import Weights
@@ -522,3 +526,59 @@ def test_a_result_that_is_an_input_is_refused(
         with pytest.raises(UserError, match=r"the report .* is the same file as"):
             report.save(path)
     assert (video.read_bytes(), speech.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("device", "speed", "preset"),
+    [("cpu", "auto", "medium"), ("cuda", "auto", "veryfast"), ("cuda", "slow", "slow")],
+)
+def test_the_encoder_is_as_fast_as_the_networks(
+    device: str,
+    speed: str,
+    preset: str,
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    presets = []
+
+    class Spy(VideoWriter):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            presets.append(options["preset"])
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr("videoretalking.pipeline.retalker.VideoWriter", Spy)
+    retalker = make_retalker(output={"speed": speed})
+    analysis = retalker.analyze(make_video(talking_frames))
+    renderer = Renderer.__init__
+    engine = replace(retalker.networks.engine, device=torch.device(device))
+
+    def on_cpu(self: Renderer, *args: Any) -> None:  # only the encoder is to see the device
+        renderer(
+            self, *args[:2], replace(args[2], engine=replace(engine, device=torch.device("cpu"))), *args[3:]
+        )
+
+    monkeypatch.setattr(Renderer, "__init__", on_cpu)
+    retalker.networks = replace(retalker.networks, engine=engine)
+    retalker.render(analysis, make_speech(0.28), tmp_path / "out.mp4")
+    assert presets == [preset]
+
+
+def test_an_unknown_speed_is_named_with_those_there_are(
+    make_retalker: Make,
+    make_video: MakeFile,
+    make_speech: MakeFile,
+    talking_frames: list[np.ndarray],
+    tmp_path: Path,
+) -> None:
+    retalker = make_retalker(output={"speed": "quick"})
+    with pytest.raises(UserError, match="'quick', choose auto, ultrafast"):
+        retalker.dub(make_video(talking_frames), make_speech(0.28), tmp_path / "out.mp4")
+
+
+def test_the_config_of_inference_holds_the_defaults() -> None:
+    written = load_config(InferenceConfig, ROOT / "configs" / "inference.yaml")
+    assert written == InferenceConfig()

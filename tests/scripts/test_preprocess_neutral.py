@@ -15,6 +15,7 @@ from videoretalking.datasets.crops import Jitter, cut_low, face_views
 from videoretalking.datasets.manifest import read_manifest
 from videoretalking.datasets.small_data import NearLNetClips
 from videoretalking.datasets.synthetic import write_synthetic
+from videoretalking.pipeline.raster_torch import FORCE_VARIABLE
 from videoretalking.scripts.preprocess import neutral
 
 
@@ -38,6 +39,18 @@ def test_training_clips_get_frames_of_their_size_and_landmarks_near_their_own(ro
     distance = np.linalg.norm(clip.neutral_landmarks[3] - clip.landmarks[3], axis=1).mean()
     assert clip.neutral_landmarks.shape == clip.landmarks.shape and distance < 0.25 * face
     assert not any(clip.has("neutral_index") for clip in clips(root, "val"))
+
+
+def test_tensors_give_the_same_frames(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where frames are tensors."""
+    other = write_synthetic(tmp_path_factory.mktemp("tensors"), num_train=1, num_val=1, num_frames=8)
+    monkeypatch.setenv(FORCE_VARIABLE, "torch")
+    assert neutral.run(other, neutral.choose_renderer("demo", "cpu")) == 1
+    for mine, theirs in zip(clips(other, "train"), clips(root, "train"), strict=True):
+        difference = mine.frame(3, version="neutral").astype(int) - theirs.frame(3, version="neutral")
+        assert np.abs(difference).mean() < 0.5
 
 
 def test_what_d_net_does_not_see_stays(root: Path) -> None:

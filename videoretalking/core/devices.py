@@ -109,12 +109,14 @@ class OwnStream:
     For short work whose result the CPU waits for, beside long work of others. On other devices nothing changes.
 
     Args:
-        device: where.
+        device: where. What it was asked for until now is done before.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         on_gpu = torch.device(device).type == "cuda"
         self._stream = torch.cuda.Stream(device, priority=-1) if on_gpu else None
+        if self._stream is not None:  # for the weights
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     def __call__(self) -> AbstractContextManager[object]:
         """The block in which that holds; its tensors come from the CPU and go back there."""

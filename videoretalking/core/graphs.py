@@ -10,7 +10,8 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +36,7 @@ class Recording(Protocol):
         ...
 
 
-Recorder = Callable[[Callable[[list[torch.Tensor]], torch.Tensor], list[torch.Tensor]], Recording]
+Recorder = Callable[[Callable[[list[torch.Tensor]], torch.Tensor], list[torch.Tensor]], Recording | None]
 
 
 class GraphedFunction:
@@ -103,7 +104,7 @@ class GraphedFunction:
         if self._record is None or self._calls[key] <= _CALLS_BEFORE or len(self._recordings) >= _MOST_GRAPHS:
             return None
         try:
-            self._recordings[key] = self._record(run, tensors)
+            recording = self._record(run, tensors)
         except RuntimeError as error:
             self._tries_left -= 1
             if not self._tries_left:
@@ -111,11 +112,19 @@ class GraphedFunction:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 logger.info("%s runs without CUDA graphs: %s", self._name, reason)
             return None
-        return self._recordings[key]
+        if recording is not None:
+            self._recordings[key] = recording
+        return recording
+
+    def forget(self) -> None:
+        """Let the recordings and their memory go."""
+        with self._lock:
+            self._recordings.clear()
+            self._calls.clear()
 
 
 class CudaRecorder:
-    """Records CUDA graphs, which share their memory: they are to be replayed one after the other on one stream.
+    """Records CUDA graphs, which share their memory: one is replayed after the other, on the stream of the first.
 
     Args:
         device: the GPU.
@@ -124,24 +133,30 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.pool = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream(device)  # one for all, since libraries keep memory for each
+        self.stream = _recording_stream(device)
+        self.lock = threading.Lock()  # what one gave must be fetched before another one may write over it
 
     def __call__(
         self, run: Callable[[list[torch.Tensor]], torch.Tensor], tensors: list[torch.Tensor]
-    ) -> Recording:
-        """As :data:`Recorder`.
+    ) -> Recording | None:
+        """As :data:`Recorder`; None where not enough memory is free for now.
 
         Raises:
-            RuntimeError: what ran cannot be recorded, or not enough memory is free.
+            RuntimeError: what ran cannot be recorded.
         """
         free, total = torch.cuda.mem_get_info(self.device)
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         if free < _FREE_SHARE * total:
-            raise RuntimeError(f"{free / 2**30:.1f} GiB of the GPU are free")
+            return None
         with _RECORDING, _no_collection():
             try:
                 return _CudaRecording(self, run, tensors)
             except RuntimeError:
-                self.pool = torch.cuda.graph_pool_handle()  # the old one is left open
+                # Versions of PyTorch go on allocating for a recording that failed.
+                index = torch.cuda.current_device() if self.device.index is None else self.device.index
+                with suppress(RuntimeError):
+                    torch._C._cuda_endAllocateToPool(index, self.pool)
+                self.pool = torch.cuda.graph_pool_handle()
                 raise
 
 
@@ -153,6 +168,7 @@ class _CudaRecording:
         tensors: list[torch.Tensor],
     ) -> None:
         self._run = run
+        self._lock = recorder.lock
         self._home = home = torch.cuda.current_stream(recorder.device)
         self._graph = torch.cuda.CUDAGraph()
         with torch.inference_mode():
@@ -170,7 +186,7 @@ class _CudaRecording:
     def __call__(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         if torch.cuda.current_stream(self._home.device).cuda_stream != self._home.cuda_stream:
             return self._run(tensors)  # nothing would keep two streams apart
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             for own, tensor in zip(self._inputs, tensors, strict=True):
                 own.copy_(tensor, non_blocking=True)
             self._graph.replay()
@@ -189,6 +205,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: libraries keep memory for each, and PyTorch has few and hands out those in use again."""
+    return torch.cuda.Stream(device)
+
+
 def record_on(device: torch.device) -> Recorder | None:
-    """CUDA graphs on a GPU; nothing can be recorded elsewhere."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    """CUDA graphs on a GPU; nothing can be recorded elsewhere, nor by a PyTorch that cannot clean up after it."""
+    able = device.type == "cuda" and hasattr(torch._C, "_cuda_endAllocateToPool")
+    return CudaRecorder(device) if able else None

@@ -38,7 +38,6 @@ class FaceAlignmentDetector:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         device = torch.device(device)
-        self._stream = OwnStream(device)
         # S3FD takes seconds a frame on a CPU
         self.search_every = 25 if device.type == "cuda" else 100
         try:
@@ -58,6 +57,8 @@ class FaceAlignmentDetector:
                 f"into {_weight_folder()}, as python -m scripts.download_checkpoints does, or choose "
                 "--face-backend bundled"
             ) from None
+
+        self._stream = OwnStream(device)
 
     @classmethod
     def is_available(cls) -> bool:

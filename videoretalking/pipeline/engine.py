@@ -232,6 +232,7 @@ class Runner(Generic[Network]):
                 if not _is_out_of_memory(error) or self.batch_size == 1:
                     raise
                 self.batch_size = max(1, len(batch[0]) // 2)
+                self._compute.forget()
                 logger.warning("out of memory: going on with batches of %d", self.batch_size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class TensorRaster(Raster):
         super().__init__(device)
         self._up = self._down = None
         if device.type == "cuda":
-            self._up, self._down = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self._up, self._down = _copy_streams(device)
             self.roomy = torch.cuda.get_device_properties(device).total_memory >= _ROOMY
 
     def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
@@ -107,7 +107,7 @@ class TensorRaster(Raster):
             frame.record_stream(current)
 
     def download(self, frames: Sequence[Pixels], layout: Layout | None = None) -> list[Callable[[], Image8]]:
-        if not frames:
+        if not len(frames):  # a batch in one tensor too
             return []
         together = groups(len(frames), *frames[0].shape[:2])
         return [fetch for group in together for fetch in self._download(frames[group], layout)]
@@ -346,6 +346,12 @@ class TensorRaster(Raster):
         )
         result = _separable(batch, down, across).permute(0, 2, 3, 1)
         return result[..., 0] if flat else result
+
+
+@cache
+def _copy_streams(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
+    """Up and down, for all rasters: PyTorch has few streams, and hands out those that are in use again."""
+    return torch.cuda.Stream(device), torch.cuda.Stream(device)
 
 
 def groups(count: int, height: int, width: int) -> Iterator[slice]:

@@ -269,7 +269,8 @@ class Renderer:
     def __iter__(self) -> Generator[RenderedFrame, None, None]:
         """Decoding, networks and compositing run beside each other, some chunks apart.
 
-        The last network, and all of them where they do not overlap, run in the thread that iterates.
+        The last network, and all of them where they do not overlap, run in the thread that iterates. Until its end
+        PyTorch has fewer threads there where networks overlap or run on a GPU, and OpenCV one.
         """
         return self._frames()
 

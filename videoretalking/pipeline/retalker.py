@@ -23,6 +23,7 @@ from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import user_folder
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.audio import audio_info
+from videoretalking.media.formats import SPEEDS
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline.analyze import (
     Analysis,
@@ -380,8 +381,10 @@ class Retalker:
     @property
     def _encoder_speed(self) -> str:
         speed = self.config.output.speed
-        if speed != "auto":
+        if speed in SPEEDS:
             return speed
+        if speed != "auto":
+            raise UserError(f"unknown encoder preset {speed!r}, choose auto, {', '.join(SPEEDS)}")
         return "veryfast" if self.networks.engine.device.type == "cuda" else "medium"
 
     def _output_info(self, info: VideoInfo) -> VideoInfo:

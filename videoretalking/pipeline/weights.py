@@ -117,9 +117,16 @@ class PretrainedFaceTools:
     backend: str
     device: torch.device
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """Changes with the backend and with the content of the checkpoints."""
+        return self._identity() if self.device.type == "cpu" else self._loaded_identity
+
+    @cached_property
+    def _loaded_identity(self) -> str:
+        return self._identity()
+
+    def _identity(self) -> str:
         files = [self.weights.path("landmarks"), self._regressor(), self._face_model()]
         return "|".join([self.backend, *("-" if path is None else file_digest(path) for path in files)])
 
