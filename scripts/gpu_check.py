@@ -36,7 +36,10 @@ PARTS = ("tests", "benchmark", "profile")
 _PROGRAM = "videoretalking.scripts.gpu_check"
 _DEVICE_VARIABLE = "VIDEORETALKING_GPU_TEST_DEVICE"
 # Parts of the whole time: the tests are cut at theirs, the profile's is kept free while the benchmark runs.
-_TESTS, _PROFILE = 0.38, 0.23
+_TESTS, _PROFILE = 0.45, 0.23
+# Those of what is the same on both devices stand beside the tests of the CPU.
+_ALL_TESTS = ("tests/gpu", "tests/pipeline/test_raster.py", "tests/provenance/test_tensor_mark.py")
+_QUICK_TESTS = ("tests/gpu/test_gpu_data.py",)
 _KEPT_LINES = 40  # of a part's output, in the JSON file
 _LEAST_CORES = 8  # for several processes of tests on one GPU
 _WORD = "PASSED|FAILED|SKIPPED|ERROR"
@@ -133,10 +136,10 @@ def _tests_command(options: Any, limit: float, into: Path) -> list[str]:
         "-p",
         "no:cacheprovider",
     ]
-    command += ["--durations=15", "tests/gpu/test_gpu_data.py" if options.quick else "tests/gpu"]
+    command += ["--durations=15", *(_QUICK_TESTS if options.quick else _ALL_TESTS)]
     cores = os.cpu_count() or 1
     if cores >= _LEAST_CORES and importlib.util.find_spec("xdist") is not None and not options.quick:
-        command += ["-n", str(min(6, cores // 2)), "--dist", "worksteal"]
+        command += ["-n", str(min(8, cores // 2)), "--dist", "worksteal"]
     return command
 
 

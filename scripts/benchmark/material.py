@@ -34,7 +34,6 @@ from videoretalking.models.catalog import NETWORKS, build_network, save_network
 logger = logging.getLogger(__name__)
 
 FPS = 25
-_TIME_BASE = Fraction(1, 12_800)
 # What a user has who fetched the released files for dubbing and converted them; all else comes from the bundled
 # weights, as it does for that user.
 RELEASED = ("dnet", "lnet", "enet", "reconnet", "gfpgan", "bisenet")
@@ -64,10 +63,9 @@ class Clip:
 def make_clip(folder: Path, width: int, height: int, frames: int) -> Clip:
     """The bundled speaker, as large as the picture's shorter side, forwards and backwards, with bundled speech."""
     video, audio = folder / f"{width}x{height}_{frames}.mp4", folder / f"{frames}.wav"
-    images = _speaker_images()
-    once = frames if frames <= 2 * len(images) else 2 * len(images)
+    once = min(frames, 2 * len(_speaker_images()))
     part = video if once == frames else folder / f"{width}x{height}_once.mp4"
-    info = VideoInfo(width, height, fps=Fraction(FPS), time_base=_TIME_BASE, num_frames=once)
+    info = VideoInfo(width, height, fps=Fraction(FPS), time_base=Fraction(1, 12_800), num_frames=once)
     with VideoWriter(part, info, preset="ultrafast") as writer:
         for index, image in enumerate(islice(speaker(width, height), once)):
             writer.write(image, index / FPS, 1 / FPS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from videoretalking.faces import align
 from videoretalking.faces.types import Crop
@@ -202,12 +203,11 @@ def test_recon_alignment_rounds_as_published_for_faces_of_any_size(
 
 @pytest.mark.parametrize("scale", [30.0, 70.0, 170.0])
 def test_recon_crop_equals_resizing_the_whole_frame(face3d: np.ndarray, scale: float) -> None:
-    pillow = pytest.importorskip("PIL.Image")
     image = noise(331, 257)
     landmarks = face3d[:, :2] * [scale, -scale] + [70, 150]  # spills over the left border
     alignment = align.recon_alignment(landmarks, (331, 257))
     crop = align.recon_crop(image, alignment)
-    whole = pillow.fromarray(image).resize(alignment.resized, pillow.Resampling.BICUBIC)
+    whole = Image.fromarray(image).resize(alignment.resized, Image.Resampling.BICUBIC)
     assert np.array_equal(crop, np.asarray(whole.crop(alignment.box)))
 
 

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import cv2
+import face_alignment
 import numpy as np
 import pytest
 import torch
+from skimage import data
 
 from videoretalking.core.config import load_config
 from videoretalking.core.errors import UserError
@@ -131,7 +133,6 @@ def test_implausible_landmarks_are_no_face(frontal: np.ndarray) -> None:
 
 
 def test_real_cascade_proposes_the_portrait(frontal: np.ndarray) -> None:
-    data = pytest.importorskip("skimage.data")
     detector = BundledDetector(DiscFinder(frontal))
     portrait = data.astronaut()
     boxes = detector._candidates(portrait, 320, 1.5)
@@ -162,13 +163,12 @@ def test_choice_of_backend(
 
 
 def test_missing_weights_of_face_alignment_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = pytest.importorskip("face_alignment")
 
     def offline(*_: object, **settings: object) -> None:
         assert settings["compile"] is False and settings["device"] == "cpu"
         raise OSError("<urlopen error>")
 
-    monkeypatch.setattr(package, "FaceAlignment", offline)
+    monkeypatch.setattr(face_alignment, "FaceAlignment", offline)
     with pytest.raises(UserError, match="s3fd-619a316812"):
         choose_detector("face-alignment")
     monkeypatch.setattr(detect_face_alignment.FaceAlignmentDetector, "is_available", lambda: True)
@@ -179,7 +179,6 @@ def test_missing_weights_of_face_alignment_are_explained(monkeypatch: pytest.Mon
 def test_face_alignment_backend_scales_boxes_and_scores(
     frontal: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = pytest.importorskip("face_alignment")
 
     class Aligner:
         """Returns the landmarks of a face of the box's size; heatmaps are high unless the box is small."""
@@ -198,7 +197,7 @@ def test_face_alignment_backend_scales_boxes_and_scores(
             points = [shape * (box[3] - box[1]) + (box[:2] + box[2:]) / 2 for box in boxes]
             return points, [np.full(68, 0.45 if box[3] - box[1] > 100 else 0.1) for box in boxes], None
 
-    monkeypatch.setattr(package, "FaceAlignment", Aligner)
+    monkeypatch.setattr(face_alignment, "FaceAlignment", Aligner)
     detector = choose_detector("face-alignment")
     faces = detector.detect(np.zeros((720, 1280, 3), np.uint8))
     assert len(faces) == 1 and faces[0].score == pytest.approx(0.9)

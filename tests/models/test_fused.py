@@ -35,7 +35,6 @@ class Reader(LevelReader):
 @pytest.fixture(params=[1, 3], autouse=True)
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """On one thread; and with maps shared among three, and several pixels of small ones in a row."""
-    pytest.importorskip("numba")
     monkeypatch.setattr(fused, "_WORTH_SHARING", 0)
     if request.param == 3:
         monkeypatch.setattr(fused, "_MANY", 0)

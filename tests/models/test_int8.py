@@ -259,7 +259,6 @@ def test_maps_between_convolutions_in_int8_come_in_fewer_bits(
     monkeypatch.setattr(int8._Int8Kernel, "__call__", see_result)
     with torch.inference_mode():
         fast = run()
-    pytest.importorskip("numba")
     assert sum(dtype == torch.bfloat16 for _, dtype in seen) >= (15 if name == "dnet" else 4)
     assert sum(levels for levels, _ in seen) >= (10 if name == "dnet" else 2)
     monkeypatch.setattr(fused, "loops", lambda: None)

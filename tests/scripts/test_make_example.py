@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from videoretalking.media.audio import audio_info, load_waveform
 from videoretalking.media.images import load_image
@@ -27,7 +26,6 @@ def test_the_committed_example_is_small_and_what_its_readme_says() -> None:
 
 
 def test_the_portrait_is_the_one_that_the_script_cuts() -> None:
-    pytest.importorskip("skimage")
     difference = load_image(EXAMPLES / make_example.PORTRAIT) - make_example.portrait().astype(float)
     assert np.abs(difference).mean() < 3  # JPEG
 

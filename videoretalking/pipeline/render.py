@@ -57,7 +57,9 @@ from videoretalking.pipeline.stages.sync import SyncScorer
 from videoretalking.pipeline.stages.upper_face import UpperFaceEditor
 from videoretalking.pipeline.stream import Stopwatch, chunks, one_behind, threaded
 
-_CHUNK_BYTES = 96 << 20  # decoded frames that travel together: 16 in 1080p, a GPU's batch
+_CHUNK_BYTES = (
+    96 << 20
+)  # decoded frames that travel together: 16 in 1080p, a GPU's batch; twice where it is roomy
 _CHUNK_BYTES_BESIDE = 24 << 20  # likewise where networks work beside each other, each on chunks of its own
 _MAX_WORKERS = 4  # threads that composite
 _HALF = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25]])  # pixels of a picture -> of one half as large
