@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class Size:
     bundled: bool = False
 
 
-FULL = Size(1920, 1080, 64)
+FULL = Size(1920, 1080, 128)
 QUICK = Size(320, 256, 6, bundled=True)
 
 
@@ -71,9 +70,8 @@ def profile_job(device: torch.device, quick: bool) -> dict[str, Any]:
             InferenceConfig(WeightsConfig(weights), analysis_config, runtime=runtime)
         )
         analysis = retalker.analyze(video)
-        warm = retalker.networks.engine.batch_size + 1
-        for _ in islice(retalker.frames(analysis, audio), warm):
-            pass  # libraries load, formats and kernels are chosen
+        for _ in retalker.frames(analysis, audio):
+            pass  # libraries load, formats and kernels are chosen, networks become graphs
         activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device.type == "cuda")]
         started = time.perf_counter()
         with profile(activities=activities) as profiler:

@@ -15,11 +15,13 @@ from videoretalking.core.arrays import Image8
 from videoretalking.core.quality import MAX_PSNR
 from videoretalking.media.video import VideoInfo, VideoReader, VideoWriter
 from videoretalking.pipeline import InferenceConfig, Retalker
+from videoretalking.pipeline.apart import FORCE_VARIABLE
 from videoretalking.pipeline.config import AnalysisConfig, RenderConfig, RuntimeConfig, WeightsConfig
 from videoretalking.pipeline.formats import MIN_PSNR
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NUM_FRAMES = 12
+Dub = Callable[..., Image8]
 EXACT = 55.0  # dB: some pixels of some frames differ by a level
 
 
@@ -37,17 +39,21 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dub(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.device, str], Image8]:
-    """``dub(device, "float32")``: the frames [N, H, W, 3] of both passes, each on that device."""
+def dub(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Dub:
+    """``dub(device, "float32", "thread")``: the frames [N, H, W, 3] of both passes, each on that device."""
     folder = tmp_path_factory.mktemp("cache")
 
     @cache
-    def run(device: torch.device, dtype: str) -> Image8:
-        runtime = RuntimeConfig(str(device), dtype, batch_size=5, cache_dir=str(folder / device.type))
+    def run(device: torch.device, dtype: str, pass_1: str = "thread") -> Image8:
+        cache = folder / device.type / pass_1
+        runtime = RuntimeConfig(str(device), dtype, batch_size=5, cache_dir=str(cache))
         config = InferenceConfig(
             WeightsConfig("demo"), AnalysisConfig("bundled"), RenderConfig(pad="cut"), runtime=runtime
         )
-        retalker = Retalker.from_pretrained(config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(FORCE_VARIABLE, pass_1)
+            retalker = Retalker.from_pretrained(config)
+        assert (retalker.pass_1 is not None) == (pass_1 == "process")
         assert retalker.networks.lnet.device.type == device.type
         frames = [frame.image for frame in retalker.frames(clip, EXAMPLES / "speech.wav")]
         assert len(frames) == NUM_FRAMES
@@ -63,7 +69,7 @@ def test_frames_are_those_of_the_cpu(
     least: float,
     device: torch.device,
     clip: Path,
-    dub: Callable[[torch.device, str], Image8],
+    dub: Dub,
     record_property: Callable[[str, object], None],
 ) -> None:
     found, wanted = dub(device, dtype), dub(CPU, "float32")
@@ -76,3 +82,13 @@ def test_frames_are_those_of_the_cpu(
     quality = MAX_PSNR if error == 0.0 else float(-10.0 * np.log10(error))
     record_property(f"decibels of the job in {dtype}", f"{quality:.1f}")
     assert quality >= least
+
+
+@pytest.mark.gpu
+def test_pass_1_in_a_process_of_its_own_changes_nothing(
+    device: torch.device, dub: Dub, record_property: Callable[[str, object], None]
+) -> None:
+    found, wanted = dub(device, "float32", "process"), dub(device, "float32")
+    difference = np.abs(found.astype(int) - wanted)
+    record_property("levels of the job that pass 1 in a process of its own changes", int(difference.max()))
+    assert difference.max() <= 2 and difference.mean() < 0.01

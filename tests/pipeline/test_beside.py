@@ -19,7 +19,8 @@ from videoretalking.core.landmarks import INNER_LIP_GAP, NOSE_TIP
 from videoretalking.faces.types import Face
 from videoretalking.media.video import VideoWriter
 from videoretalking.pipeline import Retalker
-from videoretalking.pipeline.analyze import begin_analysis
+from videoretalking.pipeline.analyze import Find, begin_analysis, find_pieces
+from videoretalking.pipeline.apart import find_beside
 from videoretalking.pipeline.config import AnalysisConfig
 from videoretalking.pipeline.render import RenderedFrame, Renderer
 from videoretalking.pipeline.stream import Stopwatch
@@ -248,10 +249,10 @@ def test_the_report_tells_the_passes_apart(
     assert again.notes == ["face tracks came from the cache"] and again.frames == report.frames
 
 
-@pytest.mark.parametrize("ahead", [0, 2])
-def test_pass_1_in_a_thread_of_its_own_finds_the_same(ahead: int, make_video: MakeFile) -> None:
+@pytest.mark.parametrize("find", [find_pieces, find_beside])
+def test_pass_1_in_a_thread_of_its_own_finds_the_same(find: Find, make_video: MakeFile) -> None:
     video = make_video(_talking(80))
-    with closing(begin_analysis(video, AnalysisConfig(), FakeTools(), ahead=ahead)) as running:
+    with closing(begin_analysis(video, AnalysisConfig(), FakeTools(), find=find)) as running:
         known = []
         while running.result is None:
             running.go_on()

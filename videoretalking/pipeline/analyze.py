@@ -46,6 +46,8 @@ _BATCH = 8  # faces that the regressor sees at once
 
 
 Reconstructor = NetworkReconstructor | FitReconstructor
+# Pieces, and for each how many seconds its last frame is shown, 0 where the file does not say.
+Pieces = Generator[tuple[Piece, float], None, None]
 
 
 class FaceTools(Protocol):
@@ -87,6 +89,9 @@ class Analysis:
     cached: bool
 
 
+Find = Callable[[VideoReader, AnalysisConfig, FaceTools], Pieces]
+
+
 class RunningAnalysis:
     """Pass 1 of a video while it goes on.
 
@@ -99,7 +104,7 @@ class RunningAnalysis:
     Args:
         path: the video or image.
         info: its header.
-        pieces: what pass 1 finds; None where it was found before.
+        pieces: what pass 1 finds, made when it is asked for; None where it was found before.
         keep: stores the whole and names it.
         result: the whole where it was found before.
         timed: counts the time of pass 1.
@@ -109,7 +114,7 @@ class RunningAnalysis:
         self,
         path: Path,
         info: VideoInfo,
-        pieces: Generator[tuple[Piece, float]] | None = None,
+        pieces: Pieces | None = None,
         keep: Callable[[Analysis], Analysis] = lambda analysis: analysis,
         result: Analysis | None = None,
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -199,7 +204,7 @@ def begin_analysis(
     tools: FaceTools,
     cache_dir: Path | None = None,
     refresh: bool = False,
-    ahead: int = 0,
+    find: Find | None = None,
     timed: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> RunningAnalysis:
     """As :func:`analyze`, which waits for the end; to be closed.
@@ -210,7 +215,7 @@ def begin_analysis(
         tools: detector and reconstructor.
         cache_dir: folder of cached tracks.
         refresh: ignore what is cached.
-        ahead: pieces that pass 1 may be ahead of who asks, in a thread of its own; 0 works in the thread that asks.
+        find: where pass 1 works; None is :func:`find_pieces`, in the thread that asks, when it is asked.
         timed: counts the time of pass 1.
 
     Raises:
@@ -218,7 +223,7 @@ def begin_analysis(
     """
     started = time.monotonic()
     with timed():
-        running = _begin(Path(path), options, tools, cache_dir, refresh, ahead, timed)
+        running = _begin(Path(path), options, tools, cache_dir, refresh, find or find_pieces, timed)
     running.seconds = time.monotonic() - started
     return running
 
@@ -229,7 +234,7 @@ def _begin(
     tools: FaceTools,
     cache_dir: Path | None,
     refresh: bool,
-    ahead: int,
+    find: Find,
     timed: Callable[[], AbstractContextManager[None]],
 ) -> RunningAnalysis:
     reader = VideoReader(path)
@@ -247,8 +252,7 @@ def _begin(
             _store(folder, key, found.times, found.last_duration, tracks)
         return replace(found, tracks=tracks, key=key)
 
-    pieces = _pieces(reader, options, *tools.load())
-    return RunningAnalysis(path, info, threaded(pieces, ahead) if ahead else pieces, keep, timed=timed)
+    return RunningAnalysis(path, info, find(reader, options, tools), keep, timed=timed)
 
 
 def cache_key(path: Path, options: AnalysisConfig, tools_identity: str) -> str:
@@ -271,10 +275,13 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _pieces(
-    reader: VideoReader, options: AnalysisConfig, detector: FaceDetector, reconstructor: Reconstructor
-) -> Generator[tuple[Piece, float], None, None]:
-    """What pass 1 finds, and how many seconds the last frame of it is shown, 0 where the file does not say."""
+def find_pieces(reader: VideoReader, options: AnalysisConfig, tools: FaceTools) -> Pieces:
+    """What pass 1 finds.
+
+    Raises:
+        UserError: unreadable video, damaged weights.
+    """
+    detector, reconstructor = tools.load()
     tracker, regressor = make_tracker(options, detector, reconstructor)
     fit = reconstructor if isinstance(reconstructor, FitReconstructor) else None
     cutter, make = PieceCutter(tracker, fits=fit is not None), PieceMaker(fit)

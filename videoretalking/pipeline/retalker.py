@@ -30,8 +30,10 @@ from videoretalking.pipeline.analyze import (
     FaceTools,
     RunningAnalysis,
     begin_analysis,
+    find_pieces,
     make_tracker,
 )
+from videoretalking.pipeline.apart import PassOne, begin_apart, find_apart, find_beside
 from videoretalking.pipeline.config import InferenceConfig
 from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.expression import choose_expression
@@ -46,8 +48,6 @@ from videoretalking.pipeline.stream import Stopwatch, in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
-
-_PIECES_AHEAD = 2  # of pass 1 before pass 2, where networks leave the CPU to it
 
 
 class Retalker:
@@ -67,6 +67,7 @@ class Retalker:
         weights: the checkpoints.
         networks: of pass 2.
         tools: of pass 1.
+        pass_1: a process with the same tools; None leaves pass 1 to this one.
 
     Attributes:
         in_turn: finish pass 1 before pass 2 begins, as for measurements.
@@ -75,12 +76,18 @@ class Retalker:
     """
 
     def __init__(
-        self, config: InferenceConfig, weights: Weights, networks: Networks, tools: FaceTools
+        self,
+        config: InferenceConfig,
+        weights: Weights,
+        networks: Networks,
+        tools: FaceTools,
+        pass_1: PassOne | None = None,
     ) -> None:
         self.config = config
         self.weights = weights
         self.networks = networks
         self.tools = tools
+        self.pass_1 = pass_1
         self.in_turn = False
         self.stopwatch: Stopwatch | None = None
 
@@ -106,9 +113,10 @@ class Retalker:
             config = replace(config, weights=weights_config)
         weights = choose_weights(config.weights, networks=config.render.networks)
         engine = Engine.from_config(config.runtime)
-        networks = load_networks(weights, config.render, engine)
         tools = PretrainedFaceTools(weights, config.analysis.backend, engine.device)
-        return cls(config, weights, networks, tools)
+        pass_1 = begin_apart(tools, engine.device)
+        networks = load_networks(weights, config.render, engine)
+        return cls(config, weights, networks, tools, pass_1)
 
     def analyze(self, video: str | Path) -> Analysis:
         """Pass 1: track the faces of a video or image, or fetch them from the cache.
@@ -311,13 +319,17 @@ class Retalker:
         return report
 
     def _begin(self, video: str | Path) -> RunningAnalysis:
-        """Pass 1, which goes on when it is asked: on a CPU both passes use all cores, in turns."""
+        """Pass 1, which on a CPU goes on when it is asked: both passes use all cores there, in turns."""
         runtime = self.config.runtime
         cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
-        ahead = 0 if self.in_turn or self.networks.engine.device.type == "cpu" else _PIECES_AHEAD
+        find = find_pieces
+        if self.pass_1 is not None and not self.in_turn:
+            find = partial(find_apart, self.pass_1)
+        elif self.networks.engine.device.type != "cpu" and not self.in_turn:
+            find = find_beside
         timed = partial(self._timed, "analyze")
         return begin_analysis(
-            video, self.config.analysis, self.tools, cache_dir, runtime.refresh, ahead, timed
+            video, self.config.analysis, self.tools, cache_dir, runtime.refresh, find, timed
         )
 
     def _await_face(self, running: RunningAnalysis) -> None:
