@@ -31,13 +31,15 @@ from videoretalking.pipeline.engine import Engine, to_device
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.raster import ArrayRaster, Raster
-from videoretalking.pipeline.raster_torch import FORCE_VARIABLE, TensorRaster, choose_raster
+from videoretalking.pipeline.raster_torch import FORCE_VARIABLE, TensorRaster, choose_raster, rounds_positions
 from videoretalking.pipeline.stages.composite import Compositor
 
 CPU = torch.device("cpu")
 ARRAYS = ArrayRaster(CPU)
 FRAME = (640, 360)  # width, height
 WIDE = 5e-3  # arrays compute wide blurs on a reduced image
+# OpenCV 5 adds positions up in float32, whose steps are 1.5e-5 pixels from 128 pixels on.
+WARPED = 1e-5 if rounds_positions() else 5e-5
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -126,7 +128,7 @@ def test_views_of_crops(tensors: TensorRaster, side: float, size: int, edge: boo
     views = crops(side, size, (64, 64), step=3)
     for batch in (images, images[..., 0].copy()):
         expected = ARRAYS.view(batch, views, edge, cubic)
-        same(tensors.view(tensors.constant(batch), views, edge, cubic), expected, 1e-5)
+        same(tensors.view(tensors.constant(batch), views, edge, cubic), expected, WARPED)
 
 
 @pytest.mark.parametrize("side", [150.0, 60.0])  # enlarged, and shrunk
@@ -139,8 +141,18 @@ def test_patches_in_their_frame(tensors: TensorRaster, side: float) -> None:
         size, matrices = (box[2] - box[0], box[3] - box[1]), [matrix_into(box, crop)]
         for cubic in (False, True):
             expected = ARRAYS.warp(patch, matrices, size, cubic=cubic)
-            same(tensors.warp(tensors.constant(patch), matrices, size, cubic=cubic), expected, 1e-5)
-        same(tensors.coverage(crop.size, matrices, size), ARRAYS.coverage(crop.size, matrices, size), 1e-5)
+            same(tensors.warp(tensors.constant(patch), matrices, size, cubic=cubic), expected, WARPED)
+        same(tensors.coverage(crop.size, matrices, size), ARRAYS.coverage(crop.size, matrices, size), WARPED)
+
+
+@pytest.mark.parametrize(("rounds", "shift"), [(True, 11 / 32), (False, 1 / 3)])
+def test_positions_by_the_rule_of_either_opencv(
+    tensors: TensorRaster, rounds: bool, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raster_torch, "rounds_positions", lambda: rounds)
+    ramp = np.tile(np.arange(64, dtype=np.float32) / 64, (1, 9, 1))
+    moved = tensors.warp(tensors.constant(ramp), [np.array([[1.0, 0.0, -1 / 3], [0.0, 1.0, 0.0]])], (63, 9))
+    same(moved, ramp[:, :, :63] + np.float32(shift / 64), 1e-6)
 
 
 @pytest.mark.parametrize(

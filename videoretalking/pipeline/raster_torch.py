@@ -1,8 +1,9 @@
 """Pixel work of pass 2 as tensor operations, for frames that stay on the device of the networks.
 
-Same geometry as OpenCV: pixel centers at integers, positions rounded to 1/32 pixel, pixel areas where an image
-shrinks, the same kernels and borders. What is separable (reduction, blur, pyramids) is two matrix products, whose
-matrices hold the border too. ``tests/pipeline/test_raster.py`` holds both against each other.
+Same geometry as OpenCV: pixel centers at integers, positions rounded to 1/32 pixel where the installed version
+rounds them, pixel areas where an image shrinks, the same kernels and borders. What is separable (reduction, blur,
+pyramids) is two matrix products, whose matrices hold the border too. ``tests/pipeline/test_raster.py`` holds both
+against each other.
 
 Nothing here waits for the device: what comes from the CPU goes through page-locked memory, and no value is read
 back.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache, lru_cache, partial
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -36,7 +38,8 @@ _Matrix = Callable[[int], Floats32]
 
 FORCE_VARIABLE = "VIDEORETALKING_RASTER"  # "torch" takes these operations on the CPU too, for tests
 
-# cv2.warpAffine: steps of a source position in its integer arithmetic, and those that it interpolates between.
+# cv2.warpAffine of OpenCV 4: steps of a source position in its integer arithmetic, and those that it interpolates
+# between. OpenCV 5 does so for two channels or more than four; for others its positions are float32, and unrounded.
 _POSITION_BITS, _FRACTION_BITS = 10, 5
 _HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
 _CUBIC_REACH = 2.0  # pixels to each side that a cubic interpolation looks at
@@ -305,21 +308,28 @@ class TensorRaster(Raster):
 
         At most ``beyond`` pixels outside of the part; None looks anywhere.
         """
-        inverses = _inverses(np.stack([part.matrix for part in parts])) * 2.0**_POSITION_BITS
-        across = np.rint(inverses[:, :, :1] * np.arange(size[0]))
-        down = np.rint(inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:])
-        steps = self.constant(np.concatenate([across, down + _HALF_STEP], axis=2).astype(np.int32))
-        across_steps, down_steps = steps.split(size, dim=2)
-        places = (across_steps[:, :, None, :] + down_steps[:, :, :, None]) >> (
-            _POSITION_BITS - _FRACTION_BITS
-        )
-        positions = places.float() / 2.0**_FRACTION_BITS
+        positions = self._positions(_inverses(np.stack([part.matrix for part in parts])), size)
         limits = np.array([part.size for part in parts]) - 1
         numbers = self.constant(np.stack([limits, offsets], axis=1).astype(np.float32))[..., None, None]
         if beyond is not None:
             positions = torch.minimum(positions.clamp(min=-beyond), numbers[:, 0] + beyond)
         extent = self.constant(np.array(source_size, dtype=np.float32))
         return ((positions + numbers[:, 1]).permute(0, 2, 3, 1) * 2.0 + 1.0) / extent - 1.0
+
+    def _positions(self, inverses: Floats64, size: Size) -> torch.Tensor:
+        """[N, 2, h, w] float32 x and y where ``cv2.warpAffine`` looks for the pixels of N outputs."""
+        across = inverses[:, :, :1] * np.arange(size[0])
+        down = inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:]
+        rounded = rounds_positions()
+        if rounded:
+            across = np.rint(across * 2.0**_POSITION_BITS)
+            down = np.rint(down * 2.0**_POSITION_BITS) + _HALF_STEP
+        steps = np.concatenate([across, down], axis=2).astype(np.int32 if rounded else np.float32)
+        across_steps, down_steps = self.constant(steps).split(size, dim=2)
+        places = across_steps[:, :, None, :] + down_steps[:, :, :, None]
+        if not rounded:
+            return places
+        return (places >> (_POSITION_BITS - _FRACTION_BITS)).float() / 2.0**_FRACTION_BITS
 
     def _blurs(self, softness: Sequence[float], length: int) -> torch.Tensor:
         """[N, length, length] Gaussian blurs along one axis that repeats its border."""
@@ -346,6 +356,18 @@ class TensorRaster(Raster):
         )
         result = _separable(batch, down, across).permute(0, 2, 3, 1)
         return result[..., 0] if flat else result
+
+
+@cache
+def rounds_positions() -> bool:
+    """Whether ``cv2.warpAffine`` interpolates at multiples of 1/32 pixel, as OpenCV 4 does, and not anywhere.
+
+    Asked of the function itself, as processors have implementations of their own: what lies a third of the way from
+    0 to 1 is 11/32 if it does.
+    """
+    ramp, third = np.array([[0.0, 1.0]], dtype=np.float32), np.array([[1.0, 0.0, 1 / 3], [0.0, 1.0, 0.0]])
+    found = cv2.warpAffine(ramp, third, (1, 1), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return float(found[0, 0]) * 2.0**_FRACTION_BITS % 1.0 == 0.0
 
 
 @cache
