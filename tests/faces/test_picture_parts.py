@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from videoretalking.faces import align
 from videoretalking.faces.align import extract, recon_alignment, recon_crop, recon_part, square_crop
 from videoretalking.faces.parts import extract_part
 from videoretalking.media.picture import Picture
@@ -26,7 +27,10 @@ def noise(width: int, height: int) -> np.ndarray:
 @pytest.mark.parametrize("center", [(300.0, 200.0), (5.3, 7.1), (-400.0, 100.0), (640.0, 900.0)])
 def test_a_crop_needs_only_the_part_that_it_shows(side: float, center: tuple[float, float]) -> None:
     picture, crop = Narrow(noise(640, 480)), square_crop(center, side, 128, 0.3)
-    assert np.array_equal(extract_part(picture, crop), extract(picture.image, crop))
+    difference = np.abs(extract_part(picture, crop).astype(int) - extract(picture.image, crop))
+    # float32 positions in a frame of 640 pixels are off by 1/16,000 pixel, which few values of noise show
+    most, mean = (0, 0.0) if align.rounds_positions() else (1, 0.005)
+    assert difference.max() <= most and difference.mean() <= mean
     assert picture.share < (0.8 if side == 400.0 else 0.1)
 
 

@@ -18,7 +18,7 @@ from fakes import TINY
 from media_clips import write_raw
 
 from videoretalking.core.quality import psnr
-from videoretalking.faces.align import matrix_into, placed_box, square_crop
+from videoretalking.faces.align import matrix_into, placed_box, rounds_positions, square_crop
 from videoretalking.faces.masks import face_outline, face_polygon_mask
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import ColorTags, Layout
@@ -31,7 +31,7 @@ from videoretalking.pipeline.engine import Engine, to_device
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.raster import ArrayRaster, Raster
-from videoretalking.pipeline.raster_torch import FORCE_VARIABLE, TensorRaster, choose_raster, rounds_positions
+from videoretalking.pipeline.raster_torch import FORCE_VARIABLE, TensorRaster, choose_raster
 from videoretalking.pipeline.stages.composite import Compositor
 
 CPU = torch.device("cpu")

@@ -11,6 +11,7 @@ Landmarks are the 68 points of :mod:`core.landmarks`; left and right mean left a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import cv2
@@ -74,7 +75,7 @@ _FOREHEAD_SHARE = 0.20  # of the distance from brows to chin
 _PAD_BELOW_SHARE = 0.07  # of the height of the box
 
 _LANDMARK_CROP_FACTOR = 1.6  # side of the landmark network's crop over the longer side of the landmarks' box
-_MAX_CHANNELS = 4  # that OpenCV reduces by pixel areas
+_MAX_CHANNELS = 4  # that OpenCV reduces by areas, interpolates by cubics and, from 5 on, where float32 says
 MIN_SCALE = 0.75  # crops that shrink the frame further than this are low-pass filtered first
 
 
@@ -286,6 +287,8 @@ def warp(
     Returns:
         [height, width(, C)] of the type of ``image``.
     """
+    if image.ndim == 3 and image.shape[2] > _MAX_CHANNELS:
+        return np.dstack([warp(channel, matrix, size, edge, cubic) for channel in np.moveaxis(image, 2, 0)])
     if Crop(matrix, size).scale < MIN_SCALE:
         image, matrix = _shrink(image, matrix, size)
     border = cv2.BORDER_REPLICATE if edge else cv2.BORDER_CONSTANT
@@ -294,13 +297,25 @@ def warp(
     return np.asarray(warped, dtype=image.dtype)
 
 
+@cache
+def rounds_positions() -> bool:
+    """Whether ``cv2.warpAffine`` interpolates at multiples of 1/32 pixel, as OpenCV 4 does, and not anywhere.
+
+    OpenCV 5 interpolates images of 1, 3 and 4 channels where float32 positions say. Asked of the function itself,
+    as some processors have implementations of their own: a third of the way from 0 to 1 lies 11/32 if it rounds.
+    """
+    ramp, third = np.array([[0.0, 1.0]], dtype=np.float32), np.array([[1.0, 0.0, 1 / 3], [0.0, 1.0, 0.0]])
+    found = cv2.warpAffine(ramp, third, (1, 1), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return float(found[0, 0]) * 32 % 1 == 0
+
+
 def _shrink(
     image: npt.NDArray[Sample], matrix: Floats64, size: tuple[int, int]
 ) -> tuple[npt.NDArray[Sample], Floats64]:
     """Cut the part of the image that the output shows and reduce it by pixel areas to the output's scale."""
     part = reduced_part(matrix, size, (image.shape[1], image.shape[0]))
     left, top, right, bottom = part.box
-    reduced = _reduce(image[top:bottom, left:right], part.size)
+    reduced = cv2.resize(image[top:bottom, left:right], part.size, interpolation=cv2.INTER_AREA)
     return np.asarray(reduced, dtype=image.dtype), part.matrix
 
 
@@ -342,13 +357,6 @@ def reduced_part(matrix: Floats64, size: tuple[int, int], image_size: tuple[int,
     reduced = (max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1))
     to_reduced = box_crop([left, top, right, bottom], reduced)
     return ReducedPart((left, top, right, bottom), reduced, view.after(to_reduced).matrix)
-
-
-def _reduce(image: npt.NDArray[Sample], size: tuple[int, int]) -> npt.NDArray[Any]:
-    """``cv2.INTER_AREA``, which takes no more than four channels at once, for any number of them."""
-    if image.ndim == 2 or image.shape[2] <= _MAX_CHANNELS:
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.dstack([_reduce(channel, size) for channel in np.moveaxis(image, 2, 0)])
 
 
 def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:

@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache, lru_cache, partial
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Ints64
-from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part
+from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part, rounds_positions
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import Layout, PlaneLayout, Planes
@@ -38,8 +37,8 @@ _Matrix = Callable[[int], Floats32]
 
 FORCE_VARIABLE = "VIDEORETALKING_RASTER"  # "torch" takes these operations on the CPU too, for tests
 
-# cv2.warpAffine of OpenCV 4: steps of a source position in its integer arithmetic, and those that it interpolates
-# between. OpenCV 5 does so for two channels or more than four; for others its positions are float32, and unrounded.
+# cv2.warpAffine where it rounds: steps of a source position in its integer arithmetic, and those that it
+# interpolates between.
 _POSITION_BITS, _FRACTION_BITS = 10, 5
 _HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
 _CUBIC_REACH = 2.0  # pixels to each side that a cubic interpolation looks at
@@ -356,18 +355,6 @@ class TensorRaster(Raster):
         )
         result = _separable(batch, down, across).permute(0, 2, 3, 1)
         return result[..., 0] if flat else result
-
-
-@cache
-def rounds_positions() -> bool:
-    """Whether ``cv2.warpAffine`` interpolates at multiples of 1/32 pixel, as OpenCV 4 does, and not anywhere.
-
-    Asked of the function itself, as processors have implementations of their own: what lies a third of the way from
-    0 to 1 is 11/32 if it does.
-    """
-    ramp, third = np.array([[0.0, 1.0]], dtype=np.float32), np.array([[1.0, 0.0, 1 / 3], [0.0, 1.0, 0.0]])
-    found = cv2.warpAffine(ramp, third, (1, 1), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return float(found[0, 0]) * 2.0**_FRACTION_BITS % 1.0 == 0.0
 
 
 @cache
