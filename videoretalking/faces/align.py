@@ -313,50 +313,57 @@ def _shrink(
     image: npt.NDArray[Sample], matrix: Floats64, size: tuple[int, int]
 ) -> tuple[npt.NDArray[Sample], Floats64]:
     """Cut the part of the image that the output shows and reduce it by pixel areas to the output's scale."""
-    part = reduced_part(matrix, size, (image.shape[1], image.shape[0]))
-    left, top, right, bottom = part.box
-    reduced = cv2.resize(image[top:bottom, left:right], part.size, interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, dtype=image.dtype), part.matrix
+    parts = reduced_parts(matrix[None], size, (image.shape[1], image.shape[0]))
+    left, top, right, bottom = parts.boxes[0]
+    reduced = cv2.resize(image[top:bottom, left:right], parts.sizes[0].tolist(), interpolation=cv2.INTER_AREA)
+    return np.asarray(reduced, dtype=image.dtype), parts.matrices[0]
 
 
 @dataclass(frozen=True)
-class ReducedPart:
-    """What :func:`warp` makes of an image that it shrinks, before the interpolation.
+class ReducedParts:
+    """What :func:`warp` makes of N images that it shrinks, before the interpolation.
 
     Attributes:
-        box: left, top, right, bottom of the part that counts.
-        size: (width, height) to which pixel areas reduce it.
-        matrix: [2, 3] reduced part -> output.
+        boxes: [N, 4] left, top, right, bottom of the parts that count.
+        sizes: [N, 2] width and height to which pixel areas reduce them.
+        matrices: [N, 2, 3] reduced part -> output.
     """
 
-    box: tuple[int, int, int, int]
-    size: tuple[int, int]
-    matrix: Floats64
+    boxes: Ints64
+    sizes: Ints64
+    matrices: Floats64
 
 
-def reduced_part(matrix: Floats64, size: tuple[int, int], image_size: tuple[int, int]) -> ReducedPart:
-    """Which part of an image :func:`warp` reduces, and how far.
+def reduced_parts(matrices: Floats64, size: tuple[int, int], image_size: tuple[int, int]) -> ReducedParts:
+    """Which parts of images :func:`warp` reduces, and how far.
 
     Args:
-        matrix: [2, 3] image -> output, of a scale below ``MIN_SCALE``.
-        size: (width, height) of the output.
-        image_size: (width, height) of the image.
+        matrices: [N, 2, 3] image -> output, of a scale below ``MIN_SCALE``.
+        size: (width, height) of the outputs.
+        image_size: (width, height) of the images.
     """
-    view = Crop(matrix, size)
-    scale, (width, height) = view.scale, image_size
-    corners = view.to_image([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]])
-    margin = 2.0 / scale
-    left, top = (
-        np.clip(np.floor(corners.min(axis=0) - margin), 0, [width - 1, height - 1]).astype(int).tolist()
+    linear, inverses = matrices[:, :, :2], inverse_maps(matrices)
+    scales = np.sqrt(np.abs(np.linalg.det(linear)))[:, None]
+    corners = np.array([[-1, -1], [size[0], -1], [-1, size[1]], [size[0], size[1]]], dtype=np.float64)
+    seen = corners @ inverses[:, :, :2].mT + inverses[:, None, :, 2]
+    margin, extent = 2.0 / scales, np.array(image_size)
+    low = np.clip(np.floor(seen.min(axis=1) - margin), 0, extent - 1).astype(np.int64)
+    high = np.clip(np.ceil(seen.max(axis=1) + margin), low + 1, extent).astype(np.int64)
+    spans = high - low
+    sizes = np.maximum(np.rint(spans * scales), 1).astype(np.int64)
+    # output <- image <- reduced part
+    steps = spans / sizes
+    shifts = low - 0.5 + 0.5 * steps
+    moved = np.concatenate(
+        [linear * steps[:, None], matrices[:, :, 2:] + linear @ shifts[:, :, None]], axis=2
     )
-    right, bottom = (
-        np.clip(np.ceil(corners.max(axis=0) + margin), [left + 1, top + 1], [width, height])
-        .astype(int)
-        .tolist()
-    )
-    reduced = (max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1))
-    to_reduced = box_crop([left, top, right, bottom], reduced)
-    return ReducedPart((left, top, right, bottom), reduced, view.after(to_reduced).matrix)
+    return ReducedParts(np.concatenate([low, high], axis=1), sizes, moved)
+
+
+def inverse_maps(matrices: Floats64) -> Floats64:
+    """[N, 2, 3] the maps back."""
+    linear = np.linalg.inv(matrices[:, :, :2])
+    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
 
 
 def extract(image: npt.NDArray[Sample], crop: Crop, edge: bool = True) -> npt.NDArray[Sample]:

@@ -5,6 +5,8 @@ Masks are float32 [H, W] in [0, 1]; polygons come from the 68 landmarks.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -76,8 +78,8 @@ def eye_distance(landmarks: npt.ArrayLike) -> float:
     """Distance of the eye centers in pixels, but at least half that from the eyes to the chin."""
     points = np.asarray(landmarks, dtype=np.float64)
     left, right = points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
-    height = np.linalg.norm(points[CHIN] - (left + right) / 2)
-    return float(max(np.linalg.norm(right - left), height / 2))
+    across, down = right - left, points[CHIN] - (left + right) / 2
+    return max(math.hypot(*across), math.hypot(*down) / 2)
 
 
 def face_polygon_mask(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from videoretalking.core.arrays import Image8
-from videoretalking.faces.align import MIN_SCALE, box_crop, extract, reduced_part
+from videoretalking.faces.align import MIN_SCALE, box_crop, extract, reduced_parts
 from videoretalking.faces.types import Crop
 from videoretalking.media.picture import Picture
 
@@ -26,9 +26,11 @@ def extract_part(frame: Picture, crop: Crop) -> Image8:
     """
     width, height = crop.size
     if crop.scale < MIN_SCALE:
-        part = reduced_part(crop.matrix, crop.size, frame.size)
-        box, pixels = frame.reduced(part.box, part.size)
-        matrix = part.matrix if box == part.box else crop.after(box_crop(box, part.size)).matrix
+        parts = reduced_parts(crop.matrix[None], crop.size, frame.size)
+        (left, top, right, bottom), (across, down) = parts.boxes[0].tolist(), parts.sizes[0].tolist()
+        box, pixels = frame.reduced((left, top, right, bottom), (across, down))
+        wanted = box == (left, top, right, bottom)
+        matrix = parts.matrices[0] if wanted else crop.after(box_crop(box, (across, down))).matrix
         warped = cv2.warpAffine(
             pixels, matrix, crop.size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

@@ -80,8 +80,9 @@ class Crop:
             matrix: [2, 3], pixels of this crop -> pixels of the result.
             size: (width, height) of the result; None keeps this crop's.
         """
-        shift = np.pad(matrix[:, 2:], ((0, 0), (2, 0)))
-        return Crop(matrix[:, :2] @ self.matrix + shift, self.size if size is None else size)
+        moved = matrix[:, :2] @ self.matrix
+        moved[:, 2] += matrix[:, 2]
+        return Crop(moved, self.size if size is None else size)
 
     def after(self, image: Crop) -> Crop:
         """The same view when only the pixels of ``image``, another crop of the same frame, are at hand.

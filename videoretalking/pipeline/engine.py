@@ -238,7 +238,7 @@ class Runner(Generic[Network]):
                     torch.cuda.empty_cache()
                 continue
             start += len(batch[0])
-        return torch.cat(results)
+        return results[0] if len(results) == 1 else torch.cat(results)
 
     def _run_beside(self, inputs: Sequence[torch.Tensor], shared: dict[str, Any]) -> list[torch.Tensor]:
         """As many full batches as the cores can be shared among evenly, each in a thread of its own.

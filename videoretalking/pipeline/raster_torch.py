@@ -23,7 +23,13 @@ import torch
 import torch.nn.functional as F
 
 from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Ints64
-from videoretalking.faces.align import MIN_SCALE, ReducedPart, reduced_part, rounds_positions
+from videoretalking.faces.align import (
+    MIN_SCALE,
+    ReducedParts,
+    inverse_maps,
+    reduced_parts,
+    rounds_positions,
+)
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
 from videoretalking.media.color import Layout, PlaneLayout, Planes
@@ -177,16 +183,22 @@ class TensorRaster(Raster):
     ) -> Pixels:
         height, width = images[0].shape[:2]
         parts = _parts(np.stack(matrices), size, (width, height), shrinks)
-        boxes = _one_size([part.box for part in parts], (width, height))
-        cut = torch.stack([image[t:b, x:r] for image, (x, t, r, b) in zip(images, boxes, strict=True)])
+        low, high = parts.boxes[:, :2], parts.boxes[:, 2:]
+        if isinstance(images, torch.Tensor):  # one cut for all, though it may be larger
+            first, last = low.min(axis=0), high.max(axis=0)
+            cut = images[:, first[1] : last[1], first[0] : last[0]]
+        else:
+            span = (high - low).max(axis=0)
+            first = np.minimum(low, np.array((width, height)) - span)
+            boxes = np.concatenate([first, first + span], axis=1).tolist()
+            cut = torch.stack([image[t:b, x:r] for image, (x, t, r, b) in zip(images, boxes, strict=True)])
         flat = cut.dim() == 3
         batch = (cut[..., None] if flat else cut).permute(0, 3, 1, 2).float()
-        offsets = np.array([part.box[:2] for part in parts]) - np.array([box[:2] for box in boxes])
-        spans = np.array([part.box[2:] for part in parts]) - np.array([part.box[:2] for part in parts])
-        sizes = np.array([part.size for part in parts])
-        if (sizes != spans).any():
+        offsets, spans = low - first, high - low
+        if (parts.sizes != spans).any():
             across, down = (
-                self._areas(spans[:, k], sizes[:, k], offsets[:, k], batch.shape[3 - k], edge) for k in (0, 1)
+                self._areas(spans[:, k], parts.sizes[:, k], offsets[:, k], batch.shape[3 - k], edge)
+                for k in (0, 1)
             )
             batch = _separable(batch, down, across)
             offsets = np.zeros_like(offsets)
@@ -297,7 +309,7 @@ class TensorRaster(Raster):
 
     def _grid(
         self,
-        parts: Sequence[ReducedPart],
+        parts: ReducedParts,
         size: Size,
         offsets: Ints64,
         beyond: float | None,
@@ -307,9 +319,10 @@ class TensorRaster(Raster):
 
         At most ``beyond`` pixels outside of the part; None looks anywhere.
         """
-        positions = self._positions(_inverses(np.stack([part.matrix for part in parts])), size)
-        limits = np.array([part.size for part in parts]) - 1
-        numbers = self.constant(np.stack([limits, offsets], axis=1).astype(np.float32))[..., None, None]
+        positions = self._positions(inverse_maps(parts.matrices), size)
+        numbers = self.constant(np.stack([parts.sizes - 1, offsets], axis=1).astype(np.float32))[
+            ..., None, None
+        ]
         if beyond is not None:
             positions = torch.minimum(positions.clamp(min=-beyond), numbers[:, 0] + beyond)
         extent = self.constant(np.array(source_size, dtype=np.float32))
@@ -331,16 +344,10 @@ class TensorRaster(Raster):
         return (places >> (_POSITION_BITS - _FRACTION_BITS)).float() / 2.0**_FRACTION_BITS
 
     def _blurs(self, softness: Sequence[float], length: int) -> torch.Tensor:
-        """[N, length, length] Gaussian blurs along one axis that repeats its border."""
-        kernels = self.constant(_gaussians(softness))
-        reach = kernels.shape[1] // 2
-        taps = (
-            torch.arange(-reach, reach + 1, device=self.device)
-            + torch.arange(length, device=self.device)[:, None]
-        )
-        blurs = torch.zeros(len(kernels), length, length, device=self.device)
-        taps = taps.clamp(0, length - 1).expand(len(kernels), -1, -1)
-        return blurs.scatter_add_(2, taps, kernels[:, None].expand(-1, length, -1))
+        """[N or none, length, length] Gaussian blurs along one axis that repeats its border; one if alike."""
+        if len(softness) > 1 and len(set(softness)) == 1:
+            return _blur_on_device(softness[0], length, self.device)
+        return _blurs(self.constant(_gaussians(np.array(softness))), length)
 
     def _resample(
         self, images: Pixels, matrix: _Matrix, shape: tuple[int, int], sizes: Sequence[Size]
@@ -375,40 +382,22 @@ def choose_raster(device: torch.device) -> Raster:
     return TensorRaster(device) if device.type == "cuda" or forced else ArrayRaster(device)
 
 
-def _parts(matrices: Floats64, size: Size, image_size: Size, shrinks: bool) -> list[ReducedPart]:
+def _parts(matrices: Floats64, size: Size, image_size: Size, shrinks: bool) -> ReducedParts:
     """The part of an image that each of N outputs shows, reduced where the map [N, 2, 3] shrinks."""
     right, bottom = size[0] - 1, size[1] - 1
-    inverses, linear = _inverses(matrices), matrices[:, :, :2]
+    inverses, linear = inverse_maps(matrices), matrices[:, :, :2]
     corners = np.array([[0, 0], [right, 0], [0, bottom], [right, bottom]], dtype=np.float64)
     seen = corners @ inverses[:, :, :2].mT + inverses[:, None, :, 2]
     low = np.clip(np.floor(seen.min(axis=1)) - 1, 0, np.array(image_size) - 1).astype(int)
     high = np.clip(np.ceil(seen.max(axis=1)) + 2, low + 1, image_size).astype(int)
     moved = matrices.copy()
     moved[:, :, 2] += (linear @ low[:, :, None])[:, :, 0]
+    boxes, sizes = np.concatenate([low, high], axis=1), high - low
     shrunk = shrinks & (np.sqrt(np.abs(np.linalg.det(linear))) < MIN_SCALE)
-    spans = high - low
-    return [
-        reduced_part(matrices[number], size, image_size)
-        if shrunk[number]
-        else ReducedPart(
-            (*low[number].tolist(), *high[number].tolist()), tuple(spans[number].tolist()), matrix
-        )
-        for number, matrix in enumerate(moved)
-    ]
-
-
-def _inverses(matrices: Floats64) -> Floats64:
-    """[N, 2, 3] the maps back."""
-    linear = np.linalg.inv(matrices[:, :, :2])
-    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
-
-
-def _one_size(boxes: Sequence[Box], image_size: Size) -> list[Box]:
-    """Boxes of one size within the image that hold the given ones."""
-    edges = np.array(boxes)
-    size = (edges[:, 2:] - edges[:, :2]).max(axis=0)
-    first = np.minimum(edges[:, :2], np.array(image_size) - size)
-    return [(x, y, x + int(size[0]), y + int(size[1])) for x, y in first.tolist()]
+    if shrunk.any():
+        parts = reduced_parts(matrices[shrunk], size, image_size)
+        boxes[shrunk], sizes[shrunk], moved[shrunk] = parts.boxes, parts.sizes, parts.matrices
+    return ReducedParts(boxes, sizes, moved)
 
 
 def _separable(batch: torch.Tensor, down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
@@ -424,19 +413,31 @@ def _since_hole(inside: torch.Tensor) -> torch.Tensor:
     return places - holes.cummax(dim=2).values
 
 
-def _gaussians(softness: Sequence[float]) -> Floats32:
+def _gaussians(deviations: Floats64) -> Floats32:
     """[N, taps] kernels of ``cv2.GaussianBlur`` on float32, zeros around the shorter ones."""
-    reach = max(_reach(deviation) for deviation in softness)
-    kernels = np.zeros((len(softness), 2 * reach + 1), dtype=np.float32)
-    for row, deviation in zip(kernels, softness, strict=True):
-        own = _reach(deviation)
-        values = np.exp(-0.5 * (np.arange(-own, own + 1) / max(deviation, _LEAST_AREA)) ** 2)
-        row[reach - own : reach + own + 1] = values / values.sum()
-    return kernels
+    wide = np.maximum(deviations, 0.0)[:, None]
+    reaches = (np.rint(wide * _BLUR_TAPS + 1.0).astype(int) | 1) // 2
+    steps = np.arange(-reaches.max(), reaches.max() + 1)
+    values = np.exp(-0.5 * (steps / np.maximum(wide, _LEAST_AREA)) ** 2) * (np.abs(steps) <= reaches)
+    return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _reach(deviation: float) -> int:
-    return (round(max(deviation, 0.0) * _BLUR_TAPS + 1.0) | 1) // 2
+def _blurs(kernels: torch.Tensor, length: int) -> torch.Tensor:
+    """[N, length, length] blurs of an axis by kernels [N, taps]."""
+    reach = kernels.shape[1] // 2
+    taps = (
+        torch.arange(-reach, reach + 1, device=kernels.device)
+        + torch.arange(length, device=kernels.device)[:, None]
+    )
+    blurs = torch.zeros(len(kernels), length, length, device=kernels.device)
+    taps = taps.clamp(0, length - 1).expand(len(kernels), -1, -1)
+    return blurs.scatter_add_(2, taps, kernels[:, None].expand(-1, length, -1))
+
+
+@lru_cache(maxsize=64)
+def _blur_on_device(deviation: float, length: int, device: torch.device) -> torch.Tensor:
+    """[length, length] the same blur for all."""
+    return _blurs(to_device(torch.from_numpy(_gaussians(np.array([deviation]))), device), length)[0]
 
 
 @lru_cache(maxsize=1024)
