@@ -70,7 +70,7 @@ def lip_color(frame: Image8, landmarks: Floats32) -> Floats32 | None:
 
 def cheek_color(frame: Image8, landmarks: Floats32) -> Floats32 | None:
     """Mean a, b of both cheeks, below the eyes and beside the mouth; see :func:`mean_color`."""
-    unit = eye_distance(landmarks)
+    unit = float(eye_distance(landmarks))
     mask = np.zeros(frame.shape[:2], np.float32)
     across = landmarks[RIGHT_EYE].mean(axis=0) - landmarks[LEFT_EYE].mean(axis=0)
     across = across / max(float(np.linalg.norm(across)), 1e-6)

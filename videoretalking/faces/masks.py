@@ -5,8 +5,6 @@ Masks are float32 [H, W] in [0, 1]; polygons come from the 68 landmarks.
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -74,12 +72,20 @@ def _blur(mask: Mask, deviation: float) -> Mask:
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE))
 
 
-def eye_distance(landmarks: npt.ArrayLike) -> float:
-    """Distance of the eye centers in pixels, but at least half that from the eyes to the chin."""
+def eye_distance(landmarks: npt.ArrayLike) -> Floats64:
+    """Distance of the eye centers in pixels, but at least half that from the eyes to the chin.
+
+    Args:
+        landmarks: [..., 68, 2] pixels.
+
+    Returns:
+        [...] pixels; one number for one face.
+    """
     points = np.asarray(landmarks, dtype=np.float64)
-    left, right = points[LEFT_EYE].mean(axis=0), points[RIGHT_EYE].mean(axis=0)
-    across, down = right - left, points[CHIN] - (left + right) / 2
-    return max(math.hypot(*across), math.hypot(*down) / 2)
+    left, right = points[..., LEFT_EYE, :].mean(axis=-2), points[..., RIGHT_EYE, :].mean(axis=-2)
+    height = np.linalg.norm(points[..., CHIN, :] - (left + right) / 2, axis=-1)
+    distance: Floats64 = np.maximum(np.linalg.norm(right - left, axis=-1), height / 2)
+    return distance
 
 
 def face_polygon_mask(
@@ -94,7 +100,7 @@ def face_polygon_mask(
         grow: how far the jaw line is pushed outwards, in eye distances, so that a chin that opens further
             than the original stays inside.
     """
-    return polygon_mask(face_outline(landmarks, grow), size, softness * eye_distance(landmarks))
+    return polygon_mask(face_outline(landmarks, grow), size, softness * float(eye_distance(landmarks)))
 
 
 def face_outline(landmarks: npt.ArrayLike, grow: float = 0.04) -> Floats64:
@@ -112,13 +118,14 @@ def mouth_polygon_mask(
     landmarks: npt.ArrayLike, size: tuple[int, int], softness: float = MOUTH_SOFTNESS, grow: float = 0.06
 ) -> Mask:
     """The mouth with its lips and a soft edge; arguments as in :func:`face_polygon_mask`."""
-    return polygon_mask(mouth_outline(landmarks, grow), size, softness * eye_distance(landmarks))
+    return polygon_mask(mouth_outline(landmarks, grow), size, softness * float(eye_distance(landmarks)))
 
 
 def mouth_outline(landmarks: npt.ArrayLike, grow: float = 0.06) -> Floats64:
-    """[K, 2] outline of the lips; arguments as in :func:`face_polygon_mask`."""
+    """[..., K, 2] outline of the lips of [..., 68, 2] landmarks; else as in :func:`face_polygon_mask`."""
     points = np.asarray(landmarks, dtype=np.float64)
-    lips = points[OUTER_LIPS]
-    outward = lips - lips.mean(axis=0)
-    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
-    return np.asarray(lips + outward * eye_distance(points) * grow, dtype=np.float64)
+    lips = points[..., OUTER_LIPS, :]
+    outward = lips - lips.mean(axis=-2, keepdims=True)
+    outward /= np.maximum(np.linalg.norm(outward, axis=-1, keepdims=True), 1e-6)
+    units = np.asarray(eye_distance(points))[..., None, None]
+    return np.asarray(lips + outward * units * grow, dtype=np.float64)

@@ -28,7 +28,7 @@ def lip_gap(landmarks: npt.NDArray[np.floating]) -> float:
         landmarks: [68, 2] pixels.
     """
     heights = [np.linalg.norm(landmarks[upper] - landmarks[lower]) for upper, lower in INNER_LIP_PAIRS]
-    return float(np.mean(heights)) / eye_distance(landmarks)
+    return float(np.mean(heights) / eye_distance(landmarks))
 
 
 def is_silent(speech: npt.NDArray[np.int16]) -> bool:

@@ -47,6 +47,7 @@ FORCE_VARIABLE = "VIDEORETALKING_RASTER"  # "torch" takes these operations on th
 # interpolates between.
 _POSITION_BITS, _FRACTION_BITS = 10, 5
 _HALF_STEP = 1 << (_POSITION_BITS - _FRACTION_BITS - 1)
+_KEPT = 2  # geometries: a way there and back, on which several images go one after the other
 _CUBIC_REACH = 2.0  # pixels to each side that a cubic interpolation looks at
 _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
@@ -76,6 +77,7 @@ class TensorRaster(Raster):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._up = self._down = None
+        self._places: list[tuple[tuple[bytes, Size], torch.Tensor]] = []
         if device.type == "cuda":
             self._up, self._down = _copy_streams(device)
             self.roomy = torch.cuda.get_device_properties(device).total_memory >= _ROOMY
@@ -319,7 +321,7 @@ class TensorRaster(Raster):
 
         At most ``beyond`` pixels outside of the part; None looks anywhere.
         """
-        positions = self._positions(inverse_maps(parts.matrices), size)
+        positions = self._positions(parts.matrices, size)
         numbers = self.constant(np.stack([parts.sizes - 1, offsets], axis=1).astype(np.float32))[
             ..., None, None
         ]
@@ -328,8 +330,13 @@ class TensorRaster(Raster):
         extent = self.constant(np.array(source_size, dtype=np.float32))
         return ((positions + numbers[:, 1]).permute(0, 2, 3, 1) * 2.0 + 1.0) / extent - 1.0
 
-    def _positions(self, inverses: Floats64, size: Size) -> torch.Tensor:
+    def _positions(self, matrices: Floats64, size: Size) -> torch.Tensor:
         """[N, 2, h, w] float32 x and y where ``cv2.warpAffine`` looks for the pixels of N outputs."""
+        key = matrices.tobytes(), size
+        for known, places in self._places:
+            if known == key:
+                return places
+        inverses = inverse_maps(matrices)
         across = inverses[:, :, :1] * np.arange(size[0])
         down = inverses[:, :, 1:2] * np.arange(size[1]) + inverses[:, :, 2:]
         rounded = rounds_positions()
@@ -339,9 +346,10 @@ class TensorRaster(Raster):
         steps = np.concatenate([across, down], axis=2).astype(np.int32 if rounded else np.float32)
         across_steps, down_steps = self.constant(steps).split(size, dim=2)
         places = across_steps[:, :, None, :] + down_steps[:, :, :, None]
-        if not rounded:
-            return places
-        return (places >> (_POSITION_BITS - _FRACTION_BITS)).float() / 2.0**_FRACTION_BITS
+        if rounded:
+            places = (places >> (_POSITION_BITS - _FRACTION_BITS)).float() / 2.0**_FRACTION_BITS
+        self._places = [*self._places[1 - _KEPT :], (key, places)]
+        return places
 
     def _blurs(self, softness: Sequence[float], length: int) -> torch.Tensor:
         """[N or none, length, length] Gaussian blurs along one axis that repeats its border; one if alike."""

@@ -154,11 +154,9 @@ class Compositor:
 
     def _lips(self, faces: Sequence[FaceJob], boxes: Sequence[Box], size: Size) -> Pixels:
         """[N, H, W] the lips in the boxes, which are always replaced: no pixel of the old mouth may stay."""
-        points = [face.landmarks - np.array(box[:2]) for face, box in zip(faces, boxes, strict=True)]
-        outlines = [mouth_outline(found, _LIPS_MARGIN) for found in points]
-        return self.raster.polygons(
-            outlines, size, [_LIPS_SOFTNESS * eye_distance(found) for found in points]
-        )
+        points = np.stack([face.landmarks for face in faces]) - np.array(boxes)[:, None, :2]
+        softness = _LIPS_SOFTNESS * eye_distance(points)
+        return self.raster.polygons(list(mouth_outline(points, _LIPS_MARGIN)), size, softness.tolist())
 
 
 def where_changed(

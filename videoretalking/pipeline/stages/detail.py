@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from videoretalking.core.arrays import Floats64
 from videoretalking.faces.masks import MOUTH_SOFTNESS, eye_distance, mouth_outline
 from videoretalking.pipeline.raster import Pixels, Raster
@@ -81,12 +83,9 @@ def lips_mask(raster: Raster, landmarks: Sequence[Floats64], side: int, margin: 
         side: of the reduced one.
         margin: see above.
     """
-    reduced = [(found + 0.5) / REDUCTION - 0.5 for found in landmarks]
-    return raster.polygons(
-        [mouth_outline(found, margin) for found in reduced],
-        (side, side),
-        [MOUTH_SOFTNESS * eye_distance(found) for found in reduced],
-    )
+    points = (np.stack(landmarks) + 0.5) / REDUCTION - 0.5
+    softness = MOUTH_SOFTNESS * eye_distance(points)
+    return raster.polygons(list(mouth_outline(points, margin)), (side, side), softness.tolist())
 
 
 def _blurs(reduced: Pixels, share: float) -> list[float]:

@@ -128,16 +128,28 @@ class LipColors:
 
     def _steady(self, faces: Sequence[FaceJob], shifts: Pixels) -> Pixels:
         """[N, 3] the shifts, each averaged with those of the same person before."""
-        steady = []
-        for face, shift in zip(faces, shifts, strict=True):
-            stretch, count, mean = self._kept.get(face.track, (face.stretch, 0, shift))
+        # each is a sum of these shifts and of the mean before them; all sums are taken at once
+        count, before = len(faces), {track: column for column, track in enumerate(self._kept)}
+        weights = np.zeros((count, count + len(before)), np.float32)
+        people = {
+            track: (stretch, seen, np.eye(1, weights.shape[1], count + before[track], dtype=np.float32)[0])
+            for track, (stretch, seen, _) in self._kept.items()
+        }
+        for place, face in enumerate(faces):
+            own = np.eye(1, weights.shape[1], place, dtype=np.float32)[0]
+            stretch, seen, mean = people.get(face.track, (face.stretch, 0, own))
             if stretch != face.stretch:
-                count, mean = 0, shift
-            count = min(count + 1, _STEADY)
-            mean = mean + (shift - mean) / count
-            self._kept[face.track] = face.stretch, count, mean
-            steady.append(mean)
-        return self._raster.stack(steady)
+                seen, mean = 0, own
+            seen = min(seen + 1, _STEADY)
+            weights[place] = mean + (own - mean) / seen
+            people[face.track] = face.stretch, seen, weights[place]
+        steady = self._raster.constant(weights[:, :count]) @ shifts
+        if before:
+            means = self._raster.stack([mean for _, _, mean in self._kept.values()])
+            steady = steady + self._raster.constant(weights[:, count:]) @ means
+        for place, face in enumerate(faces):
+            self._kept[face.track] = (*people[face.track][:2], steady[place])
+        return steady
 
 
 def _outlines(faces: Sequence[FaceJob]) -> tuple[Floats64, list[float]]:
@@ -145,12 +157,12 @@ def _outlines(faces: Sequence[FaceJob]) -> tuple[Floats64, list[float]]:
 
     With them the distance of the eyes in each crop.
     """
-    points = [(face.crop.to_crop(face.landmarks) + 0.5) / REDUCTION - 0.5 for face in faces]
-    units = [eye_distance(found) for found in points]
-    lips = np.stack([found[OUTER_LIPS] for found in points])
+    points = (np.stack([face.crop.to_crop(face.landmarks) for face in faces]) + 0.5) / REDUCTION - 0.5
+    units = eye_distance(points)
+    lips = points[:, OUTER_LIPS]
     outward = lips - lips.mean(axis=1, keepdims=True)
-    outward *= np.array(units)[:, None, None] / np.linalg.norm(outward, axis=2, keepdims=True).clip(_LEAST)
-    return np.stack([lips + margin * outward for margin in (0.0, _AROUND, *_SKIN)]), units
+    outward *= units[:, None, None] / np.linalg.norm(outward, axis=2, keepdims=True).clip(_LEAST)
+    return np.stack([lips + margin * outward for margin in (0.0, _AROUND, *_SKIN)]), units.tolist()
 
 
 def _window(outlines: Floats64, side: int) -> Box:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 
 from videoretalking.core.arrays import Floats64
@@ -120,7 +121,8 @@ class FaceMasker:
         scenes = (scene(faces, patches, crops, self.raster) * 255.0).round() / 255.0
         shares = self.parser(self.raster.tensor(scenes))
         views = [face.crop.after(crop) for face, crop in zip(faces, crops, strict=True)]
-        softness = [_SOFTNESS * eye_distance(face.crop.to_crop(face.landmarks)) for face in faces]
+        points = np.stack([face.crop.to_crop(face.landmarks) for face in faces])
+        softness = (_SOFTNESS * eye_distance(points)).tolist()
         return FaceMasks(
             *(
                 self.raster.soften(self.raster.view(self.raster.pixels(share), views, edge=False), softness)
@@ -129,7 +131,7 @@ class FaceMasker:
         )
 
     def _polygons(self, points: Sequence[Floats64], size: tuple[int, int]) -> FaceMasks:
-        units = [eye_distance(corners) for corners in points]
+        units = eye_distance(np.stack(points)).tolist()
         return FaceMasks(
             *(
                 self.raster.polygons(
