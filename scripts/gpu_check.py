@@ -38,7 +38,12 @@ _DEVICE_VARIABLE = "VIDEORETALKING_GPU_TEST_DEVICE"
 # Parts of the whole time: the tests are cut at theirs, the profile's is kept free while the benchmark runs.
 _TESTS, _PROFILE = 0.45, 0.23
 # Those of what is the same on both devices stand beside the tests of the CPU.
-_ALL_TESTS = ("tests/gpu", "tests/pipeline/test_raster.py", "tests/provenance/test_tensor_mark.py")
+_ALL_TESTS = (
+    "tests/gpu",
+    "tests/faces/test_recon_torch.py",
+    "tests/pipeline/test_raster.py",
+    "tests/provenance/test_tensor_mark.py",
+)
 _QUICK_TESTS = ("tests/gpu/test_gpu_data.py",)
 _KEPT_LINES = 40  # of a part's output, in the JSON file
 _LEAST_CORES = 8  # for several processes of tests on one GPU

@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from videoretalking.core.errors import UserError
 from videoretalking.faces.align import lipsync_box
+from videoretalking.media import upload
 from videoretalking.media.audio import AudioInfo, audio_info
 from videoretalking.media.color import ColorTags
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.video import VideoReader, VideoWriter
-from videoretalking.pipeline import Retalker, raster_torch
+from videoretalking.pipeline import Retalker
 from videoretalking.pipeline.batch import BatchJob, run_jobs
 from videoretalking.pipeline.config import OutputConfig
 from videoretalking.pipeline.marks import Marks
@@ -198,7 +199,7 @@ def test_tensors_are_marked_together_like_arrays_one_by_one(
         [None if weights is None else weights.numpy() for weights in painted],
     )
     whole = marks.mark_frames(frames, painted)
-    monkeypatch.setattr(raster_torch, "_PIXELS_TOGETHER", 2 * frames[0][..., 0].numel() + 1)
+    monkeypatch.setattr(upload, "_PIXELS_TOGETHER", 2 * frames[0][..., 0].numel() + 1)
     for number, image in enumerate(marks.mark_frames(frames, painted)):
         assert image.dtype == torch.uint8 and (image.int() - whole[number].int()).abs().max() <= 1
         difference = np.abs(image.numpy().astype(int) - expected[number])

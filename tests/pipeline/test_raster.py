@@ -17,17 +17,19 @@ from drawn_face import face_frame, face_job, face_landmarks
 from fakes import TINY
 from media_clips import write_raw
 
+from videoretalking.core.devices import to_device
 from videoretalking.core.quality import psnr
 from videoretalking.faces.align import matrix_into, placed_box, rounds_positions, square_crop
 from videoretalking.faces.masks import face_outline, face_polygon_mask
 from videoretalking.faces.types import Crop
+from videoretalking.media import upload
 from videoretalking.media.color import ColorTags, Layout
 from videoretalking.media.picture import as_picture
 from videoretalking.media.video import VideoReader
 from videoretalking.models.catalog import build_network
 from videoretalking.pipeline import Retalker, raster_torch
 from videoretalking.pipeline.config import OutputConfig
-from videoretalking.pipeline.engine import Engine, to_device
+from videoretalking.pipeline.engine import Engine
 from videoretalking.pipeline.jobs import FaceJob
 from videoretalking.pipeline.marks import Marks
 from videoretalking.pipeline.raster import ArrayRaster, Raster
@@ -85,7 +87,7 @@ def test_decoded_frames_go_up_with_their_very_colors(
     write_raw(tmp_path / "clip.mp4", frames, **({"x264-params": "interlaced=1"} if interlaced else {}))
     sent = []
     monkeypatch.setattr(
-        raster_torch, "to_device", lambda data, device: sent.append(data.numel()) or to_device(data, device)
+        upload, "to_device", lambda data, device: sent.append(data.numel()) or to_device(data, device)
     )
     with VideoReader(tmp_path / "clip.mp4") as reader:
         looks = [look.picture for look in reader.looks()]
@@ -219,7 +221,7 @@ def test_frames_come_back_in_groups_as_they_come_back_alone(
     tensors.receive(uploaded)
     order = [0, 1, 1, 2, 0]
     expected = [fetch() for fetch in ARRAYS.download([frames[number] for number in order], layout)]
-    monkeypatch.setattr(raster_torch, "_PIXELS_TOGETHER", 2 * 36 * 64)
+    monkeypatch.setattr(upload, "_PIXELS_TOGETHER", 2 * 36 * 64)
     fetches = tensors.download([uploaded[number] for number in order], layout)
     assert len(fetches) == len(order) and tensors.download([], layout) == []
     for fetch, wanted in list(zip(fetches, expected, strict=True))[::-1]:
@@ -229,8 +231,8 @@ def test_frames_come_back_in_groups_as_they_come_back_alone(
 
 
 def test_frames_too_large_to_be_together_are_alone() -> None:
-    assert list(raster_torch.groups(3, 5000, 5000)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
-    assert list(raster_torch.groups(9, 1080, 1920)) == [slice(0, 8), slice(8, 16)]
+    assert list(upload.groups(3, 5000, 5000)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert list(upload.groups(9, 1080, 1920)) == [slice(0, 8), slice(8, 16)]
 
 
 def job(x: float, y: float, seed: int) -> FaceJob:

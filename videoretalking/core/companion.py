@@ -26,7 +26,7 @@ from typing import IO, Any, Generic, TypeVar
 Job = TypeVar("Job")
 Item = TypeVar("Item")
 
-_START = "import sys; sys.path[:] = {path!r}; from videoretalking.core.companion import serve; serve()"
+_START = "from videoretalking.core.companion import serve; serve()"
 _READY, _LOG, _ITEM, _END, _ERROR = "ready", "log", "item", "end", "error"
 _PATIENCE = 5.0  # seconds that a killed process has to be gone
 
@@ -50,10 +50,13 @@ class Companion(Generic[Job, Item]):
         self._busy = threading.Lock()
         self._jobs = 0
         self._is_ready = False
-        command = [sys.executable, "-c", _START.format(path=sys.path)]
-        environment = os.environ | {"TQDM_DISABLE": "1"}  # who asks for the work shows how far it is
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "PYTHONSAFEPATH": "1",  # nothing from the directories that it works in
+            "TQDM_DISABLE": "1",  # who asks for the work shows how far it is
+        }
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         self._dismiss = weakref.finalize(self, _dismiss, self._process)
         with suppress(CompanionLost):  # who asks for work will find that out

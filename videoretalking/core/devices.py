@@ -103,6 +103,13 @@ def choose_dtype(name: str, device: torch.device, compiled: bool = False) -> tor
     return DTYPES[name]
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a tensor without waiting for the device: to CUDA it goes through page-locked memory."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.contiguous().pin_memory()  # an expanded one has no memory of its own
+    return tensor.to(device, non_blocking=True)
+
+
 class OwnStream:
     """Lets what is asked of a GPU here go before, and not after, all that other threads have queued there.
 

@@ -612,6 +612,23 @@ def _recon_axis(alignment: ReconAlignment, axis: int) -> tuple[Ints64, int, int]
     return outputs, alignment.frame_size[axis], resized
 
 
+def recon_taps(alignment: ReconAlignment, axis: int) -> tuple[int, Ints64, npt.NDArray[np.int32]]:
+    """What :func:`recon_crop` sums along an axis.
+
+    Args:
+        alignment: of the face.
+        axis: 0 for x, 1 for y.
+
+    Returns:
+        The first row or column of the crop that lies in the frame, and for the K from there on the [K, taps] positions
+        in the frame and their weights in units of 2^-22.
+    """
+    outputs, size, resized = _recon_axis(alignment, axis)
+    if len(outputs) == 0:
+        return 0, np.zeros((0, 1), dtype=np.int64), np.zeros((0, 1), dtype=np.int32)
+    return int(outputs[0]) - alignment.box[axis], *_bicubic_taps(outputs, size, resized)
+
+
 def recon_crop(image: Image8, alignment: ReconAlignment, corner: tuple[int, int] = (0, 0)) -> Image8:
     """The 224 x 224 input of the 3DMM regressor.
 
@@ -642,7 +659,7 @@ def recon_crop(image: Image8, alignment: ReconAlignment, corner: tuple[int, int]
     return crop
 
 
-_FIXED_POINT_BITS = 22  # of Pillow's filter weights
+FIXED_POINT_BITS = 22  # of Pillow's filter weights
 
 
 def _bicubic_taps(outputs: Ints64, size: int, resized: int) -> tuple[Ints64, npt.NDArray[np.int32]]:
@@ -658,7 +675,7 @@ def _bicubic_taps(outputs: Ints64, size: int, resized: int) -> tuple[Ints64, npt
     near, far = (1.5 * x - 2.5) * x * x + 1.0, ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
     weights = np.where(taps < last[:, None], np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0)), 0.0)
     weights /= weights.sum(axis=1, keepdims=True)
-    fixed = np.trunc(weights * 2**_FIXED_POINT_BITS + np.copysign(0.5, weights)).astype(np.int32)
+    fixed = np.trunc(weights * 2**FIXED_POINT_BITS + np.copysign(0.5, weights)).astype(np.int32)
     return np.minimum(taps, size - 1), fixed
 
 
@@ -671,6 +688,6 @@ def _apply_taps(image: Image8, taps: Ints64, weights: npt.NDArray[np.int32]) -> 
     starts = np.arange(0, count * width + 1, width)
     filters = sparse.csr_array((weights.ravel(), (taps - first).ravel(), starts), shape=(count, last - first))
     total = filters @ image[first:last].astype(np.int32).reshape(last - first, -1)
-    total += 1 << (_FIXED_POINT_BITS - 1)
-    total >>= _FIXED_POINT_BITS
+    total += 1 << (FIXED_POINT_BITS - 1)
+    total >>= FIXED_POINT_BITS
     return np.clip(total, 0, 255).astype(np.uint8).reshape(count, *image.shape[1:])

@@ -36,8 +36,10 @@ from videoretalking.faces.align import (
     recon_part,
 )
 from videoretalking.faces.face_model import FaceModel, Pose, rotation_angles, rotation_matrices
+from videoretalking.faces.recon_torch import recon_crops
 from videoretalking.faces.types import Crop, FaceTrack
 from videoretalking.media.picture import Picture, as_picture
+from videoretalking.media.upload import upload_pictures
 from videoretalking.models.catalog import load_network
 
 # Camera of the regressor (Deng et al. 2019): focal length in crop pixels, distance in model units.
@@ -62,12 +64,12 @@ class NetworkReconstructor:
     name = "reconnet"
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
-        self.network = network.to(device)
-        self.device = device
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
         self._pool = ThreadPoolExecutor(min(_MAX_WORKERS, os.cpu_count() or 1))
         self._stream = OwnStream(device)
         self._measure = GraphedFunction(
-            type(network).__name__, partial(_measure, self.network), record_on(torch.device(device))
+            type(network).__name__, partial(_measure, self.network), record_on(self.device)
         )
 
     def __call__(self, frame: Image8, landmarks: npt.ArrayLike) -> Floats32:
@@ -96,11 +98,16 @@ class NetworkReconstructor:
         alignments = [
             recon_alignment(points, picture.size) for picture, points in zip(pictures, landmarks, strict=True)
         ]
-        crops = list(self._pool.map(_crop, pictures, alignments))
-        pixels = torch.from_numpy(np.stack(crops))
         with self._stream():
-            coefficients = self._measure(pixels.to(self.device)).cpu().numpy()
+            coefficients = self._measure(self._crops(pictures, alignments)).cpu().numpy()
         return np.concatenate([coefficients, np.stack([item.params for item in alignments])], axis=1)
+
+    def _crops(self, pictures: Sequence[Picture], alignments: Sequence[ReconAlignment]) -> torch.Tensor:
+        """[N, 224, 224, 3] uint8 on the device, cut there where that is a GPU with float64."""
+        if self.device.type == "cuda":
+            return recon_crops(upload_pictures(pictures, self.device), alignments)
+        crops = list(self._pool.map(_crop, pictures, alignments))
+        return torch.from_numpy(np.stack(crops)).to(self.device)
 
 
 def _measure(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:

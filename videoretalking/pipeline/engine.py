@@ -26,6 +26,7 @@ from videoretalking.core.devices import (
     cpu_threads,
     has_bfloat16_products,
     keep_freed_memory,
+    to_device,
 )
 from videoretalking.core.graphs import GraphedFunction, Recorder, record_on
 from videoretalking.core.locations import user_folder
@@ -302,13 +303,6 @@ def _crew(workers: int, threads: int) -> ThreadPoolExecutor:
 def _repeat_last(batch: torch.Tensor, times: int) -> torch.Tensor:
     """Append the last item of a batch to it."""
     return torch.cat([batch, batch[-1:].expand(times, *batch.shape[1:])]) if times else batch
-
-
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a tensor without waiting for the device: to CUDA it goes through page-locked memory."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.contiguous().pin_memory()  # an expanded one has no memory of its own
-    return tensor.to(device, non_blocking=True)
 
 
 class _Fetched:

@@ -17,9 +17,9 @@ import torch
 from videoretalking.media.audio import AudioInfo
 from videoretalking.media.reader import VideoInfo
 from videoretalking.media.soundtrack import SoundFilter
+from videoretalking.media.upload import groups
 from videoretalking.pipeline.config import OutputConfig
 from videoretalking.pipeline.raster import Pixels
-from videoretalking.pipeline.raster_torch import groups
 from videoretalking.provenance.audio import MAX_RATE, MIN_RATE, AudioMark
 from videoretalking.provenance.keys import Key, load_key
 from videoretalking.provenance.payload import Payload

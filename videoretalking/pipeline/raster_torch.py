@@ -14,7 +14,7 @@ back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache, lru_cache, partial
 
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from videoretalking.core.arrays import AnyImage, Floats32, Floats64, Image8, Ints64
+from videoretalking.core.devices import to_device
 from videoretalking.faces.align import (
     MIN_SCALE,
     ReducedParts,
@@ -32,11 +33,11 @@ from videoretalking.faces.align import (
 )
 from videoretalking.faces.masks import draw_polygon
 from videoretalking.faces.types import Crop
-from videoretalking.media.color import Layout, PlaneLayout, Planes
-from videoretalking.media.color_torch import Place, chroma_place, planes_to_tensor, tensor_to_planes
+from videoretalking.media.color import Layout
+from videoretalking.media.color_torch import tensor_to_planes
 from videoretalking.media.picture import Picture
+from videoretalking.media.upload import groups, upload_pictures
 from videoretalking.models.layers.blocks import scale_by
-from videoretalking.pipeline.engine import to_device
 from videoretalking.pipeline.raster import ArrayRaster, Box, Pixels, Raster, Size
 
 _Matrix = Callable[[int], Floats32]
@@ -53,10 +54,6 @@ _LEAST_AREA = 1e-3  # keeps quotients finite where nothing counts
 _BLUR_TAPS = 8  # of cv2.GaussianBlur on float32, in standard deviations
 _PYRAMID = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _STEPS = 16  # rows that the distance looks at in one go
-# Of frames that go up, are marked or come back together, 8 in 1080p. An operation on all of them is launched once,
-# and the threads that launch are what limits pass 2 on a GPU. But temporaries have 12 bytes a pixel each, and many
-# live at a time: those of a whole chunk of large frames would take gigabytes from the networks.
-_PIXELS_TOGETHER = 8 * 1920 * 1080
 # Bytes of a GPU's memory from which on twice as many frames travel together, each of which then costs the launching
 # thread a third less. Chunks of 16 frames, with a face as high as 1080p, took 4.3 GiB with all networks but GFPGAN.
 _ROOMY = 30 << 30
@@ -83,30 +80,8 @@ class TensorRaster(Raster):
             self.roomy = torch.cuda.get_device_properties(device).total_memory >= _ROOMY
 
     def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
-        images: dict[int, Pixels] = {}
-        alike: dict[tuple[PlaneLayout, Place], list[tuple[int, Planes]]] = {}
         with nullcontext() if self._up is None else torch.cuda.stream(self._up):
-            for number, frame in enumerate(frames):
-                planes = frame.planes()
-                place = None if planes is None else chroma_place(planes, self.device)
-                if planes is None or place is None:
-                    images[number] = to_device(torch.from_numpy(frame.image), self.device)
-                else:
-                    alike.setdefault((planes.layout, place), []).append((number, planes))
-            for (layout, place), items in alike.items():
-                for group in groups(len(items), layout.height, layout.width):
-                    numbers, together = zip(*items[group], strict=True)
-                    images |= zip(numbers, self._colored(together, layout, place), strict=True)
-        return [images[number] for number in range(len(frames))]
-
-    def _colored(self, frames: Sequence[Planes], layout: PlaneLayout, place: Place) -> torch.Tensor:
-        """[N, H, W, 3] uint8 RGB of frames that come together."""
-        host = torch.empty(
-            len(frames), layout.num_samples, dtype=torch.uint8, pin_memory=self._up is not None
-        )
-        for planes, samples in zip(frames, host.numpy(), strict=True):
-            planes.copy_to(samples)
-        return planes_to_tensor(host.to(self.device, non_blocking=True), layout, place)
+            return list(upload_pictures(frames, self.device))
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         if self._up is None:
@@ -376,12 +351,6 @@ class TensorRaster(Raster):
 def _copy_streams(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream]:
     """Up and down, for all rasters: PyTorch has few streams, and hands out those that are in use again."""
     return torch.cuda.Stream(device), torch.cuda.Stream(device)
-
-
-def groups(count: int, height: int, width: int) -> Iterator[slice]:
-    """Which of so many frames of one size operations on whole frames take together; bounds their pixels."""
-    step = max(1, _PIXELS_TOGETHER // (height * width))
-    return (slice(first, first + step) for first in range(0, count, step))
 
 
 def choose_raster(device: torch.device) -> Raster:
