@@ -58,8 +58,17 @@ def _broken(path: str) -> Callable[[object], Iterator[object]]:
     raise UserError(f"{path} is damaged")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _importable() -> Iterator[None]:
+    """This module, over there."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        yield
+
+
 @pytest.fixture(scope="module")
-def companion() -> Iterator[Companion[object, object]]:
+def companion(_importable: None) -> Iterator[Companion[object, object]]:
     companion: Companion[object, object] = Companion(_counter)
     yield companion
     companion.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import fields
@@ -30,6 +31,8 @@ MakeFile = Callable[..., Path]
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[PassOne]:
     monkeypatch.setenv(FORCE_VARIABLE, "process")
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # for the fakes, over there
     process = begin_apart(FakeTools(), torch.device("cpu"))
     assert process is not None
     yield process

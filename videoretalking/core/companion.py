@@ -23,6 +23,8 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
+from videoretalking.core.locations import ROOT
+
 Job = TypeVar("Job")
 Item = TypeVar("Item")
 
@@ -50,8 +52,9 @@ class Companion(Generic[Job, Item]):
         self._busy = threading.Lock()
         self._jobs = 0
         self._is_ready = False
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "PYTHONSAFEPATH": "1",  # nothing from the directories that it works in
             "TQDM_DISABLE": "1",  # who asks for the work shows how far it is
         }

@@ -620,8 +620,8 @@ def recon_taps(alignment: ReconAlignment, axis: int) -> tuple[int, Ints64, npt.N
         axis: 0 for x, 1 for y.
 
     Returns:
-        The first row or column of the crop that lies in the frame, and for the K from there on the [K, taps] positions
-        in the frame and their weights in units of 2^-22.
+        The first row or column of the crop that lies in the frame, and for the K from there on the [K, taps]
+        positions in the frame and their weights in units of 2^-22.
     """
     outputs, size, resized = _recon_axis(alignment, axis)
     if len(outputs) == 0:
