@@ -23,7 +23,7 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-from videoretalking.core.locations import ROOT
+import videoretalking
 
 Job = TypeVar("Job")
 Item = TypeVar("Item")
@@ -52,7 +52,7 @@ class Companion(Generic[Job, Item]):
         self._busy = threading.Lock()
         self._jobs = 0
         self._is_ready = False
-        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(videoretalking.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "PYTHONSAFEPATH": "1",  # nothing from the directories that it works in

@@ -76,10 +76,10 @@ class PieceCutter:
         self._least = _LEAST_TO_FIT if fits else _LEAST
         self._count = self._first = 0  # frames seen; first frame of the next piece
 
-    def update(self, frame: Image8 | Picture, time: float) -> list[Cut]:
-        """See the next frame; the pieces that are known now."""
+    def update(self, frame: Image8 | Picture, time: float, cut: bool | None = None) -> list[Cut]:
+        """See the next frame, as :meth:`faces.track.FaceTracker.update` does; the pieces that are known now."""
         start = self._tracker.shot_start
-        self._tracker.update(frame, time)
+        self._tracker.update(frame, time, cut)
         self._count += 1
         if self._tracker.shot_start != start:
             return [self._cut(self._count - 1, start, whole=True)]

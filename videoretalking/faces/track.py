@@ -246,12 +246,13 @@ class FaceTracker:
         self._size: tuple[int, int] | None = None
         self._since_search = 0
 
-    def update(self, frame: Image8 | Picture, time: float) -> list[Face]:
+    def update(self, frame: Image8 | Picture, time: float, cut: bool | None = None) -> list[Face]:
         """See the next frame.
 
         Args:
             frame: [H, W, 3] uint8 RGB, all of one size.
             time: its presentation time in seconds.
+            cut: whether it starts a new shot, by a :class:`ShotDetector` of who asks; None looks.
 
         Returns:
             The faces found in it, before smoothing.
@@ -262,7 +263,8 @@ class FaceTracker:
         self._size = self._size or size
         if size != self._size:
             raise ValueError(f"frame {index} is {size}, the ones before are {self._size}")
-        cut = self._cuts.update(picture)
+        if cut is None:
+            cut = self._cuts.update(picture)
         if cut:
             self._end_shot()
         self._times.append(time)

@@ -29,7 +29,7 @@ from videoretalking.core.files import atomic_path
 from videoretalking.faces.detect import FaceDetector
 from videoretalking.faces.pieces import Cut, GrowingTracks, Piece, PieceCutter, PieceMaker
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
-from videoretalking.faces.track import FaceTracker, TrackerConfig
+from videoretalking.faces.track import FaceTracker, ShotDetector, TrackerConfig
 from videoretalking.faces.types import Face, FaceTrack
 from videoretalking.media.picture import Picture
 from videoretalking.media.video import Look, VideoInfo, VideoReader
@@ -320,17 +320,22 @@ def _followed(
 ) -> Generator[tuple[Look, list[Cut]], None, None]:
     """The frames, each once the tracker saw it, with the pieces that are known then.
 
-    Decoding, tracking and the regressor run beside each other.
+    Decoding with the search for cuts, tracking and the regressor run beside each other.
 
     The heaviest network runs in the thread that asks: the C library keeps freed memory for it there only
     (:func:`core.devices.keep_freed_memory`).
     """
 
-    def tracked(ahead: Iterator[Look]) -> Iterator[tuple[Look, list[Cut]]]:
-        for look in ahead:
-            yield look, cutter.update(look.picture, look.time)
+    def watched() -> Iterator[tuple[Look, bool]]:
+        shots = ShotDetector()
+        for look in looks:
+            yield look, shots.update(look.picture)
 
-    with closing(threaded(looks, _AHEAD)) as ahead:
+    def tracked(ahead: Iterator[tuple[Look, bool]]) -> Iterator[tuple[Look, list[Cut]]]:
+        for look, cut in ahead:
+            yield look, cutter.update(look.picture, look.time, cut)
+
+    with closing(threaded(watched(), _AHEAD)) as ahead:
         if regressor is None:
             yield from tracked(ahead)
             return

@@ -74,8 +74,8 @@ class LiveShot:
         self._tracks: list[FaceTrack] = []
 
     def add(self, frame: Shown) -> None:
-        """See the next frame."""
-        self._tracker.update(frame.image, frame.time)
+        """See the next frame of the shot."""
+        self._tracker.update(frame.image, frame.time, cut=False)
         self.waiting.append(frame)
 
     def finish(self, count: int) -> Iterator[RenderedFrame]:
