@@ -529,11 +529,17 @@ def test_a_result_that_is_an_input_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("device", "speed", "preset"),
-    [("cpu", "auto", "medium"), ("cuda", "auto", "veryfast"), ("cuda", "slow", "slow")],
+    ("device", "cpus", "speed", "preset"),
+    [
+        ("cpu", 64, "auto", "medium"),
+        ("cuda", 16, "auto", "superfast"),
+        ("cuda", 64, "auto", "veryfast"),
+        ("cuda", 16, "slow", "slow"),
+    ],
 )
 def test_the_encoder_is_as_fast_as_the_networks(
     device: str,
+    cpus: int,
     speed: str,
     preset: str,
     make_retalker: Make,
@@ -551,6 +557,7 @@ def test_the_encoder_is_as_fast_as_the_networks(
             super().__init__(*args, **options)
 
     monkeypatch.setattr("videoretalking.pipeline.retalker.VideoWriter", Spy)
+    monkeypatch.setattr("videoretalking.pipeline.retalker.usable_cpus", lambda: cpus)
     retalker = make_retalker(output={"speed": speed})
     analysis = retalker.analyze(make_video(talking_frames))
     renderer = Renderer.__init__

@@ -21,6 +21,7 @@ from videoretalking.core.errors import UserError
 from videoretalking.core.files import check_output
 from videoretalking.core.hub import fetch_folder
 from videoretalking.core.locations import user_folder
+from videoretalking.core.workers import usable_cpus
 from videoretalking.faces.types import FaceTrack
 from videoretalking.media.audio import audio_info
 from videoretalking.media.formats import SPEEDS
@@ -48,6 +49,8 @@ from videoretalking.pipeline.stream import Stopwatch, in_background
 from videoretalking.pipeline.weights import PretrainedFaceTools, Weights, choose_weights
 
 logger = logging.getLogger(__name__)
+
+_MANY_CPUS = 32  # with fewer, the encoder's preset "veryfast" holds back a fast GPU
 
 
 class Retalker:
@@ -397,7 +400,9 @@ class Retalker:
             return speed
         if speed != "auto":
             raise UserError(f"unknown encoder preset {speed!r}, choose auto, {', '.join(SPEEDS)}")
-        return "veryfast" if self.networks.engine.device.type == "cuda" else "medium"
+        if self.networks.engine.device.type != "cuda":
+            return "medium"
+        return "veryfast" if usable_cpus() >= _MANY_CPUS else "superfast"
 
     def _output_info(self, info: VideoInfo) -> VideoInfo:
         if not info.is_still:
