@@ -118,9 +118,9 @@ class OutputConfig:
     Attributes:
         codec: ``h264``, ``hevc``, ``vp9``, ``av1`` or ``ffv1``.
         quality: constant rate factor, lower is better and larger; None is visually lossless.
-        speed: encoder preset in the words of x264. ``auto`` is ``medium``; where the networks run on a GPU, which would
-            wait for the encoder, it is ``veryfast``, or ``superfast`` with fewer than 32 CPUs: the same quality in a
-            file half as large again, or twice as large.
+        speed: encoder preset in the words of x264. ``auto`` is ``medium``; where the networks run on a GPU, which
+            would wait for the encoder, it is ``veryfast``, or with fewer than 32 CPUs ``superfast``: of the same
+            quality in a file half as large again, or twice as large.
         mark: ``on`` marks every frame and the sound; ``face`` the sound and the painted pixels, all others keep
             their bytes before encoding; ``off`` marks nothing and copies AAC sound bit for bit.
         mark_key: file of the key that finds the marks; None for the public key.
