@@ -110,6 +110,26 @@ def test_two_proposals_of_one_face_become_one(
     assert len(detector.detect(disc_frame(160, 120, 100))) == 1
 
 
+def test_what_was_prepared_is_not_looked_for_again(
+    detector: BundledDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [disc_frame(150 + number, 110, 80) for number in range(5)]
+    expected = [detector.detect(frame) for frame in frames]
+    pictures = [Picture(frame) for frame in frames]
+    asked = []
+    original = BundledDetector._candidates
+    monkeypatch.setattr(
+        BundledDetector, "_candidates", lambda self, *rest: asked.append(rest[0]) or original(self, *rest)
+    )
+    for number in (1, 3, 4):
+        detector.prepare(pictures[number])
+    asked.clear()
+    for frame, (wanted,) in zip(frames, expected, strict=True):
+        (found,) = detector.detect(frame)
+        assert np.array_equal(found.box, wanted.box) and np.array_equal(found.landmarks, wanted.landmarks)
+    assert [next(n for n in range(5) if frames[n] is frame) for frame in asked] == [0, 1, 2]  # two are kept
+
+
 def test_thorough_search_goes_on_only_when_asked(
     detector: BundledDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn_face import face_frame, face_landmarks
 from fakes import Colors, FakeDetector, NetworkTools
 
+from videoretalking.faces.detect_bundled import BundledDetector
 from videoretalking.faces.reconstruct import NetworkReconstructor
 from videoretalking.media.video import VideoReader
 from videoretalking.pipeline.analyze import analyze
-from videoretalking.pipeline.config import AnalysisConfig
+from videoretalking.pipeline.config import AnalysisConfig, WeightsConfig
+from videoretalking.pipeline.weights import PretrainedFaceTools, choose_weights
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
@@ -45,3 +51,26 @@ def test_a_failure_while_tracking_ends_the_analysis(video: Path) -> None:
 
     with pytest.raises(RuntimeError, match="the detector broke"):
         analyze(video, AnalysisConfig(), NetworkTools(Broken()))
+
+
+def test_searches_are_prepared_while_frames_are_decoded(
+    make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with VideoReader(EXAMPLES / "speaker.mp4") as reader:
+        video = make_video([frame.image for frame, _ in zip(reader, range(55), strict=False)])
+    tools = PretrainedFaceTools(choose_weights(WeightsConfig("demo")), "bundled", torch.device("cpu"))
+    threads: list[str] = []
+    original = BundledDetector._candidates
+    monkeypatch.setattr(
+        BundledDetector,
+        "_candidates",
+        lambda self, *rest: threads.append(threading.current_thread().name) or original(self, *rest),
+    )
+    expected = analyze(video, AnalysisConfig(), tools).tracks
+    (decoding,) = set(threads)
+    assert decoding != "MainThread" and len(threads) == 3  # one every 25 frames
+    monkeypatch.setattr(BundledDetector, "prepare", lambda self, frame: None)
+    found = analyze(video, AnalysisConfig(), tools).tracks
+    assert len(found) == len(expected) > 0
+    for track, wanted in zip(found, expected, strict=True):
+        assert np.array_equal(track.landmarks, wanted.landmarks) and np.array_equal(track.rows, wanted.rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from videoretalking.core.arrays import Image8
 from videoretalking.core.errors import UserError
@@ -54,6 +54,15 @@ class FaceDetector(Protocol):
 
         Whoever reads only a part of the frame (:meth:`media.picture.Picture.part`) saves converting the rest.
         """
+        ...
+
+
+@runtime_checkable
+class PreparingDetector(FaceDetector, Protocol):
+    """A detector that can do a part of a search ahead, in another thread, since it needs nothing but the frame."""
+
+    def prepare(self, frame: Picture) -> None:
+        """Do so for a frame that will probably be searched soon."""
         ...
 
 

@@ -6,6 +6,8 @@ our landmark network finds the points and rejects what is no face.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from videoretalking.core.arrays import Image8
+from videoretalking.core.arrays import Floats64, Image8
 from videoretalking.core.devices import OwnStream
 from videoretalking.core.graphs import GraphedFunction, record_on
 from videoretalking.core.landmarks import NUM_LANDMARKS
@@ -59,6 +61,7 @@ _THOROUGH = ((0.75, 1.0), (2.0, 1.5))
 _USUAL_STEP = 1.5
 
 _FIRST_LOOK_SCORE = 0.2  # confidence that earns a candidate a second look, centered on its own landmarks
+_MOST_PREPARED = 2  # frames: one every second is searched, and whoever prepares is a few frames ahead
 _SAME_FACE = 0.4  # overlap of two candidates that are one face
 # Plausible sizes of the landmarks' box against the crop they were found in, whose nominal share is 1 / 1.6.
 _MIN_SHARE, _MAX_SHARE = 0.35, 0.95
@@ -88,6 +91,9 @@ class BundledDetector:
         self.device = device
         self.config = config or BundledConfig()
         self._cascade = _load_cascade()
+        self._cascade_lock = threading.Lock()
+        # candidates of frames that were prepared
+        self._prepared: deque[tuple[Image8, list[Floats64]]] = deque(maxlen=_MOST_PREPARED)
         self._stream = OwnStream(device)
         self._measure = GraphedFunction(
             type(network).__name__, partial(_measure, network), record_on(torch.device(device))
@@ -117,6 +123,11 @@ class BundledDetector:
                 return faces
         return []
 
+    def prepare(self, frame: Picture) -> None:
+        """See :class:`faces.detect.PreparingDetector`."""
+        image = frame.image_ahead()
+        self._prepared.append((image, self._candidates(image, self.config.side, _USUAL_STEP)))
+
     def follow(self, frame: Picture, face: Face) -> Face | None:
         """See :class:`faces.detect.FaceDetector`."""
         assert face.landmarks is not None
@@ -124,7 +135,9 @@ class BundledDetector:
         return found[0] if found else None
 
     def _search(self, frame: Image8, side: int, step: float) -> list[Face]:
-        boxes = self._candidates(frame, side, step)
+        known = [found for image, found in tuple(self._prepared) if image is frame]
+        usual = (side, step) == (self.config.side, _USUAL_STEP)
+        boxes = known[0] if known and usual else self._candidates(frame, side, step)
         picture = Picture(frame)
         first = self._locate(picture, [box_landmark_crop(box) for box in boxes], _FIRST_LOOK_SCORE)
         crops = [landmark_crop(face.landmarks) for face in first if face.landmarks is not None]
@@ -135,7 +148,7 @@ class BundledDetector:
         keep = suppress(found, [face.score for face in faces], _SAME_FACE)
         return [faces[index] for index in keep]
 
-    def _candidates(self, frame: Image8, side: int, step: float) -> list[npt.NDArray[np.float64]]:
+    def _candidates(self, frame: Image8, side: int, step: float) -> list[Floats64]:
         """Expected landmark boxes, [4] each, in frame pixels."""
         height, width = frame.shape[:2]
         scale = min(1.0, side / max(height, width))
@@ -143,14 +156,15 @@ class BundledDetector:
         small = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
         if min(small.shape) < _CASCADE_MIN_FACE:
             return []
-        found = self._cascade.detect_multi_scale(
-            small,
-            scale_factor=_CASCADE_SCALE_STEP,
-            step_ratio=step,
-            min_size=(_CASCADE_MIN_FACE, _CASCADE_MIN_FACE),
-            max_size=(min(small.shape), min(small.shape)),
-            min_neighbor_number=1,
-        )
+        with self._cascade_lock:
+            found = self._cascade.detect_multi_scale(
+                small,
+                scale_factor=_CASCADE_SCALE_STEP,
+                step_ratio=step,
+                min_size=(_CASCADE_MIN_FACE, _CASCADE_MIN_FACE),
+                max_size=(min(small.shape), min(small.shape)),
+                min_neighbor_number=1,
+            )
         boxes = []
         for box in sorted(found, key=lambda box: -box["width"])[: self.config.max_candidates]:
             length = box["width"]

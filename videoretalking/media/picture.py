@@ -40,6 +40,10 @@ class Picture:
         assert self._image is not None
         return self._image
 
+    def image_ahead(self) -> Image8:
+        """:attr:`image`, for who needs it before the others: parts are worked out as if nobody had looked yet."""
+        return self.image
+
     def planes(self) -> Planes | None:
         """The samples that the colors are worked out from; None where there are none or in no usual form."""
         return None
@@ -80,7 +84,8 @@ class DecodedPicture(Picture):
 
     def __init__(self, decoded: av.VideoFrame, tags: ColorTags) -> None:
         self.size = (decoded.width, decoded.height)
-        self._image = None
+        self._image: Image8 | None = None
+        self._image_ahead: Image8 | None = None
         self._decoded = decoded
         self._tags = tags
         self._parts: list[tuple[Box, Image8]] = []  # what was worked out so far
@@ -89,8 +94,14 @@ class DecodedPicture(Picture):
     def image(self) -> Image8:
         """See :class:`Picture`; converted at the first look."""
         if self._image is None:
-            self._image = frame_to_rgb(self._decoded, self._tags, *self.size)
+            self._image = self.image_ahead()
         return self._image
+
+    def image_ahead(self) -> Image8:
+        """See :class:`Picture`."""
+        if self._image_ahead is None:
+            self._image_ahead = frame_to_rgb(self._decoded, self._tags, *self.size)
+        return self._image_ahead
 
     def planes(self) -> Planes | None:
         """See :class:`Picture`."""

@@ -26,7 +26,7 @@ from videoretalking.core.arrays import AnyImage, Floats32
 from videoretalking.core.coefficients import WINDOW_BEFORE
 from videoretalking.core.errors import UserError
 from videoretalking.core.files import atomic_path
-from videoretalking.faces.detect import FaceDetector
+from videoretalking.faces.detect import FaceDetector, PreparingDetector
 from videoretalking.faces.pieces import Cut, GrowingTracks, Piece, PieceCutter, PieceMaker
 from videoretalking.faces.reconstruct import FitReconstructor, NetworkReconstructor
 from videoretalking.faces.track import FaceTracker, ShotDetector, TrackerConfig
@@ -290,7 +290,7 @@ def find_pieces(reader: VideoReader, options: AnalysisConfig, tools: FaceTools) 
     duration: float | None = None
     with reader:
         looks = islice(reader.looks(), 1) if options.still else reader.looks()
-        with closing(_followed(looks, cutter, regressor)) as followed:
+        with closing(_followed(looks, cutter, tracker.detector, regressor)) as followed:
             for look, cuts in tqdm(
                 followed, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0
             ):
@@ -316,20 +316,25 @@ def make_tracker(
 
 
 def _followed(
-    looks: Iterator[Look], cutter: PieceCutter, regressor: Regressor | None
+    looks: Iterator[Look], cutter: PieceCutter, detector: FaceDetector, regressor: Regressor | None
 ) -> Generator[tuple[Look, list[Cut]], None, None]:
     """The frames, each once the tracker saw it, with the pieces that are known then.
 
-    Decoding with the search for cuts, tracking and the regressor run beside each other.
+    Decoding with all that needs nothing but the frame, tracking, and the regressor run beside each other.
 
     The heaviest network runs in the thread that asks: the C library keeps freed memory for it there only
     (:func:`core.devices.keep_freed_memory`).
     """
 
     def watched() -> Iterator[tuple[Look, bool]]:
-        shots = ShotDetector()
+        shots, number = ShotDetector(), 0  # of the frame in its shot
         for look in looks:
-            yield look, shots.update(look.picture)
+            cut = shots.update(look.picture)
+            number = 0 if cut else number
+            if isinstance(detector, PreparingDetector) and number % detector.search_every == 0:
+                detector.prepare(look.picture)
+            number += 1
+            yield look, cut
 
     def tracked(ahead: Iterator[tuple[Look, bool]]) -> Iterator[tuple[Look, list[Cut]]]:
         for look, cut in ahead:
