@@ -9,6 +9,7 @@ receives ``gpu_check.json`` and ``gpu_check.md``, and in ``DIR/logs`` what the p
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -28,11 +29,16 @@ import torch
 from videoretalking import __version__
 from videoretalking.core.commands import CommandParser
 from videoretalking.core.devices import choose_device
-from videoretalking.core.errors import run_command
+from videoretalking.core.errors import UserError, run_command
 from videoretalking.core.files import atomic_path, check_folder
 from videoretalking.core.locations import ROOT
 
 PARTS = ("tests", "benchmark", "profile")
+# Modules that the parts import, some of them deep inside, and that a bare GPU machine lacks.
+_IMPORTED = (
+    "av", "cffi", "cv2", "jsonargparse", "librosa", "lpips", "numba", "pooch", "pytest", "requests", "safetensors",
+    "scipy", "skimage", "soundfile", "tensorboard", "torchvision", "tqdm", "yaml",
+)  # fmt: skip
 _PROGRAM = "videoretalking.scripts.gpu_check"
 _DEVICE_VARIABLE = "VIDEORETALKING_GPU_TEST_DEVICE"
 # Parts of the whole time: the tests are cut at theirs, the profile's is kept free while the benchmark runs.
@@ -62,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_json(options.profile_into, figures)
         return 0
     check_folder(options.output, "--output")
+    if problems := cannot_import(_IMPORTED):
+        raise UserError(
+            f"{'; '.join(problems)}: install requirements.txt and pytest, or the parts would spend their time on that"
+        )
     (options.output / "logs").mkdir(parents=True, exist_ok=True)
     device = choose_device(options.device)
     started = time.monotonic()
@@ -95,6 +105,17 @@ def _options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--quick", action="store_true", help="small sizes and few tests")
     parser.add_argument("--profile-into", type=Path, help=argparse.SUPPRESS)  # what the part profile calls
     return parser.parse_args(arguments)
+
+
+def cannot_import(modules: Sequence[str]) -> list[str]:
+    """Which of these modules cannot be imported, and why."""
+    problems = []
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a broken library raises whatever it likes
+            problems.append(f"{name} cannot be imported ({error})")
+    return problems
 
 
 def _limit(part: str, left: float, seconds: float, parts: Sequence[str]) -> float:

@@ -115,6 +115,15 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
         main(["--device", "cpu", "--output", str(tmp_path / "file")])
 
 
+def test_what_cannot_be_imported_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_library.py").write_text("raise OSError('libfoo.so.1 is missing')")
+    monkeypatch.setattr(gpu_check, "_IMPORTED", ("json", "no_such_library", "broken_library"))
+    with pytest.raises(UserError, match=r"no_such_library .*; broken_library .*libfoo\.so\.1.*requirements"):
+        main(["--device", "cpu", "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "gpu_check.json").exists()
+
+
 def test_tests_for_a_gpu_run_without_one() -> None:
     tests = (
         "tests/gpu/test_gpu_training.py::test_losses_are_those_of_the_cpu[dnet]",
