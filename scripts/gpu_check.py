@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_folder(options.output, "--output")
     if problems := cannot_import(_IMPORTED):
         raise UserError(
-            f"{'; '.join(problems)}: install requirements.txt and pytest, or the parts would spend their time on that"
+            f"{'; '.join(problems)}: install requirements.txt and pytest first, for the parts need them"
         )
     (options.output / "logs").mkdir(parents=True, exist_ok=True)
     device = choose_device(options.device)
