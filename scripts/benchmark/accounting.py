@@ -224,12 +224,17 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Peak of the resident memory since :func:`reset_peak` (else of the process), and of the GPU, in GiB."""
+    """Peak of the resident memory since :func:`reset_peak` (else of the process), and of the GPU, in GiB.
+
+    With that of the processes that this one started, but for their memory of the GPU.
+    """
     memory: dict[str, float] = {}
-    with suppress(OSError):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        facts = dict(line.split(":", 1) for line in lines)
-        memory["process_gib"] = int(facts["VmHWM"].split()[0]) / 2**20
+    for process in ("self", *_children()):
+        with suppress(OSError, KeyError):  # one that has ended has no memory
+            lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+            facts = dict(line.split(":", 1) for line in lines)
+            peak = int(facts["VmHWM"].split()[0]) / 2**20
+            memory["process_gib"] = memory.get("process_gib", 0.0) + peak
     if device.type == "cuda":
         memory["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     return memory

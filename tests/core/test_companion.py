@@ -28,6 +28,16 @@ def _counter() -> Callable[[object], Iterator[object]]:
     def work(job: object) -> Iterator[object]:
         if job == "endless":
             yield from ((number, bytes(100_000)) for number in count())
+        if job == "slow":
+            time.sleep(0.5)
+        if str(job).startswith("hold"):
+            path = Path(str(job).partition(" ")[2])
+            try:
+                for number in count():
+                    path.write_text("held")
+                    yield number, bytes(100_000)
+            finally:
+                path.write_text("let go")
         if job == "fail":
             yield 1
             raise UserError("this job cannot be done")
@@ -47,6 +57,11 @@ def _counter() -> Callable[[object], Iterator[object]]:
         yield os.getpid()
 
     return work
+
+
+def _slow_counter() -> Callable[[object], Iterator[object]]:
+    time.sleep(60.0)
+    return _counter()
 
 
 class OddError(Exception):
@@ -83,6 +98,30 @@ def test_one_process_does_all_jobs(companion: Companion[object, object]) -> None
 def test_a_job_that_is_stopped_leaves_nothing_to_the_next(companion: Companion[object, object]) -> None:
     with closing(companion("endless")) as found:
         assert [item[0] for item in islice(found, 3)] == [0, 1, 2]  # type: ignore[index]
+    assert len(list(companion("plain"))) == 1
+
+
+def test_stopping_ends_the_work_also_where_nobody_asks_again(
+    companion: Companion[object, object], tmp_path: Path
+) -> None:
+    with closing(companion(f"hold {tmp_path / 'held'}")) as found:
+        next(found)
+    assert companion._leftover is not None
+    companion._leftover.join(20.0)
+    assert (tmp_path / "held").read_text() == "let go"
+
+
+def test_a_stop_counts_for_its_own_job_whenever_it_comes(
+    companion: Companion[object, object], tmp_path: Path
+) -> None:
+    list(companion("plain"))
+    number = companion._jobs + 1
+    for place, job in enumerate(("slow", f"hold {tmp_path / 'held'}")):  # the second one waits for the first
+        companion._send((number + place, job, str(tmp_path), logging.INFO))
+    companion._send((number + 1, "stop"))
+    companion._jobs += 2
+    assert companion._receive(number + 1) == ("end", None)
+    assert not (tmp_path / "held").exists()
     assert len(list(companion("plain"))) == 1
 
 
@@ -152,6 +191,15 @@ def test_what_cannot_be_built_is_lost() -> None:
     companion: Companion[object, object] = Companion(partial(_broken, "weights"))
     with pytest.raises(CompanionLost, match="weights is damaged"):
         next(companion("plain"))
+
+
+def test_it_ends_while_it_is_being_built_too() -> None:
+    companion: Companion[object, object] = Companion(_slow_counter)
+    time.sleep(1.0)  # until it has begun
+    process = companion._process
+    assert process.stdin is not None
+    process.stdin.close()  # as the system does for a process that dies
+    assert process.wait(5.0) is not None
 
 
 def test_it_ends_with_its_object() -> None:

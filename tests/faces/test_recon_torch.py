@@ -34,7 +34,11 @@ def alignments(frontal: np.ndarray) -> list[ReconAlignment]:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_crops_have_the_very_bytes(frontal: np.ndarray, together: bool, device: torch.device) -> None:
+@pytest.mark.parametrize("pixels", [4 << 20, 1])  # in one group, and each face alone
+def test_crops_have_the_very_bytes(
+    frontal: np.ndarray, together: bool, pixels: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videoretalking.faces.recon_torch._PIXELS_TOGETHER", pixels)
     rng = np.random.default_rng(0)
     wanted = alignments(frontal)
     images = [rng.integers(0, 256, (*FRAME[::-1], 3), dtype=np.uint8) for _ in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_searches_are_prepared_while_frames_are_decoded(
     expected = analyze(video, AnalysisConfig(), tools).tracks
     (decoding,) = set(threads)
     assert decoding != "MainThread" and len(threads) == 3  # one every 25 frames
+    # Also when a face is lost, which the tracker looks for itself, and which moves the searches after it.
+    threads.clear()
+    follow, frames = BundledDetector.follow, itertools.count(1)
+    monkeypatch.setattr(
+        BundledDetector, "follow", lambda self, *rest: None if next(frames) == 10 else follow(self, *rest)
+    )
+    analyze(video, AnalysisConfig(), tools)
+    decoding_now = threads[0]
+    assert [name == decoding_now for name in threads] == [True, False, True]  # frames 0, 10, 35
+    monkeypatch.setattr(BundledDetector, "follow", follow)
     monkeypatch.setattr(BundledDetector, "prepare", lambda self, frame: None)
     found = analyze(video, AnalysisConfig(), tools).tracks
     assert len(found) == len(expected) > 0

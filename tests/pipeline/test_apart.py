@@ -81,6 +81,25 @@ def test_what_a_process_that_dies_left_is_done_here(
     _assert_same(list(find_apart(process, *arguments, FakeTools())), found)
 
 
+def test_what_a_process_fails_at_is_tried_here(video: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = VideoReader(video), AnalysisConfig()
+    expected = list(find_pieces(*arguments, FakeTools()))
+    closed = []
+
+    class Full:
+        """A process without memory after the first piece."""
+
+        def __call__(self, job: object) -> Iterator[tuple[Piece, float]]:
+            yield expected[0]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        close = staticmethod(lambda: closed.append(True))
+
+    found = list(find_apart(Full(), *arguments, FakeTools()))  # type: ignore[arg-type]
+    _assert_same(found, expected)
+    assert closed and "its own failed: OutOfMemoryError: CUDA out of memory" in caplog.text
+
+
 def test_two_videos_at_a_time_share_the_work(process: PassOne, video: Path) -> None:
     arguments = VideoReader(video), AnalysisConfig()
     here = FakeTools()
@@ -123,12 +142,19 @@ def test_a_machine_without_memory_or_without_python_does_without(monkeypatch: py
     assert begin_apart(tools, device) is None  # both passes use all cores of a CPU
     monkeypatch.setattr(apart, "Companion", lambda build: build)
     gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     for gigabytes, there in ((8, False), (80, True)):
-        facts = type("Facts", (), {"total_memory": gigabytes << 30})
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, facts=facts: facts)
-        assert (begin_apart(tools, gpu) is not None) == there
+        free = {torch.device("cuda:1"): (gigabytes << 30, 80 << 30)}
+        monkeypatch.setattr(torch.cuda, "mem_get_info", free.__getitem__)
+        build = begin_apart(tools, gpu)
+        assert (build is not None) == there
+    assert build.args[1] == "cuda:1"  # type: ignore[union-attr]
     monkeypatch.setenv(FORCE_VARIABLE, "thread")
     assert begin_apart(tools, gpu) is None
     monkeypatch.setenv(FORCE_VARIABLE, "process")
+    assert begin_apart(tools, device) is not None
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    assert begin_apart(tools, device) is None
+    monkeypatch.delattr("sys.frozen")
     monkeypatch.setattr("sys.executable", None)
     assert begin_apart(tools, device) is None

@@ -23,13 +23,13 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
-import videoretalking
+from videoretalking.core.locations import IS_CHECKOUT, ROOT
 
 Job = TypeVar("Job")
 Item = TypeVar("Item")
 
 _START = "from videoretalking.core.companion import serve; serve()"
-_READY, _LOG, _ITEM, _END, _ERROR = "ready", "log", "item", "end", "error"
+_READY, _LOG, _ITEM, _END, _ERROR, _STOP = "ready", "log", "item", "end", "error", "stop"
 _PATIENCE = 5.0  # seconds that a killed process has to be gone
 
 logger = logging.getLogger(__name__)
@@ -52,18 +52,20 @@ class Companion(Generic[Job, Item]):
         self._busy = threading.Lock()
         self._jobs = 0
         self._is_ready = False
-        paths = [str(Path(videoretalking.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
+        self._leftover: threading.Thread | None = None  # reads what still comes of a job that was stopped
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "PYTHONSAFEPATH": "1",  # nothing from the directories that it works in
             "TQDM_DISABLE": "1",  # who asks for the work shows how far it is
         }
+        if IS_CHECKOUT:  # which need not be installed
+            paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         self._dismiss = weakref.finalize(self, _dismiss, self._process)
         with suppress(CompanionLost):  # who asks for work will find that out
-            self._send(pickle.dumps(build))
+            self._send(build)
 
     def __call__(self, job: Job) -> Generator[Item, None, None]:
         """The items of a job; closing the generator stops the work.
@@ -72,6 +74,8 @@ class Companion(Generic[Job, Item]):
             CompanionLost: see there; what was yielded before is right.
             Exception: what the function raised.
         """
+        if self._leftover is not None:
+            self._leftover.join()
         if not self._busy.acquire(blocking=False):
             raise CompanionLost("it is at another job")
         try:
@@ -95,8 +99,7 @@ class Companion(Generic[Job, Item]):
                         raise value
             finally:
                 if not done:
-                    with suppress(CompanionLost):
-                        self._send(None)
+                    self._stop(self._jobs)
         finally:
             self._busy.release()
 
@@ -104,22 +107,39 @@ class Companion(Generic[Job, Item]):
         """End the process, whatever it does."""
         self._dismiss()
 
+    def _stop(self, job: int) -> None:
+        """Have a job ended, and read what still comes of it: who writes into a full pipe would not end it."""
+
+        def read() -> None:
+            with suppress(CompanionLost):
+                while self._receive(job)[0] == _ITEM:
+                    pass
+
+        with suppress(CompanionLost):
+            self._send((job, _STOP))
+            self._leftover = threading.Thread(target=read, daemon=True)
+            self._leftover.start()
+
     def _send(self, message: object) -> None:
         assert self._process.stdin is not None
+        data = pickle.dumps(message)  # before anything of it is written
         try:
-            pickle.dump(message, self._process.stdin)
+            self._process.stdin.write(data)
             self._process.stdin.flush()
         except (OSError, ValueError) as error:  # ValueError: closed
             raise self._lost() from error
 
     def _receive(self, job: int) -> tuple[str, Any]:
-        """The next message of a job; those of earlier ones, which were stopped, are left out."""
+        """The next message of a job."""
         assert self._process.stdout is not None
         while True:
             try:
                 number, kind, value = pickle.load(self._process.stdout)
-            except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            except Exception as error:  # half a message may be anything
                 raise self._lost() from error
+            except BaseException:  # interrupted within a message; nobody would understand the next one
+                self.close()
+                raise
             if kind == _LOG:
                 source = logging.getLogger(value.name)
                 if source.isEnabledFor(value.levelno):
@@ -149,46 +169,46 @@ def serve() -> None:
     """What the process does: read jobs from its standard input and write items to its standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     wanted, results = _own_pipe(0, "rb"), _own_pipe(1, "wb")
-    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    stopped = threading.Event()
-    current = 0
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    current = stopped = 0  # numbers of jobs
     lock = threading.Lock()  # threads of the work log
 
     def send(kind: str, value: object) -> None:
         message = pickle.dumps((current, kind, value))  # before anything of it is written
-        with lock:
-            results.write(message)
-            results.flush()
+        try:
+            with lock:
+                results.write(message)
+                results.flush()
+        except OSError:  # who started this is gone
+            os._exit(0)
 
     def listen() -> None:
+        nonlocal stopped
         with suppress(Exception):
             while True:
                 message = pickle.load(wanted)
-                if message is None:
-                    stopped.set()
+                if isinstance(message, tuple) and message[1:] == (_STOP,):
+                    stopped = message[0]
                 else:
-                    jobs.put(message)
+                    messages.put(message)
         os._exit(0)  # who started this is gone, or wants it gone
 
     log = logging.getLogger()
     log.addHandler(_Sender(lambda record: send(_LOG, record)))
+    threading.Thread(target=listen, daemon=True).start()
     try:
-        work = pickle.loads(pickle.load(wanted))()
+        work = messages.get()()
     except Exception as error:
         send(_ERROR, _sendable(error))
         return
     send(_READY, None)
-    threading.Thread(target=listen, daemon=True).start()
     while True:
-        current, job, folder, level = jobs.get()
-        stopped.clear()
+        current, job, folder, level = messages.get()
         try:
             os.chdir(folder)
             log.setLevel(level)
             items = iter(work(job))
-            for item in items:
-                if stopped.is_set():
-                    break
+            while stopped < current and (item := next(items, _END)) is not _END:
                 send(_ITEM, item)
             close = getattr(items, "close", None)
             if close is not None:

@@ -7,7 +7,6 @@ our landmark network finds the points and rejects what is no face.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,8 +91,8 @@ class BundledDetector:
         self.config = config or BundledConfig()
         self._cascade = _load_cascade()
         self._cascade_lock = threading.Lock()
-        # candidates of frames that were prepared
-        self._prepared: deque[tuple[Image8, list[Floats64]]] = deque(maxlen=_MOST_PREPARED)
+        # frames that were prepared, by their identity, with their candidates
+        self._prepared: dict[int, tuple[Image8, list[Floats64]]] = {}
         self._stream = OwnStream(device)
         self._measure = GraphedFunction(
             type(network).__name__, partial(_measure, network), record_on(torch.device(device))
@@ -126,7 +125,10 @@ class BundledDetector:
     def prepare(self, frame: Picture) -> None:
         """See :class:`faces.detect.PreparingDetector`."""
         image = frame.image_ahead()
-        self._prepared.append((image, self._candidates(image, self.config.side, _USUAL_STEP)))
+        candidates = self._candidates(image, self.config.side, _USUAL_STEP)
+        for old in list(self._prepared)[: 1 - _MOST_PREPARED]:  # searched for something else, or not at all
+            self._prepared.pop(old, None)
+        self._prepared[id(image)] = image, candidates
 
     def follow(self, frame: Picture, face: Face) -> Face | None:
         """See :class:`faces.detect.FaceDetector`."""
@@ -135,9 +137,9 @@ class BundledDetector:
         return found[0] if found else None
 
     def _search(self, frame: Image8, side: int, step: float) -> list[Face]:
-        known = [found for image, found in tuple(self._prepared) if image is frame]
         usual = (side, step) == (self.config.side, _USUAL_STEP)
-        boxes = known[0] if known and usual else self._candidates(frame, side, step)
+        known = self._prepared.pop(id(frame), None) if usual else None
+        boxes = self._candidates(frame, side, step) if known is None else known[1]
         picture = Picture(frame)
         first = self._locate(picture, [box_landmark_crop(box) for box in boxes], _FIRST_LOOK_SCORE)
         crops = [landmark_crop(face.landmarks) for face in first if face.landmarks is not None]

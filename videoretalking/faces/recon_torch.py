@@ -15,6 +15,8 @@ from videoretalking.core.constants import RECON_SIZE
 from videoretalking.core.devices import to_device
 from videoretalking.faces.align import FIXED_POINT_BITS, ReconAlignment, recon_taps
 
+_PIXELS_TOGETHER = 4 << 20  # of the faces' parts of frames, each of which takes 24 bytes
+
 
 def recon_crops(frames: Sequence[torch.Tensor], alignments: Sequence[ReconAlignment]) -> torch.Tensor:
     """The 224 x 224 inputs of the 3DMM regressor.
@@ -31,14 +33,19 @@ def recon_crops(frames: Sequence[torch.Tensor], alignments: Sequence[ReconAlignm
     device = frames[0].device
     (left, columns), (top, rows) = (_filters(alignments, axis, device) for axis in (0, 1))
     width, height = columns.shape[2], rows.shape[2]
-    parts = []
-    for frame, x, y in zip(frames, left, top, strict=True):
-        part = frame[y : y + height, x : x + width]
-        missing = (0, 0, 0, width - part.shape[1], 0, height - part.shape[0])
-        parts.append(F.pad(part, missing) if any(missing) else part)
-    image = torch.stack(parts).permute(0, 3, 1, 2).double()
-    across = _rounded(image @ columns[:, None].mT)
-    return _rounded(rows[:, None] @ across).permute(0, 2, 3, 1).to(torch.uint8)
+    step = max(1, _PIXELS_TOGETHER // (width * height))
+    crops = []
+    for first in range(0, len(frames), step):
+        group = slice(first, first + step)
+        parts = []
+        for frame, x, y in zip(frames[group], left[group], top[group], strict=True):
+            part = frame[y : y + height, x : x + width]
+            missing = (0, 0, 0, width - part.shape[1], 0, height - part.shape[0])
+            parts.append(F.pad(part, missing) if any(missing) else part)
+        image = torch.stack(parts).permute(0, 3, 1, 2).double()
+        across = _rounded(image @ columns[group, None].mT)
+        crops.append(_rounded(rows[group, None] @ across).permute(0, 2, 3, 1).to(torch.uint8))
+    return torch.cat(crops)
 
 
 def _filters(

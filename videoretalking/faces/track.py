@@ -244,7 +244,7 @@ class FaceTracker:
         self._lost: list[_Tracklet] = []
         self._done: list[_Tracklet] = []
         self._size: tuple[int, int] | None = None
-        self._since_search = 0
+        self._last_search = 0
 
     def update(self, frame: Image8 | Picture, time: float, cut: bool | None = None) -> list[Face]:
         """See the next frame.
@@ -271,11 +271,10 @@ class FaceTracker:
         self._shots.append((self._shots[-1] if self._shots else 0) + int(cut))
         seen = self._follow(picture, index)
         first = cut or index == 0
-        if self._should_search(first):
-            self._since_search = 0
+        if self._should_search(first, index):
+            self._last_search = index
             found = self.detector.detect(picture.image, thorough=first or self._rarely(index))
             self._match(found, seen, index)
-        self._since_search += 1
         self._record(picture, index, seen)
         return [face for _, face in seen]
 
@@ -293,6 +292,11 @@ class FaceTracker:
             since: number of the frame with which the tracks begin. Smoothing and gaps begin there too.
         """
         return self.draft(since).tracks()
+
+    @property
+    def next_search(self) -> int:
+        """Number of the frame that will be searched for newcomers if nobody is missing and no shot ends."""
+        return self._last_search + self.detector.search_every
 
     # ---------------------------------------------------------------------------------- in pieces
 
@@ -396,11 +400,11 @@ class FaceTracker:
         self._lost = [item for item in self._lost if not any(item is other for other in stale)]
         return seen
 
-    def _should_search(self, first: bool) -> bool:
+    def _should_search(self, first: bool, index: int) -> bool:
         """At the start of a shot, while something is missing, and now and then for newcomers."""
         missing = bool(self._lost) or not self._alive
         wait = self.detector.search_every
-        return first or self._since_search >= (max(1, wait // _EAGERNESS) if missing else wait)
+        return first or index - self._last_search >= (max(1, wait // _EAGERNESS) if missing else wait)
 
     def _rarely(self, index: int) -> bool:
         """Once a while of facelessness deserves a slower look."""

@@ -290,7 +290,7 @@ def find_pieces(reader: VideoReader, options: AnalysisConfig, tools: FaceTools) 
     duration: float | None = None
     with reader:
         looks = islice(reader.looks(), 1) if options.still else reader.looks()
-        with closing(_followed(looks, cutter, tracker.detector, regressor)) as followed:
+        with closing(_followed(looks, cutter, tracker, regressor)) as followed:
             for look, cuts in tqdm(
                 followed, desc="pass 1 of 2: faces", total=expected, unit="frame", delay=2.0
             ):
@@ -316,7 +316,7 @@ def make_tracker(
 
 
 def _followed(
-    looks: Iterator[Look], cutter: PieceCutter, detector: FaceDetector, regressor: Regressor | None
+    looks: Iterator[Look], cutter: PieceCutter, tracker: FaceTracker, regressor: Regressor | None
 ) -> Generator[tuple[Look, list[Cut]], None, None]:
     """The frames, each once the tracker saw it, with the pieces that are known then.
 
@@ -327,13 +327,12 @@ def _followed(
     """
 
     def watched() -> Iterator[tuple[Look, bool]]:
-        shots, number = ShotDetector(), 0  # of the frame in its shot
-        for look in looks:
+        shots, detector = ShotDetector(), tracker.detector
+        for number, look in enumerate(looks):
             cut = shots.update(look.picture)
-            number = 0 if cut else number
-            if isinstance(detector, PreparingDetector) and number % detector.search_every == 0:
+            # the tracker, a few frames behind, knows; searches for those that are missing are its own
+            if isinstance(detector, PreparingDetector) and (cut or number in (0, tracker.next_search)):
                 detector.prepare(look.picture)
-            number += 1
             yield look, cut
 
     def tracked(ahead: Iterator[tuple[Look, bool]]) -> Iterator[tuple[Look, list[Cut]]]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from videoretalking.core.companion import Companion, CompanionLost
 from videoretalking.core.devices import choose_device, keep_freed_memory
+from videoretalking.core.errors import UserError
 from videoretalking.core.workers import limit_threads
 from videoretalking.faces.pieces import Piece
 from videoretalking.media.video import VideoReader
@@ -31,8 +32,8 @@ from videoretalking.pipeline.stream import threaded
 FORCE_VARIABLE = "VIDEORETALKING_PASS_1"  # "process" or "thread" whatever the device, for tests
 
 _AHEAD = 2  # pieces that a thread may be ahead of pass 2
-# Bytes of a GPU's memory: a second process takes one or two gigabytes of it, mostly for CUDA itself.
-_LEAST_MEMORY = 16 << 30
+# Bytes of a GPU's memory that must be free: a second process takes two gigabytes of it, mostly for CUDA itself.
+_LEAST_FREE = 12 << 30
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +48,13 @@ def begin_apart(tools: FaceTools, device: torch.device) -> PassOne | None:
         device: where their networks run.
     """
     wanted = os.environ.get(FORCE_VARIABLE)
-    if wanted is None and device.type == "cuda":
-        roomy = torch.cuda.get_device_properties(device).total_memory >= _LEAST_MEMORY
-        wanted = "process" if roomy else "thread"
-    if wanted != "process" or not sys.executable:  # a program that holds Python has none to start
+    if device.type == "cuda":
+        # which "cuda" alone means is a matter of each process
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        roomy = wanted is None and torch.cuda.mem_get_info(device)[0] >= _LEAST_FREE
+        wanted = "process" if roomy else wanted
+    # a program that holds Python, or is packed into one file, has no interpreter to start
+    if wanted != "process" or not sys.executable or getattr(sys, "frozen", False):
         return None
     try:
         return Companion(partial(_finder, tools, str(device)))
@@ -75,8 +79,15 @@ def find_apart(process: PassOne, reader: VideoReader, options: AnalysisConfig, t
                 count += 1
                 bar.update(len(piece.times))
         return
+    except UserError:
+        raise
     except CompanionLost as lost:
         logger.info("pass 1 goes on in this process, as its own cannot do it: %s", lost)
+    except Exception as error:  # such as memory that only this process can free; a defect shows itself again
+        process.close()
+        logger.warning(
+            "pass 1 goes on in this process, as its own failed: %s: %s", type(error).__name__, error
+        )
     # the same pieces again, of which some are known
     with closing(find_beside(reader, options, tools)) as again:
         yield from islice(again, count, None)

@@ -176,6 +176,10 @@ class Raster(ABC):
         """The larger of two numbers each."""
 
     @abstractmethod
+    def finite(self, numbers: Pixels) -> Pixels:
+        """0 for what is no number or infinite, as a network in float16 may make it."""
+
+    @abstractmethod
     def cos(self, angles: Pixels) -> Pixels:
         """The cosine of each number."""
 
@@ -286,6 +290,9 @@ class ArrayRaster(Raster):
 
     def maximum(self, images: Pixels, others: Pixels) -> Pixels:
         return np.maximum(images, others)
+
+    def finite(self, numbers: Pixels) -> Pixels:
+        return np.nan_to_num(numbers, posinf=0.0, neginf=0.0)
 
     def cos(self, angles: Pixels) -> Pixels:
         return np.cos(angles)

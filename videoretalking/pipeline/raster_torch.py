@@ -254,6 +254,9 @@ class TensorRaster(Raster):
     def maximum(self, images: Pixels, others: Pixels) -> Pixels:
         return torch.maximum(images, others)
 
+    def finite(self, numbers: Pixels) -> Pixels:
+        return numbers.nan_to_num(posinf=0.0, neginf=0.0)
+
     def cos(self, angles: Pixels) -> Pixels:
         return torch.cos(angles)
 

@@ -125,6 +125,21 @@ def test_lips_do_not_flicker_and_a_new_shot_begins_anew(match: LipColors) -> Non
     assert abs(once - usual[0]) < 0.3 * abs(other - usual[0])
 
 
+@pytest.mark.parametrize("tensors", [False, True])
+def test_a_face_that_went_wrong_spoils_no_other(tensors: bool) -> None:
+    raster = TensorRaster(CPU) if tensors else ArrayRaster(CPU)
+    match = LipColors(raster)
+    faces = [mouth(RED, index=0), mouth(RED, index=1), mouth(RED, index=2)]
+    patches = np.stack([crop(mouth(ORANGE))] * 3)
+    patches[1] = np.nan
+    batches = [(faces, patches), ([mouth(RED, index=3)], patches[:1])]
+    found = []
+    for batch, painted in batches:
+        originals = torch.from_numpy(np.stack([crop(face) for face in batch])).permute(0, 3, 1, 2)
+        found += list(np.asarray(match(batch, raster.constant(painted.copy()), originals)))
+    assert [bool(np.isfinite(image).all()) for image in found] == [True, False, True, True]
+
+
 def test_strength_is_a_share(match: LipColors) -> None:
     face, patch = mouth(RED), crop(mouth(ORANGE))
     (full,) = moved(match, [face], [patch.copy()])

@@ -110,7 +110,9 @@ class LipColors:
         shift = (_mean(old.chroma, old.lips) - old.skin) - (_mean(new.chroma, new.lips) - new.skin)
         enough = _SEEN * outline.sum(axis=(1, 2)) + _LEAST
         found = [(look.lips.sum(axis=(1, 2)) / enough).clip(0.0, 1.0) for look in (old, new)]
-        shift = self._steady(faces, (found[0] * found[1])[:, None] * shift.clip(-_MOST, _MOST))
+        # a face that went wrong must not spoil those after it
+        seen_shift = raster.finite((found[0] * found[1])[:, None] * shift.clip(-_MOST, _MOST))
+        shift = self._steady(faces, seen_shift)
         red = (_mean(new.redness, new.lips).clip(_LEAST_RED, None))[:, None, None]
         light = new.luma / (_mean(new.luma, new.lips)[:, None, None] + _LEAST)
         share = around * _rise(new.redness / red, *_RED) * new.lit * light.clip(0.0, _MOST_LIGHT)
