@@ -60,7 +60,7 @@ def _counter() -> Callable[[object], Iterator[object]]:
 
 
 def _slow_counter() -> Callable[[object], Iterator[object]]:
-    time.sleep(60.0)
+    time.sleep(600.0)
     return _counter()
 
 
@@ -107,7 +107,7 @@ def test_stopping_ends_the_work_also_where_nobody_asks_again(
     with closing(companion(f"hold {tmp_path / 'held'}")) as found:
         next(found)
     assert companion._leftover is not None
-    companion._leftover.join(20.0)
+    companion._leftover.join(60.0)
     assert (tmp_path / "held").read_text() == "let go"
 
 
@@ -199,7 +199,7 @@ def test_it_ends_while_it_is_being_built_too() -> None:
     process = companion._process
     assert process.stdin is not None
     process.stdin.close()  # as the system does for a process that dies
-    assert process.wait(5.0) is not None
+    assert process.wait(60.0) is not None
 
 
 def test_it_ends_with_its_object() -> None:
