@@ -29,7 +29,7 @@ from videoretalking.scripts.benchmark.accounting import (
     Usage,
     peak_memory,
     reset_peak,
-    usage,
+    usage_of_all,
 )
 from videoretalking.scripts.benchmark.material import Clip, make_clip
 from videoretalking.scripts.benchmark.operators import Probe, Work, threads_of
@@ -176,9 +176,9 @@ def run_once(retalker: Retalker, clip: Clip, folder: Path) -> dict[str, Any]:
     device = retalker.networks.engine.device
     reset_peak(device)
     arrivals = Arrivals()
-    before = usage()
+    before = usage_of_all()
     report = _dub(retalker, clip, folder, arrivals)
-    used = usage() - before
+    used = usage_of_all() - before
     chunk = retalker.networks.engine.batch_size
     frames, times = len(report.frames), arrivals.times
     # from the end of the first chunk to that of the last, as frames come in chunks

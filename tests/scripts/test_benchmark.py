@@ -31,7 +31,7 @@ from videoretalking.pipeline.engine import FORMATS, Engine
 from videoretalking.pipeline.weights import missing
 from videoretalking.scripts.benchmark import __main__ as program
 from videoretalking.scripts.benchmark import material, networks
-from videoretalking.scripts.benchmark.accounting import REST, Account, Arrivals
+from videoretalking.scripts.benchmark.accounting import REST, Account, Arrivals, usage_of_all
 from videoretalking.scripts.benchmark.dub import Case, Job, measure
 from videoretalking.scripts.benchmark.operators import Kind, Probe, Work, measure_peaks, work_of
 from videoretalking.scripts.benchmark.processes import ProcessDied, in_own_process
@@ -69,6 +69,20 @@ def test_one_stage_works_at_a_time_and_all_add_up() -> None:
     assert account.total.wall == pytest.approx(passed, rel=0.02, abs=0.005)
     cpu = {stage: spent.cpu for stage, spent in account.spent.items()}
     assert cpu == pytest.approx({"composite": 0.1, "enhance": 0.1, "mask": 0.05, REST: 0.05}, abs=0.03)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not tell about threads")
+def test_what_a_started_process_uses_counts_for_the_whole() -> None:
+    before = usage_of_all()
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdout.readline()
+    used = usage_of_all() - before
+    process.communicate("done")
+    assert 0.25 < used.cpu < 0.3 + used.wall
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not tell about threads")
