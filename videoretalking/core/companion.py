@@ -32,8 +32,6 @@ _START = "from videoretalking.core.companion import serve; serve()"
 _READY, _LOG, _ITEM, _END, _ERROR, _STOP = "ready", "log", "item", "end", "error", "stop"
 _PATIENCE = 5.0  # seconds that a killed process has to be gone
 
-logger = logging.getLogger(__name__)
-
 
 class CompanionLost(Exception):  # noqa: N818 - what happened
     """The process is not there, or no longer, or at another job: the work is to be done elsewhere."""

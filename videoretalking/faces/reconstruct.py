@@ -105,11 +105,10 @@ class NetworkReconstructor:
     def _crops(self, pictures: Sequence[Picture], alignments: Sequence[ReconAlignment]) -> torch.Tensor:
         """[N, 224, 224, 3] uint8 on the device, cut there where that is a GPU with float64."""
         if self.device.type == "cuda":
-            frames = list(
-                {id(picture): picture for picture in pictures}.values()
-            )  # which may show several faces
-            uploaded = dict(zip(map(id, frames), upload_pictures(frames, self.device), strict=True))
-            return recon_crops([uploaded[id(picture)] for picture in pictures], alignments)
+            frames = {id(picture): picture for picture in pictures}  # each may show several faces
+            uploaded = upload_pictures(list(frames.values()), self.device)
+            images = dict(zip(frames, uploaded, strict=True))
+            return recon_crops([images[id(picture)] for picture in pictures], alignments)
         crops = list(self._pool.map(_crop, pictures, alignments))
         return torch.from_numpy(np.stack(crops)).to(self.device)
 

@@ -81,7 +81,7 @@ class TensorRaster(Raster):
 
     def upload(self, frames: Sequence[Picture]) -> list[Pixels]:
         with nullcontext() if self._up is None else torch.cuda.stream(self._up):
-            return list(upload_pictures(frames, self.device))
+            return upload_pictures(frames, self.device)
 
     def receive(self, frames: Sequence[Pixels]) -> None:
         if self._up is None:

@@ -326,10 +326,11 @@ class Retalker:
         runtime = self.config.runtime
         cache_dir = Path(runtime.cache_dir) if runtime.cache_dir else user_folder() / "tracks"
         find = find_pieces
-        if self.pass_1 is not None and not self.in_turn:
-            find = partial(find_apart, self.pass_1)
-        elif self.networks.engine.device.type != "cpu" and not self.in_turn:
-            find = find_beside
+        if not self.in_turn:
+            if self.pass_1 is not None:
+                find = partial(find_apart, self.pass_1)
+            elif self.networks.engine.device.type != "cpu":
+                find = find_beside
         timed = partial(self._timed, "analyze")
         return begin_analysis(
             video, self.config.analysis, self.tools, cache_dir, runtime.refresh, find, timed
